@@ -1,0 +1,1 @@
+"""Trained PyTorch networks several times smaller."""
