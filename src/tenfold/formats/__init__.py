@@ -1,1 +1,53 @@
-"""formats."""
+"""Formats by name. A new one is a file here and a line in `BUILT_IN`; third parties use the entry point
+group `tenfold.formats`."""
+
+from importlib.metadata import entry_points
+
+from tenfold.formats.base import Format, options_of
+from tenfold.formats.cp import CP
+from tenfold.formats.ht2 import HT2
+from tenfold.formats.modes import balanced_factors
+from tenfold.formats.svd import SVD
+from tenfold.formats.tt import TT
+from tenfold.formats.tucker import Tucker
+from tenfold.formats.tucker2 import Tucker2
+from tenfold.protocols import TenfoldError, near_misses
+
+BUILT_IN: dict[str, type[Format]] = {
+    "svd": SVD,
+    "tucker": Tucker,
+    "tucker2": Tucker2,
+    "cp": CP,
+    "tt": TT,
+    "ht2": HT2,
+}
+
+
+def available() -> dict[str, type[Format]]:
+    """Every format by name, those of installed packages included."""
+    return BUILT_IN | {entry.name: entry.load() for entry in entry_points(group="tenfold.formats")}
+
+
+def format_named(name: str, **options: object) -> Format:
+    """The format of this name with these options.
+
+    Raises: TenfoldError for an unknown name, option or value.
+    """
+    known = available()
+    if name.lower() not in known:
+        raise TenfoldError(f"no format is called '{name}'{near_misses(name, known)}")
+    kind = known[name.lower()]
+    allowed = kind.option_names()
+    for option in options:
+        if option not in allowed:
+            raise TenfoldError(f"format '{name}' has no option '{option}'{near_misses(option, allowed)}")
+    return kind(**options)
+
+
+def name_of(given: Format) -> str:
+    """The name under which a format is registered."""
+    return next(name for name, kind in available().items() if type(given) is kind)
+
+
+__all__ = ["BUILT_IN", "CP", "HT2", "SVD", "TT", "Format", "Tucker", "Tucker2", "available", "balanced_factors",
+           "format_named", "name_of", "options_of"]  # fmt: skip

@@ -1,1 +1,43 @@
-"""layers."""
+"""Kinds of module that can be compressed. A new one is a file here and a line in `BUILT_IN`; third parties use
+the entry point group `tenfold.layers`."""
+
+from functools import cache
+from importlib.metadata import entry_points
+
+from torch import nn
+
+from tenfold.layers.base import FactoredWeight, Layer
+from tenfold.layers.conv import Conv
+from tenfold.layers.linear import Linear
+
+BUILT_IN: dict[str, type[Layer]] = {
+    "linear": Linear,
+    "conv": Conv,
+}
+
+# torch's own modules that read the weights of their children without calling them: left whole
+OPAQUE: tuple[type[nn.Module], ...] = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+
+
+@cache
+def available() -> dict[str, type[Layer]]:
+    """Every kind of layer by name, those of installed packages included."""
+    return BUILT_IN | {entry.name: entry.load() for entry in entry_points(group="tenfold.layers")}
+
+
+def kind_of(module: nn.Module) -> type[Layer] | None:
+    """The kind of layer that can take a dense module's place, or that a compressed one is; None if there is none."""
+    if isinstance(module, Layer):
+        return type(module)
+    for kind in available().values():
+        if type(module) in kind.replaces and kind.takes(module):
+            return kind
+    return None
+
+
+def name_of(kind: type[Layer]) -> str:
+    """The name under which a kind of layer is registered."""
+    return next(name for name, known in available().items() if kind is known)
+
+
+__all__ = ["BUILT_IN", "OPAQUE", "Conv", "FactoredWeight", "Layer", "Linear", "available", "kind_of", "name_of"]

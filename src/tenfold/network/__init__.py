@@ -1,1 +1,11 @@
-"""network."""
+"""Labels, sizes, stages and contractions: a format is a labelled einsum, evaluation a partition of its cores."""
+
+from tenfold.network.contraction import Contraction, Labels, contract
+from tenfold.network.counts import Count
+from tenfold.network.stages import SPATIAL, Positions, Stage, Stages, input_labels, output_labels
+from tenfold.network.tensor_network import Fold, TensorNetwork
+
+__all__ = [
+    "SPATIAL", "Contraction", "Count", "Fold", "Labels", "Positions", "Stage", "Stages", "TensorNetwork", "contract",
+    "input_labels", "output_labels",
+]  # fmt: skip

@@ -1,0 +1,177 @@
+"""`Format`: how labels sit on cores, and a weight's way into them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tenfold.fitting import Metric, balanced
+from tenfold.network import SPATIAL, Fold, Labels, TensorNetwork
+from tenfold.protocols import TenfoldError
+
+Axes = Mapping[str, int]
+Modes = Mapping[str, Sequence[int]]  # "i" -> (4, 4, 4); "o i h w" -> (12, 12, 16) where modes straddle axes
+
+
+@dataclass(frozen=True)
+class Format(ABC):
+    """A named layout of cores; its fields are its options. Subclasses are final frozen dataclasses."""
+
+    @classmethod
+    def option_names(cls) -> tuple[str, ...]:
+        """Options that a plan or a person may set."""
+        return tuple(field.name for field in fields(cls))
+
+    # ---- what a format says of itself
+    @abstractmethod
+    def core_labels(self, modes: Mapping[str, Labels]) -> tuple[Labels, ...]:
+        """Labels of the cores, input side first, for the mode labels of every axis (`"o i"` where axes straddle).
+
+        Labels that are not modes are bonds; the rank vector follows their order of appearance.
+        The axis `g` is not among them: it is put on every core.
+        """
+
+    @abstractmethod
+    def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
+        """Cores of `net` for a float64 tensor of shape `net.shape(net.modes)` without batched modes.
+
+        Law: a tensor that has these ranks comes back (to 1e-12 where closed, to the tolerance where it iterates).
+        `net` may have bonds merged away.
+        """
+
+    def default_modes(self, axes: Axes) -> Modes:
+        """Axes that are split unless a plan says otherwise; the others are one mode each."""
+        del axes
+        return {}
+
+    def suit(self, axes: Axes, *, first: bool = False) -> "Format | str":
+        """This format, the one that stands in for it on such a weight, or the reason why none does.
+
+        `first`: the weight belongs to the first convolution of its network.
+        """
+        del axes, first
+        return self
+
+    def variants(self, axes: Axes) -> tuple["Format", ...]:
+        """The settings of the options that the caller left open which are worth trying on such a weight."""
+        del axes
+        return (self,)
+
+    # ---- what follows
+    def network(
+        self, axes: Axes, ranks: Sequence[int | None] | None = None, modes: Modes | None = None
+    ) -> TensorNetwork:
+        """The network of a weight with these axes.
+
+        Args:
+            ranks: one for each bond in the order of `core_labels`; None at a bond merges its two cores;
+                without ranks every bond has its largest useful rank.
+            modes: how axes are split; what is not named stays one mode, without `modes` the format's default.
+        Raises: TenfoldError for modes that do not fit, a wrong number of ranks, or a rank below 1.
+        """
+        folds, sizes = folded(axes, self.default_modes(axes) if modes is None else modes)
+        batch = ("g",) if "g" in axes else ()
+        labels = {" ".join(fold.axes): fold.modes for fold in folds if fold.axes != batch}
+        cores = tuple((*batch, *core) for core in self.core_labels(labels))
+        bonds = [x for x in dict.fromkeys(x for core in cores for x in core) if x not in sizes]
+        net = TensorNetwork(cores, {**sizes, **dict.fromkeys(bonds, 1)}, dict(axes), folds)
+        if ranks is None:
+            return net.full()
+        if len(ranks) != len(net.bonds):
+            raise TenfoldError(
+                f"{len(ranks)} ranks given, {len(net.bonds)} wanted, for the bonds {', '.join(net.bonds)}."
+            )
+        for bond, rank in zip(net.bonds, ranks, strict=True):
+            if rank is not None and rank < 1:
+                raise TenfoldError(f"no rank {rank} for bond '{bond}'; ranks are 1 or more.")
+        net = net.with_ranks([rank or 1 for rank in ranks])
+        for bond, rank in zip(net.bonds, ranks, strict=True):
+            net = net.merged(bond) if rank is None else net
+        return net
+
+    def decompose(
+        self,
+        weight: Tensor,
+        net: TensorNetwork,
+        metric: Metric | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> list[Tensor]:
+        """Cores of `net` for a weight, in the weight's dtype; worked out in float64.
+
+        Args:
+            weight: in the order of `net.axes`, any floating dtype.
+            metric: what an error costs; without it the Frobenius norm.
+            generator: for formats that start at random; a fresh one of seed 0 otherwise.
+        Raises: TenfoldError for a weight of another shape or with values that are not finite.
+        """
+        if not torch.isfinite(weight).all():
+            raise TenfoldError("the weight has values that are not finite; check the file it came from.")
+        draw = generator or torch.Generator().manual_seed(0)
+        tensor = net.to_modes(weight.detach().cpu().double())
+        if metric is not None:
+            tensor = metric.whitened(tensor, net)
+        cores = balanced(net, self.fit_batched(tensor, net, draw))
+        if metric is not None:
+            cores = metric.unwhitened(cores, net)
+        return [core.to(weight.dtype).to(weight.device).contiguous() for core in cores]
+
+    def fit_batched(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
+        """`fit` for every value of the batched modes, stacked."""
+        if not net.batched:
+            return self.fit(tensor, net, generator)
+        mode = net.batched[0]
+        slim = TensorNetwork(
+            tuple(tuple(x for x in core if x != mode) for core in net.cores),
+            {label: size for label, size in net.sizes.items() if label != mode},
+            {axis: size for axis, size in net.axes.items() if axis != mode},
+            tuple(fold for fold in net.folds if fold.modes != (mode,)),
+        )
+        each = [self.fit_batched(part, slim, generator) for part in tensor.unbind(net.modes.index(mode))]
+        return [
+            torch.stack(parts, core.index(mode)) for parts, core in zip(zip(*each, strict=True), net.cores, strict=True)
+        ]
+
+
+def folded(axes: Axes, modes: Modes) -> tuple[tuple[Fold, ...], dict[str, int]]:
+    """Folds and mode sizes for axes of which some are split or straddled."""
+    split = {tuple(key.split()): tuple(sizes) for key, sizes in modes.items()}
+    named = [axis for key in split for axis in key]
+    for axis in named:
+        if axis not in axes:
+            raise TenfoldError(f"modes are given for axis '{axis}'; the weight has the axes {' '.join(axes)}.")
+        if named.count(axis) > 1:
+            raise TenfoldError(f"modes are given twice for axis '{axis}'.")
+    folds: list[Fold] = []
+    sizes: dict[str, int] = {}
+    for axis in axes:
+        key = next((key for key in split if axis in key), (axis,))
+        factors = split.get(key, (axes[axis],))
+        if len(key) > 1:
+            labels = tuple(f"m{k + 1}" for k in range(len(factors)))
+        else:
+            labels = tuple(f"{axis}{k + 1}" for k in range(len(factors))) if len(factors) > 1 else (axis,)
+        fold = Fold(key, labels)
+        if fold not in folds:
+            folds.append(fold)
+            sizes.update(zip(labels, factors, strict=True))
+    return tuple(folds), sizes
+
+
+def spatial_axes(axes: Mapping[str, Any]) -> tuple[str, ...]:
+    """The window axes of a weight, in order; none for a matrix."""
+    return tuple(axis for axis in SPATIAL if axis in axes)
+
+
+def is_pointwise(axes: Axes) -> bool:
+    """Whether the weight is a matrix, or a kernel whose window is one position."""
+    return all(axes[axis] == 1 for axis in spatial_axes(axes))
+
+
+def options_of(given: Format) -> dict[str, Any]:
+    """The options of a format that are not at their default, as a plan writes them."""
+    values = {field.name: getattr(given, field.name) for field in fields(given)}
+    return {field.name: values[field.name] for field in fields(given) if values[field.name] != field.default}

@@ -1,0 +1,77 @@
+"""CP: a sum of rank-one terms; on kernels 1x1, depthwise, 1x1."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tenfold.fitting import alternating_least_squares, balanced, leading_vectors
+from tenfold.fitting.spectra import unfolded
+from tenfold.formats.base import Axes, Format, is_pointwise, spatial_axes
+from tenfold.formats.svd import SVD
+from tenfold.network import Labels, TensorNetwork
+from tenfold.protocols import TenfoldError
+
+TRIAL_SWEEPS = 8  # of every start, before the best goes on
+
+
+@dataclass(frozen=True)
+class CP(Format):
+    """Canonical polyadic decomposition by alternating least squares with several starts (METHODS E.2).
+
+    Its one hyperedge stays in the state until its last core, so the window becomes a depthwise convolution.
+    SVD stands in on matrices and 1x1 convolutions, where the two are one.
+
+    Attributes:
+        window: `joint` (one factor for the whole window: one depthwise convolution) or `split` (a factor an axis).
+        starts: one from the leading singular vectors, the others random.
+        sweeps: at most so many over all factors.
+    """
+
+    window: str = "joint"
+    starts: int = 3
+    sweeps: int = 100
+
+    def __post_init__(self) -> None:
+        if self.window not in ("joint", "split"):
+            raise TenfoldError(f"cp has no window '{self.window}'; use 'joint' or 'split'.")
+        if self.starts < 1 or self.sweeps < 1:
+            raise TenfoldError(f"cp needs 1 start and 1 sweep or more, not {self.starts} and {self.sweeps}.")
+
+    def core_labels(self, modes: Mapping[str, Labels]) -> tuple[Labels, ...]:
+        window = [(*modes[axis],) for axis in spatial_axes(modes)]
+        if self.window == "joint" and window:
+            window = [tuple(x for part in window for x in part)]
+        inputs, outputs = ([(x,) for x in modes[axis]] for axis in ("i", "o"))
+        return tuple((*part, "r1") for part in (*inputs, *window, *outputs))
+
+    def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
+        starts = [singular_start(tensor, net, generator)]
+        starts += [random_start(net, generator) for _ in range(self.starts - 1)]
+        trial = min(TRIAL_SWEEPS, self.sweeps)
+        tried = [alternating_least_squares(tensor, net, start, sweeps=trial) for start in starts]
+        best, _ = min(tried, key=lambda result: result[1])
+        if self.sweeps > trial:
+            best, _ = alternating_least_squares(tensor, net, balanced(net, best), sweeps=self.sweeps - trial)
+        return best
+
+    def suit(self, axes: Axes, *, first: bool = False) -> Format | str:
+        return SVD() if is_pointwise(axes) else self
+
+
+def random_start(net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
+    """Gaussian factors."""
+    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in net.shapes]
+
+
+def singular_start(tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
+    """Leading left singular vectors of every factor's own unfolding, random columns beyond them."""
+    cores = random_start(net, generator)
+    for k, core in enumerate(net.cores):
+        rows = [net.modes.index(x) for x in core if x in net.modes]
+        rank = net.sizes["r1"]
+        vectors = leading_vectors(unfolded(tensor, rows), rank)
+        count = min(rank, vectors.shape[0])
+        cores[k].reshape(-1, rank)[:, :count] = vectors[:, :count]
+    return cores

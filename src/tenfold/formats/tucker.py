@@ -1,0 +1,42 @@
+"""Tucker of any order: a core and a factor for every mode."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tenfold.fitting import alternating_least_squares, tree_decomposition
+from tenfold.formats.base import Format
+from tenfold.network import Labels, TensorNetwork
+
+
+@dataclass(frozen=True)
+class Tucker(Format):
+    """Sequentially truncated HOSVD, then optional sweeps (Tucker, Psychometrika 31, 1966; METHODS E.3).
+
+    Attributes:
+        sweeps: alternating least squares sweeps over all cores after the truncation; the error never rises.
+    """
+
+    sweeps: int = 0
+
+    def core_labels(self, modes: Mapping[str, Labels]) -> tuple[Labels, ...]:
+        ahead = [x for key, labels in modes.items() if key != "o" for x in labels]
+        behind = list(modes.get("o", ()))
+        factors = {x: (x, f"r{k + 1}") for k, x in enumerate([*ahead, *behind])}
+        core = tuple(bond for _, bond in factors.values())
+        return (*(factors[x] for x in ahead), core, *(factors[x][::-1] for x in behind))
+
+    def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
+        return swept(tensor, net, tree_decomposition(tensor, net, root=hub(net)), self.sweeps)
+
+
+def hub(net: TensorNetwork) -> int:
+    """The core with the most bonds."""
+    return max(range(len(net.cores)), key=lambda k: sum(x in net.bonds for x in net.cores[k]))
+
+
+def swept(tensor: Tensor, net: TensorNetwork, cores: list[Tensor], sweeps: int) -> list[Tensor]:
+    """Cores after so many sweeps of alternating least squares."""
+    return alternating_least_squares(tensor, net, cores, sweeps=sweeps, tolerance=0.0)[0] if sweeps else cores

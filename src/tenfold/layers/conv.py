@@ -1,0 +1,146 @@
+"""`nn.Conv1d`, `nn.Conv2d` and `nn.Conv3d` as stages of smaller convolutions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tenfold.layers.plain import Pad, filled
+from tenfold.layers.staged import Staged, Step
+from tenfold.network import Positions, Stage
+
+Module = nn.Conv1d | nn.Conv2d | nn.Conv3d
+CONVOLVE = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+MODULES = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+AXES = {1: ("h",), 2: ("h", "w"), 3: ("d", "h", "w")}
+
+
+@dataclass(frozen=True)
+class Window(Step):
+    """A grouped convolution. On the axes whose window the stage does not hold it has size, stride and dilation 1.
+
+    Attributes:
+        window: size on every axis.
+        pads: entries to add before and after, on every axis.
+        mode: the convolution's padding mode.
+    """
+
+    window: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    pads: tuple[tuple[int, int], ...]
+    mode: str
+    groups: int
+
+    @property
+    def uneven(self) -> bool:
+        """Whether some axis is padded more on one side than on the other."""
+        return any(before != after for before, after in self.pads)
+
+    @property
+    def inside(self) -> tuple[int, ...]:
+        """What the convolution module pads by itself."""
+        return tuple(0 if self.uneven else before for before, _ in self.pads)
+
+    @property
+    def ahead(self) -> list[int]:
+        """The pads as `torch.nn.functional.pad` takes them: the last axis first."""
+        return [n for side in reversed(self.pads) for n in side]
+
+    @property
+    def fill(self) -> str:
+        """The name that `torch.nn.functional.pad` has for the mode."""
+        return "constant" if self.mode == "zeros" else self.mode
+
+    def kernel(self, weight: Tensor) -> Tensor:
+        """A stage tensor (groups·new, summed, *held) as a convolution weight."""
+        return weight.reshape(weight.shape[0], weight.shape[1], *self.window)
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        convolve, kernel = CONVOLVE[len(self.window)], self.kernel(weight)
+        if self.uneven or (any(self.inside) and self.mode != "zeros"):
+            x = functional.pad(x, self.ahead, mode=self.fill)
+            return convolve(x, kernel, bias, self.stride, 0, self.dilation, self.groups)
+        return convolve(x, kernel, bias, self.stride, self.inside, self.dilation, self.groups)
+
+    def module(self, weight: Tensor, bias: Tensor | None) -> nn.Module:
+        kernel = self.kernel(weight)
+        build = cast(Callable[..., nn.Module], MODULES[len(self.window)])
+        conv = build(
+            kernel.shape[1] * self.groups,
+            kernel.shape[0],
+            self.window,
+            stride=self.stride,
+            padding=self.inside,
+            dilation=self.dilation,
+            groups=self.groups,
+            bias=bias is not None,
+            padding_mode=self.mode if any(self.inside) else "zeros",
+            device="meta",
+        )
+        conv = filled(conv, kernel, bias)
+        return nn.Sequential(Pad(self.ahead, self.fill), conv) if self.uneven else conv
+
+
+class Conv(Staged):
+    """A convolution whose kernel (o, i, *window), with `g` in front where it is grouped, is a tensor network.
+
+    A stage with a window axis is a convolution with that axis's stride, padding and dilation; one without is 1x1.
+    State labels that a stage multiplies element by element are its groups.
+    """
+
+    replaces = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+    @classmethod
+    def axes(cls, module: nn.Module) -> dict[str, dict[str, int]]:
+        conv = cast(Module, module)
+        window = dict(zip(AXES[len(conv.kernel_size)], conv.kernel_size, strict=True))
+        groups = {"g": conv.groups} if conv.groups > 1 else {}
+        channels = {"o": conv.out_channels // conv.groups, "i": conv.in_channels // conv.groups}
+        return {"weight": {**groups, **channels, **window}}
+
+    @classmethod
+    def positions(cls, module: nn.Module, given: Tensor, result: Tensor) -> Positions:
+        count = module.spatial if isinstance(module, Conv) else len(cast(Module, module).kernel_size)
+        sizes = zip(given.shape[-count:], result.shape[-count:], strict=True)
+        return dict(zip(AXES[count], sizes, strict=True))
+
+    def describe(self, module: nn.Module) -> None:
+        conv = cast(Module, module)
+        self.in_channels, self.out_channels, self.groups = conv.in_channels, conv.out_channels, conv.groups
+        self.kernel_size, self.stride, self.dilation = conv.kernel_size, conv.stride, conv.dilation
+        self.padding, self.padding_mode = conv.padding, conv.padding_mode
+        self.spatial = len(conv.kernel_size)
+
+    def step(self, stage: Stage | None) -> Step:
+        held = [stage is None or axis in stage.window for axis in AXES[self.spatial]]
+        return Window(
+            window=tuple(n if h else 1 for n, h in zip(self.kernel_size, held, strict=True)),
+            stride=tuple(n if h else 1 for n, h in zip(self.stride, held, strict=True)),
+            dilation=tuple(n if h else 1 for n, h in zip(self.dilation, held, strict=True)),
+            pads=tuple(side if h else (0, 0) for side, h in zip(self.sides(), held, strict=True)),
+            mode=self.padding_mode,
+            groups=self.groups if stage is None else self.weight.net.size(stage.groups),
+        )
+
+    def sides(self) -> list[tuple[int, int]]:
+        """Entries that the dense convolution adds before and after each axis."""
+        if self.padding == "valid":
+            return [(0, 0)] * self.spatial
+        if self.padding == "same":
+            whole = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+            return [(n // 2, n - n // 2) for n in whole]
+        return [(int(n), int(n)) for n in self.padding]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == self.spatial + 1:  # torch takes a sample without a batch, too
+            return super().forward(x.unsqueeze(0)).squeeze(0)
+        return super().forward(x)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"padding={self.padding}, groups={self.groups}, bias={self.bias is not None}"
+        )

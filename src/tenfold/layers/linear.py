@@ -1,0 +1,56 @@
+"""`nn.Linear` as stages of matrix products."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tenfold.layers.plain import GroupedLinear, filled
+from tenfold.layers.staged import Staged, Step
+from tenfold.network import Positions, Stage
+
+
+@dataclass(frozen=True)
+class Product(Step):
+    """A matrix product on the last dimension, block-diagonal where there are groups."""
+
+    groups: int
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.groups == 1:
+            return functional.linear(x, weight, bias)
+        rows = x.reshape(-1, x.shape[-1], 1)
+        return functional.conv1d(rows, weight.unsqueeze(-1), bias, groups=self.groups).reshape(*x.shape[:-1], -1)
+
+    def module(self, weight: Tensor, bias: Tensor | None) -> nn.Module:
+        if self.groups > 1:
+            return GroupedLinear(weight, bias, self.groups)
+        return filled(nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta"), weight, bias)
+
+
+class Linear(Staged):
+    """A linear layer `y = x Wᵀ + b` whose weight (o, i) is a tensor network."""
+
+    replaces = (nn.Linear,)
+
+    @classmethod
+    def axes(cls, module: nn.Module) -> dict[str, dict[str, int]]:
+        linear = cast(nn.Linear, module)
+        return {"weight": {"o": linear.out_features, "i": linear.in_features}}
+
+    @classmethod
+    def positions(cls, module: nn.Module, given: Tensor, result: Tensor) -> Positions:
+        tokens = given[0].numel() // given.shape[-1] if given.ndim > 1 else 1
+        return {"tokens": (tokens, tokens)}
+
+    def describe(self, module: nn.Module) -> None:
+        linear = cast(nn.Linear, module)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.spatial = 0
+
+    def step(self, stage: Stage | None) -> Step:
+        return Product(1 if stage is None else self.weight.net.size(stage.groups))
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

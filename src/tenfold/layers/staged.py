@@ -1,0 +1,79 @@
+"""Layers with one weight whose stages are applied one after the other: the forward and the lowering, once."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Self, cast
+
+from torch import Tensor, nn
+
+from tenfold.layers.base import FactoredWeight, Layer
+from tenfold.layers.plain import AddBias, rearrangements
+from tenfold.network import Stage
+
+
+class Step(ABC):
+    """What one stage does to an input, derived once from labels and geometry; no numbers."""
+
+    @abstractmethod
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The stage on (n, channels, *positions), or (*lead, channels) for matrices."""
+
+    @abstractmethod
+    def module(self, weight: Tensor, bias: Tensor | None) -> nn.Module:
+        """The plain module, or sequence of modules, that does the same."""
+
+
+class Staged(Layer):
+    """A layer of a factored `weight` and a `bias`; a kind of layer says what step a stage is."""
+
+    weight: FactoredWeight
+    bias: nn.Parameter | None
+    moves: nn.ModuleList  # what is rearranged before each stage and after the last; empty where there is one stage
+    spatial: int  # window dimensions; 0 for matrices
+
+    def __init__(self, module: nn.Module, weight: FactoredWeight) -> None:
+        """Args: the dense module, whose bias and geometry are taken over; its weight in cores."""
+        super().__init__()
+        self.weight = weight
+        self.register_parameter("bias", cast(nn.Parameter | None, module.bias))
+        self.describe(module)
+        stages = weight.stages
+        self.steps = [self.step(stage) for stage in ((None,) if stages.rebuilds else stages.each)]
+        moves = [] if stages.rebuilds else rearrangements(stages, self.spatial)
+        self.moves = nn.ModuleList(nn.Identity() if move is None else move for move in moves)
+        self.rearranged = bool(moves) and moves[-1] is not None  # then the bias comes after
+
+    @classmethod
+    def from_dense(cls, module: nn.Module, weights: Mapping[str, FactoredWeight]) -> Self:
+        return cls(module, weights["weight"]).train(module.training)
+
+    @abstractmethod
+    def describe(self, module: nn.Module) -> None:
+        """Take over the geometry of the dense module, and set `spatial`."""
+
+    @abstractmethod
+    def step(self, stage: Stage | None) -> Step:
+        """What a stage does; None: the whole weight in one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = len(self.steps) - 1
+        for k, (step, tensor) in enumerate(zip(self.steps, self.weight(), strict=True)):
+            x = self.moves[k](x) if self.moves else x
+            x = step.apply(x, tensor, self.bias if k == last and not self.rearranged else None)
+        if not self.rearranged:
+            return x
+        x = self.moves[-1](x)
+        return x if self.bias is None else x + self.bias.reshape(-1, *[1] * self.spatial)
+
+    def lower(self) -> nn.Module:
+        last = len(self.steps) - 1
+        parts: list[nn.Module] = []
+        for k, (step, tensor) in enumerate(zip(self.steps, self.weight(), strict=True)):
+            parts += [self.moves[k]] if self.moves else []
+            module = step.module(tensor, self.bias if k == last and not self.rearranged else None)
+            parts += module if isinstance(module, nn.Sequential) else [module]
+        if self.rearranged:
+            parts.append(self.moves[-1])
+            parts += [AddBias(self.bias, self.spatial)] if self.bias is not None else []
+        parts = [part for part in parts if not isinstance(part, nn.Identity)]
+        return (parts[0] if len(parts) == 1 else nn.Sequential(*parts)).train(self.training)

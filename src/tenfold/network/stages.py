@@ -1,0 +1,176 @@
+"""Evaluation of a network on an input: ordered stages, each one small tensor."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from tenfold.network.contraction import Contraction, Labels
+from tenfold.network.counts import Count
+from tenfold.protocols import TenfoldError
+
+if TYPE_CHECKING:
+    from tenfold.network.tensor_network import TensorNetwork
+
+INPUTS = ("i",)  # axes that an input brings
+OUTPUTS = ("o",)  # axes that are left in the end
+SPATIAL = ("d", "h", "w")  # axes that are windows of a convolution
+Positions = Mapping[str, tuple[int, int]]  # axis -> positions of one sample before and after its stage
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the evaluation: a grouped convolution (a matrix product where there is no window).
+
+    Attributes:
+        cores: the cores that are contracted into the stage's tensor.
+        carried: state labels that the stage does not touch; they ride in the batch.
+        groups: state labels that the stage multiplies element by element, because a later stage still needs them.
+        summed: state labels that end here.
+        new: labels that the stage makes.
+        window: spatial axes.
+    """
+
+    cores: tuple[int, ...]
+    carried: Labels
+    groups: Labels
+    summed: Labels
+    new: Labels
+    window: Labels
+
+    @property
+    def labels(self) -> Labels:
+        """Labels of the stage's tensor, in the order of a convolution weight."""
+        return (*self.groups, *self.new, *self.summed, *self.window)
+
+    @property
+    def channels(self) -> tuple[Labels, Labels]:
+        """State labels in the channel dimension before and after the stage."""
+        return (*self.groups, *self.summed), (*self.groups, *self.new)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """An ordered partition of the cores of a network."""
+
+    net: "TensorNetwork"
+    each: tuple[Stage, ...]
+
+    @staticmethod
+    def of(net: "TensorNetwork", partition: tuple[tuple[int, ...], ...]) -> "Stages":
+        """Derive, for every part, what is carried, summed and made."""
+        given = sorted(core for part in partition for core in part)
+        if given != list(range(len(net.cores))) or not all(partition):
+            raise TenfoldError(f"stages {partition} do not hold each of the {len(net.cores)} cores once.")
+        if net.straddles and len(partition) > 1:
+            raise TenfoldError("modes that straddle axes are applied in one stage; this plan has several.")
+        parts = [tuple(dict.fromkeys(x for k in part for x in net.cores[k])) for part in partition]
+        tensors = [
+            [x for x in labels if x in net.modes or set(net.holders[x]) - set(part)]
+            for labels, part in zip(parts, partition, strict=True)
+        ]
+        state, output = list(input_labels(net)), output_labels(net)
+        each = []
+        for j, (part, tensor) in enumerate(zip(partition, tensors, strict=True)):
+            later = set(output).union(*tensors[j + 1 :])
+            shared = [x for x in state if x in tensor]
+            made = [x for x in tensor if x not in state and x not in SPATIAL]
+            stage = Stage(
+                cores=part,
+                carried=tuple(x for x in state if x not in tensor),
+                groups=tuple(x for x in shared if x in later),
+                summed=tuple(x for x in shared if x not in later),
+                new=tuple(sorted(made, key=lambda x: output.index(x) if x in output else len(output))),
+                window=tuple(x for x in SPATIAL if x in tensor),
+            )
+            each.append(stage)
+            state = [*stage.carried, *stage.groups, *stage.new]
+        return Stages(net, tuple(each))
+
+    @property
+    def partition(self) -> tuple[tuple[int, ...], ...]:
+        """The sets of cores, in order."""
+        return tuple(stage.cores for stage in self.each)
+
+    @property
+    def rebuilds(self) -> bool:
+        """Whether there is one stage only: the dense weight is rebuilt and applied."""
+        return len(self.each) == 1
+
+    @property
+    def param_count(self) -> Count:
+        """Numbers in the stage tensors, which is what a lowered layer holds."""
+        if self.rebuilds:
+            return Count(((math.prod(self.net.axes.values()), ()),))
+        return Count(tuple((1, stage.labels) for stage in self.each))
+
+    @property
+    def params(self) -> int:
+        """Numbers in the stage tensors."""
+        return int(self.param_count(self.net.sizes))
+
+    def mac_count(self, positions: Positions) -> Count:
+        """Multiply-adds of one sample as a polynomial in the label sizes.
+
+        A stage costs its output positions times all labels in the state or in its tensor. A stage before
+        the window of an axis still sees that axis's input positions.
+        """
+        if self.rebuilds:
+            return Count(((math.prod(self.net.axes.values()) * math.prod(n for _, n in positions.values()), ()),))
+        ahead = {axis for stage in self.each for axis in stage.window}
+        terms = []
+        for stage in self.each:
+            ahead -= set(stage.window)
+            places = math.prod(before if axis in ahead else after for axis, (before, after) in positions.items())
+            terms.append((places, (*stage.carried, *stage.labels)))
+        return Count(tuple(terms))
+
+    def macs(self, positions: Positions) -> int:
+        """Multiply-adds of one sample."""
+        return int(self.mac_count(positions)(self.net.sizes))
+
+    def builds(self) -> tuple["Build", ...]:
+        """How each stage's tensor comes from the cores, with contraction paths found."""
+        net = self.net
+        if self.rebuilds:
+            return (Build(self.each[0].cores, net.contraction(self.each[0].cores, net.modes), net.shape(net.modes)),)
+        return tuple(
+            Build(
+                stage.cores,
+                net.contraction(stage.cores, stage.labels),
+                (net.size((*stage.groups, *stage.new)), net.size(stage.summed), *net.shape(stage.window)),
+            )
+            for stage in self.each
+        )
+
+    def tensors(self, cores: Sequence[Tensor], builds: tuple["Build", ...] | None = None) -> list[Tensor]:
+        """The stage tensors as convolution weights (groups·new, summed, *window); one stage gives the dense weight.
+
+        `builds`: what `builds()` gave, for callers that keep it.
+        """
+        built = [build(cores) for build in builds or self.builds()]
+        return [self.net.to_axes(built[0]).flatten(0, len(self.net.batched))] if self.rebuilds else built
+
+
+@dataclass(frozen=True)
+class Build:
+    """Cores contracted into one stage tensor of a shape."""
+
+    cores: tuple[int, ...]
+    contraction: Contraction
+    shape: tuple[int, ...]
+
+    def __call__(self, cores: Sequence[Tensor]) -> Tensor:
+        return self.contraction(*[cores[k] for k in self.cores]).reshape(self.shape)
+
+
+def input_labels(net: "TensorNetwork") -> Labels:
+    """The labels of a layer's input: groups first, then the modes of the input axis."""
+    return (*net.batched, *(mode for fold in net.folds if fold.axes[0] in INPUTS for mode in fold.modes))
+
+
+def output_labels(net: "TensorNetwork") -> Labels:
+    """The labels of a layer's output: groups first, then the modes of the output axis."""
+    return (*net.batched, *(mode for fold in net.folds if fold.axes[0] in OUTPUTS for mode in fold.modes))
