@@ -119,6 +119,21 @@ class Format(ABC):
             cores = metric.unwhitened(cores, net)
         return [core.to(weight.dtype).to(weight.device).contiguous() for core in cores]
 
+    def decompose_group(
+        self,
+        weights: Sequence[Tensor],
+        nets: Sequence[TensorNetwork],
+        metrics: Sequence[Metric | None],
+        *,
+        generator: torch.Generator,
+    ) -> list[list[Tensor]]:
+        """Cores for every weight of a group; each on its own by default.
+
+        A format with shared cores gives the same tensor object to every member that holds it.
+        """
+        members = zip(weights, nets, metrics, strict=True)
+        return [self.decompose(weight, net, metric, generator=generator) for weight, net, metric in members]
+
     def fit_batched(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
         """`fit` for every value of the batched modes, stacked."""
         if not net.batched:

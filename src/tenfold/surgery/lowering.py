@@ -1,0 +1,85 @@
+"""A whole network as plain modules, batch norms folded."""
+
+import copy
+import logging
+from collections import Counter
+from typing import cast
+
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from tenfold.layers import Layer
+from tenfold.surgery.carry_out import swapped
+
+log = logging.getLogger(__name__)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def lower(model: nn.Module, *, fold: bool = True) -> nn.Module:
+    """A copy in eval mode in which every compressed layer is plain torch modules with the same outputs.
+
+    Args:
+        fold: let batch norms that directly follow a convolution or a linear layer disappear into it. Where the
+            order of modules cannot be traced, they stay, and the log says where.
+    """
+    result = copy.deepcopy(model).eval()
+    result = swapped(result, {module: module.lower() for module in result.modules() if isinstance(module, Layer)})
+    if fold:
+        fold_batch_norms(result)
+    return result
+
+
+def fold_batch_norms(model: nn.Module) -> None:
+    """Fold, in place, every batch norm that is the only reader of a convolution's or linear layer's output."""
+    norms = [name for name, module in model.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    graph = traced(model)
+    if graph is None:
+        log.info("%s cannot be traced as a whole; its parts are tried one by one", type(model).__name__)
+        for child in model.children():
+            fold_batch_norms(child)
+        return
+    for convolution, norm in pairs(model, graph):
+        first = cast(nn.Conv2d, model.get_submodule(convolution))
+        second = cast(nn.BatchNorm2d, model.get_submodule(norm))
+        model.set_submodule(convolution, fuse_conv_bn_eval(first, second))
+        model.set_submodule(norm, nn.Identity())
+
+
+class Tracer(fx.Tracer):
+    """Every module without children is a leaf, torch's or not."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return not list(m.children()) or super().is_leaf_module(m, module_qualified_name)
+
+
+def traced(model: nn.Module) -> fx.Graph | None:
+    """The order in which a network calls its modules; None where its forward depends on values."""
+    try:
+        return Tracer().trace(model)
+    except (fx.proxy.TraceError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        log.info("%s: %s", type(model).__name__, error)
+        return None
+
+
+def pairs(model: nn.Module, graph: fx.Graph) -> list[tuple[str, str]]:
+    """(convolution, batch norm) where the second alone reads the first, and each is called once.
+
+    Linear layers are left out: whether their last dimension is the batch norm's depends on the input.
+    """
+    nodes = [node for node in graph.nodes if node.op == "call_module"]
+    module = {node: model.get_submodule(str(node.target)) for node in nodes}
+    calls = Counter(id(part) for part in module.values())
+    found = []
+    for node in nodes:
+        norm, before = module[node], node.args[0] if node.args else None
+        if not isinstance(before, fx.Node) or not isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            continue
+        first = module.get(before)
+        if not isinstance(first, CONVOLUTIONS):
+            continue
+        alone = len(before.users) == 1 and calls[id(first)] == calls[id(norm)] == 1
+        if alone and norm.running_mean is not None:
+            found.append((str(before.target), str(node.target)))
+    return found
