@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from tenfold.measure.score import score
-from tenfold.protocols import Data, TenfoldError, first_part
+from tenfold.protocols import Data, Score, TenfoldError, first_part
 from tenfold.recovery import Step, distillation_loss, finetune, recover, reestimate
 
 CLASSES, SAMPLES, BATCH = 3, 48, 16
@@ -99,6 +99,7 @@ def test_reestimated_statistics_are_the_mean_over_batches() -> None:
     norm = nn.BatchNorm2d(2).double()
     draw = torch.Generator().manual_seed(0)
     batches = [3 * torch.randn(n, 2, 5, 5, generator=draw, dtype=torch.float64) + 1 for n in (4, 4, 7)]
+    norm(batches[0] + 9)  # statistics and a count that must not survive
     assert reestimate(norm, batches, feed=first_part) == 1
     mean = torch.stack([b.mean(dim=(0, 2, 3)) for b in batches]).mean(0)
     var = torch.stack([b.transpose(0, 1).flatten(1).var(dim=1) for b in batches]).mean(0)
@@ -181,8 +182,9 @@ def test_distillation_by_hand() -> None:
 
 @pytest.mark.parametrize(("shape", "words"), [((2, 3, 4), "(2, 3, 4)"), ((2, 5), "(2, 4)")])
 def test_distillation_wants_logits(shape: tuple[int, ...], words: str) -> None:
+    other = (2, 4) if len(shape) == 2 else shape
     with pytest.raises(TenfoldError) as caught:
-        distillation_loss(torch.ones(shape), torch.ones(2, 4), 1.0)
+        distillation_loss(torch.ones(shape), torch.ones(other), 1.0)
     assert words in str(caught.value)
     assert "teacher=None" in str(caught.value)
 
@@ -269,8 +271,12 @@ def test_distill_weighs_the_two_losses(data: Data) -> None:
     assert losses[0] == next(finetune(small(), data, epochs=1)).loss
 
 
-def torch_loader() -> DataLoader[tuple[Tensor, ...]]:
-    return DataLoader(TensorDataset(*samples()), batch_size=BATCH, shuffle=True)
+def loaders(data: Data) -> Data:
+    """The same data from loaders of torch, which draw from the global state."""
+    train, validation = (TensorDataset(*samples(seed)) for seed in (0, 1))
+    return replace(
+        data, train=DataLoader(train, batch_size=BATCH, shuffle=True), validation=DataLoader(validation, BATCH)
+    )
 
 
 @pytest.mark.parametrize("loader", [False, True])
@@ -278,7 +284,7 @@ def test_a_seed_decides_all_and_the_global_state_nothing(data: Data, loader: boo
     found = []
     for noise, seed in [(0, 5), (1, 5), (2, 6)]:
         model = small()
-        used = replace(data, train=torch_loader()) if loader else data
+        used = loaders(data) if loader else data
         torch.manual_seed(noise)
         drawn = global_draws()
         for _ in recover(model, used, epochs=2, seed=seed):
@@ -294,7 +300,7 @@ def test_a_seed_decides_all_and_the_global_state_nothing(data: Data, loader: boo
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     data: Data, tmp_path: Path, stop: int, loader: bool
 ) -> None:
-    used = replace(data, train=torch_loader()) if loader else data
+    used = loaders(data) if loader else data
     whole = small()
     expected = list(recover(whole, used, epochs=3, lr=0.1))
     state = tmp_path / "out" / "state"
@@ -303,15 +309,51 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
         assert isinstance(step, Step)
     assert [p.name for p in state.iterdir()] == [f"epoch-{stop // STEPS}"]
     assert not cut.training
-    (state / "saving").mkdir(exist_ok=True)  # as a killed process leaves it
+    (state / "saving").mkdir()  # as a killed process leaves it
+    (state / "saving" / "stale").touch()
     again = small()
+    random.random()
+    np.random.rand()  # noqa: NPY002
+    torch.rand(1)
     drawn = global_draws()
-    rest = list(recover(again, used, epochs=3, lr=0.1, state=state))
+    rest = []
+    for step in recover(again, used, epochs=3, lr=0.1, state=state):
+        rest.append(step)
+        assert step.score is None or not list(state.rglob("stale"))
     assert global_draws() == drawn
     assert [s.loss for s in rest] == [s.loss for s in expected[stop // STEPS * STEPS :]]
     assert same(state_of(again), state_of(whole))
     assert not again.training
     assert not state.exists()
+
+
+class Noise:
+    """Batches that are drawn from the global state, and do not say how many there are."""
+
+    def __init__(self) -> None:
+        self.drawn: list[float] = []
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for _ in range(STEPS):
+            x = torch.randn(BATCH, 2, 4, 4)
+            self.drawn.append(x[0, 0, 0, 0].item())
+            yield x, torch.arange(BATCH) % CLASSES
+
+
+def test_augmentation_differs_in_every_step_and_leaves_the_global_state(data: Data) -> None:
+    noise = Noise()
+    drawn = global_draws()
+    training = finetune(small(), replace(data, train=noise), epochs=3)
+    assert global_draws() == drawn
+    noise.drawn.clear()
+    assert len(list(training)) == 3 * STEPS
+    assert global_draws() == drawn
+    assert len(set(noise.drawn)) == 3 * STEPS
+
+
+def test_the_data_are_told_the_epoch(data: Data) -> None:
+    told = [data.train.epoch for _ in finetune(small(), data, epochs=2)]
+    assert told == [0] * STEPS + [1] * STEPS
 
 
 def test_removing_the_state_spares_the_files_of_others(data: Data, tmp_path: Path) -> None:
@@ -326,6 +368,7 @@ def test_a_state_of_another_run_is_refused(data: Data, tmp_path: Path) -> None:
     others: list[tuple[nn.Module, dict[str, Any], str]] = [
         (small(), {"lr": 0.5, "seed": 3}, "lr, seed"),
         (small()[:-1], {}, "network"),
+        (small(), {"teacher": small()}, "distill"),
     ]
     for model, changed, names in others:
         with pytest.raises(TenfoldError) as caught:
@@ -463,4 +506,6 @@ def test_score_by_hand(data: Data) -> None:
     logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     assert score(model, [(logits, torch.tensor([0, 1, 1]))], data) == pytest.approx(200 / 3)
     assert score(model, [], data) is None
+    slope = replace(data, score=Score("slope", measure=lambda outputs, batch: (outputs.requires_grad, 1)))
+    assert score(nn.Linear(2, 2), [(logits, None)], slope) == 0
     assert model.training
