@@ -1,0 +1,76 @@
+"""Running statistics of batch norms, estimated anew for the layers that now stand before them."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from tenfold.measure.score import device_of, evaluating
+from tenfold.protocols import TenfoldError, call, to_device
+
+
+def reestimate(
+    model: nn.Module,
+    batches: Iterable[Any],
+    *,
+    feed: Callable[[Any], Any],
+    limit: int = 32,
+    device: torch.device | str | None = None,
+) -> int:
+    """Replace the running statistics of every batch norm by their plain average over the batches.
+
+    The batches must be the augmented ones that the network was trained on: on plain images this costs even an
+    untouched network points. Only batch norms are in train mode meanwhile; whatever is raised, every module gets its
+    mode and momentum back, and the statistics are then the ones from before.
+
+    Args:
+        model: changed in place, in no other tensor than `running_mean`, `running_var` and `num_batches_tracked`.
+        batches: labelled batches; the labels are not used.
+        feed: the model's inputs in a batch (`Data.feed`).
+        limit: batches looked at, at most; 32 of 128 images are about 4,000.
+        device: where each batch is put; by default where the network is.
+    Returns: the number of batch norms estimated anew; 0, and no batch looked at, where the network has none.
+    Raises: TenfoldError if there are no batches, or `limit` is not positive.
+    """
+    if limit < 1:
+        raise TenfoldError(f"limit={limit} leaves no batch to estimate batch norms from; use 1 or more.")
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    if not norms:
+        return 0
+    where = device_of(model) if device is None else device
+    with ExitStack() as undo, evaluating(model), _averaging(norms), torch.no_grad():
+        undo.callback(_write, [(b, b.clone()) for norm in norms for b in norm.buffers(recurse=False)])
+        for norm in norms:
+            norm.reset_running_stats()
+        seen = 0
+        for batch in islice(batches, limit):
+            call(model, feed(to_device(batch, where)))
+            seen += 1
+        if not seen:
+            raise TenfoldError("no batches to estimate batch norms from; give augmented training batches.")
+        undo.pop_all()
+    return len(norms)
+
+
+@contextmanager
+def _averaging(norms: list[_BatchNorm]) -> Iterator[None]:
+    """Batch norms in train mode, each batch weighing the same; afterwards their momenta are back."""
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = None
+        norm.train()
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+def _write(values: list[tuple[Tensor, Tensor]]) -> None:
+    with torch.no_grad():
+        for tensor, value in values:
+            tensor.copy_(value)

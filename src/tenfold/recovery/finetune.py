@@ -1,0 +1,299 @@
+"""Fine-tuning: a few epochs of gradient descent on all cores, with the dense network as a teacher if there is one."""
+
+import importlib.util
+import math
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+from torch.optim.lr_scheduler import OneCycleLR
+
+from tenfold.measure.score import device_of, evaluating, score
+from tenfold.protocols import Data, TenfoldError, call, to_device
+from tenfold.recovery.checkpoint import load_epoch, remove, save_epoch, saved_epoch
+from tenfold.recovery.distillation import distillation_loss
+from tenfold.recovery.randomness import at_epoch, seeded
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+CLIP = 5.0  # norm of all gradients: a sound network stays below it; cores that nearly cancel (CP) shoot far above
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of gradient descent, as it was.
+
+    Attributes:
+        epoch: 1 to epochs.
+        step: 1 to steps, counted over the whole run.
+        steps: all steps of the run.
+        loss: of this step's batch, before the step; the distillation term included.
+        seconds_left: at the pace so far, until the last step.
+        score: on the validation batches, after the last step of an epoch; None elsewhere, or without such batches.
+    """
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    seconds_left: float
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What fixes the course of a run; two runs that agree in it may continue each other."""
+
+    epochs: int
+    lr: float
+    momentum: float
+    weight_decay: float
+    temperature: float
+    distill: float  # 0 without a teacher
+    seed: int
+    mixed_precision: str
+    batches: int  # an epoch
+    network: int  # checksum of the names, shapes and types of all tensors
+
+    def check(self) -> None:
+        bounds: dict[str, tuple[bool, str]] = {
+            "epochs": (self.epochs >= 1, "1 or more"),
+            "lr": (self.lr > 0, "a number above 0, such as 0.01"),
+            "momentum": (0 < self.momentum < 1, "a number between 0 and 1, such as 0.9"),
+            "weight_decay": (self.weight_decay >= 0, "0 or more"),
+            "temperature": (self.temperature > 0, "a number above 0, such as 4"),
+            "distill": (0 <= self.distill <= 1, "0 (labels only) to 1 (teacher only)"),
+            "batches": (self.batches >= 1, "training data of at least one batch"),
+        }
+        for name, (fine, allowed) in bounds.items():
+            if not fine:
+                raise TenfoldError(f"cannot fine-tune with {name}={getattr(self, name)}; use {allowed}.")
+
+
+def finetune(
+    model: nn.Module,
+    data: Data,
+    *,
+    epochs: int,
+    lr: float = 0.01,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    teacher: nn.Module | None = None,
+    temperature: float = 4.0,
+    distill: float = 0.9,
+    seed: int = 0,
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no",
+    state: Path | None = None,
+) -> Iterator[Step]:
+    """Train a network in place by Nesterov SGD under a one-cycle schedule, yielding every step.
+
+    Arguments are checked at once; training happens as the iterator is drawn from. The final weights are those after
+    the last step: no epoch is chosen, and `data.test` is never read. When the iterator has ended, by whatever, the
+    network is in eval mode on the device where it was. A run uses one process and one device, the one that
+    accelerate finds. Gradients are clipped at a norm of 5.
+
+    Every draw that torch makes within a step (dropout, augmentation, the order of a shuffling DataLoader) depends on
+    `seed` and the step alone, and the global random state is left as it was. Where `data.train` has a method
+    `set_epoch(int)`, it is called with 0, 1, ... before each epoch.
+
+    Args:
+        model: its parameters that require gradients are trained.
+        data: `train`, `feed` and `loss` are used, and `validation` and `score` after each epoch.
+        epochs: passes over `data.train`.
+        lr: largest learning rate of the cycle.
+        momentum: of SGD, the same throughout.
+        weight_decay: of parameters with more than one axis; biases and norms have none.
+        teacher: the dense network, read only; its outputs must be logits (n, classes).
+        temperature: of the distillation loss.
+        distill: weight of the distillation loss; the loss on the labels has the rest.
+        seed: for what is drawn.
+        mixed_precision: as accelerate knows it; one for all runs of a process.
+        state: a folder to resume from. It is written after each epoch, and removed when the run has ended; an
+            interrupted run, repeated with the same arguments, goes on after its last whole epoch.
+    Raises: TenfoldError if a setting is out of range, accelerate is missing or refuses, `state` is that of another
+        run, or a loss or gradient is not finite (the weights are then those before that step).
+    Source: Smith and Topin, arXiv:1708.07120 (2017), for the cycle; Hinton et al. 2015 for the teacher.
+    """
+    if importlib.util.find_spec("accelerate") is None:
+        raise TenfoldError("fine-tuning needs accelerate, which is not installed; pip install 'tenfold[train]'.")
+    if teacher is model:
+        raise TenfoldError("the teacher is the network to be trained; give the dense network, or teacher=None.")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise TenfoldError("no parameter of the network requires a gradient; nothing can be fine-tuned.")
+    settings = _Settings(
+        epochs=epochs,
+        lr=lr,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        temperature=temperature,
+        distill=0.0 if teacher is None else distill,
+        seed=seed,
+        mixed_precision=mixed_precision,
+        batches=_length(data.train, seed, device_of(model)),
+        network=_fingerprint(model),
+    )
+    settings.check()
+    if state is not None:
+        saved_epoch(state, asdict(settings))  # refuses a foreign state before any work
+    return _epochs(model, data, teacher, settings, state)
+
+
+def _epochs(
+    model: nn.Module, data: Data, teacher: nn.Module | None, settings: _Settings, state: Path | None
+) -> Iterator[Step]:
+    with ExitStack() as after:
+        trainer = _Trainer(after, model, data, teacher, settings)
+        done = 0 if state is None else saved_epoch(state, asdict(settings))
+        if state is not None and done:
+            load_epoch(trainer.accelerator, state, done)
+        start = time.perf_counter()
+        steps = settings.epochs * settings.batches
+        for epoch in range(done, settings.epochs):
+            for k, loss in enumerate(trainer.epoch(epoch), start=1):
+                step = epoch * settings.batches + k
+                found = None
+                if k == settings.batches:
+                    if state is not None:
+                        save_epoch(trainer.accelerator, state, epoch + 1, asdict(settings))
+                    found = trainer.score(epoch)
+                pace = (time.perf_counter() - start) / (step - done * settings.batches)
+                yield Step(epoch + 1, step, steps, loss, pace * (steps - step), found)
+    if state is not None:
+        remove(state)
+
+
+class _Trainer:
+    """A network with its optimiser and schedule, on accelerate's device until `after` is left."""
+
+    def __init__(
+        self, after: ExitStack, model: nn.Module, data: Data, teacher: nn.Module | None, settings: _Settings
+    ) -> None:
+        self.accelerator = _accelerator(settings.mixed_precision)
+        self.device: torch.device = self.accelerator.device
+        after.callback(model.eval)
+        after.callback(model.zero_grad)
+        _lend(after, model, self.device)
+        if teacher is not None:
+            _lend(after, teacher, self.device)
+            after.enter_context(evaluating(teacher))
+        self.model, self.data, self.teacher, self.settings = model, data, teacher, settings
+        sgd = SGD(_groups(model, settings.weight_decay), lr=settings.lr, momentum=settings.momentum, nesterov=True)
+        cycle = OneCycleLR(sgd, settings.lr, settings.epochs * settings.batches, cycle_momentum=False)
+        self.network, self.optimizer, self.schedule = self.accelerator.prepare(_Shell(model), sgd, cycle)
+
+    def epoch(self, epoch: int) -> Iterator[float]:
+        """Train on every batch once; yields the loss of each."""
+        seed, count = self.settings.seed, self.settings.batches
+        self.model.train()
+        with seeded(seed, f"epoch {epoch}", self.device):
+            batches = iter(at_epoch(self.data.train, epoch))
+        for k in range(count):
+            with seeded(seed, f"epoch {epoch}/batch {k}", self.device):
+                batch = next(batches, None)
+                if batch is None:
+                    raise TenfoldError(
+                        f"epoch {epoch + 1} of the training data had {k} batches where {count} were expected; "
+                        "give data that can be iterated again and again."
+                    )
+                loss = self.step(to_device(batch, self.device), epoch * count + k + 1)
+            yield loss
+
+    def step(self, batch: Any, number: int) -> float:
+        """One step down the gradient; the loss before it."""
+        loss = self.loss(batch)
+        value = loss.item()
+        self.expect_finite(value, "loss", number)
+        self.optimizer.zero_grad()
+        self.accelerator.backward(loss)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), CLIP)
+        if self.accelerator.scaler is None:  # a scaler skips such steps by itself
+            self.expect_finite(float(norm), "gradient", number)
+        self.optimizer.step()
+        self.schedule.step()
+        return value
+
+    def loss(self, batch: Any) -> Tensor:
+        """Of the labels, and of the teacher if there is one; scalar."""
+        inputs = self.data.feed(batch)
+        outputs = self.network(inputs)
+        loss = self.data.loss(outputs, batch)
+        if self.teacher is None:
+            return loss
+        with torch.no_grad(), self.accelerator.autocast():
+            wanted = call(self.teacher, inputs)
+        distill = self.settings.distill
+        return (1 - distill) * loss + distill * distillation_loss(outputs, wanted, self.settings.temperature)
+
+    def score(self, epoch: int) -> float | None:
+        """On the validation batches, in full precision."""
+        with seeded(self.settings.seed, f"epoch {epoch}/validation", self.device):
+            return score(self.model, self.data.validation, self.data, device=self.device)
+
+    def expect_finite(self, value: float, what: str, number: int) -> None:
+        if not math.isfinite(value):
+            rate = self.schedule.get_last_lr()[0]
+            raise TenfoldError(
+                f"the {what} is {value} at step {number} of {self.settings.epochs * self.settings.batches}, where the "
+                f"learning rate is {rate:.3g}; try lr={self.settings.lr / 10:.3g}, and see that inputs and targets are "
+                "finite."
+            )
+
+
+class _Shell(nn.Module):
+    """The network as accelerate sees it: what it patches for mixed precision is this, and is thrown away."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Any) -> Any:
+        return call(self.network, inputs)
+
+
+def _accelerator(mixed_precision: str) -> "Accelerator":
+    from accelerate import Accelerator
+
+    try:
+        accelerator = Accelerator(mixed_precision=mixed_precision)
+    except ValueError as error:  # a second precision in one process, or one that the device lacks
+        raise TenfoldError(f"accelerate refuses mixed_precision={mixed_precision!r} here: {error}") from error
+    if accelerator.num_processes > 1:
+        raise TenfoldError(f"fine-tuning runs in one process, not {accelerator.num_processes}; use python to start it.")
+    return accelerator
+
+
+def _lend(after: ExitStack, model: nn.Module, device: torch.device) -> None:
+    """Move a network, and back when `after` is left."""
+    after.callback(model.to, device_of(model))
+    model.to(device)
+
+
+def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _length(batches: Iterable[Any], seed: int, device: torch.device) -> int:
+    """Batches in one pass; those that do not say are counted."""
+    try:
+        return len(batches)  # type: ignore[arg-type]
+    except TypeError:
+        with seeded(seed, "count", device):
+            return sum(1 for _ in batches)
+
+
+def _fingerprint(model: nn.Module) -> int:
+    rows = [f"{name} {tuple(t.shape)} {t.dtype}" for name, t in model.state_dict().items()]
+    return zlib.crc32("\n".join(rows).encode())
