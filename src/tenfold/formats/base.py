@@ -60,6 +60,10 @@ class Format(ABC):
         del axes
         return (self,)
 
+    def trial(self) -> "Format":
+        """The settings for a quick fit that only estimates the error."""
+        return self
+
     # ---- what follows
     def network(
         self, axes: Axes, ranks: Sequence[int | None] | None = None, modes: Modes | None = None

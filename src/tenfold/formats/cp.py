@@ -1,7 +1,7 @@
 """CP: a sum of rank-one terms; on kernels 1x1, depthwise, 1x1."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -58,6 +58,9 @@ class CP(Format):
 
     def suit(self, axes: Axes, *, first: bool = False) -> Format | str:
         return SVD() if is_pointwise(axes) else self
+
+    def trial(self) -> Format:
+        return replace(self, starts=1, sweeps=2 * TRIAL_SWEEPS)
 
 
 def random_start(net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:

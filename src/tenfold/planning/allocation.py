@@ -1,0 +1,160 @@
+"""One candidate for every weight, under budgets on the whole network."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tenfold.planning.budgets import Budget
+from tenfold.planning.candidates import Choice, Curve, chosen, cost_row
+from tenfold.planning.curves import Array
+from tenfold.protocols import TenfoldError
+
+HALVINGS = 30
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Budgets by name: what the planned weights may cost together, and what the dense network costs in all."""
+
+    budgets: Mapping[str, Budget]
+    left: Array  # (budgets,) limit less what is not planned
+    fixed: Array  # (budgets,) what is not planned
+    whole: Array  # (budgets,) the dense network
+
+
+class Candidates:
+    """The curves of all weights end to end, so that one multiplier for each budget picks in one pass."""
+
+    def __init__(self, curves: Sequence[Curve]) -> None:
+        self.errors = np.concatenate([curve.errors for curve in curves])
+        self.costs = np.concatenate([curve.costs for curve in curves])
+        self.starts = np.cumsum([0, *(len(curve.errors) for curve in curves)])
+
+    def pick(self, multipliers: Array) -> list[int]:
+        """For each weight the place on its curve that minimises error plus multipliers times costs."""
+        value = self.errors + self.costs @ multipliers
+        return [int(value[a:b].argmin()) for a, b in zip(self.starts, self.starts[1:], strict=False)]
+
+    def total(self, picks: Sequence[int]) -> Array:
+        """What these cost together, (budgets,)."""
+        return self.costs[self.starts[:-1] + np.asarray(picks)].sum(axis=0)
+
+    def smallest(self) -> Array:
+        """The least that each budget alone can reach."""
+        return np.minimum.reduceat(self.costs, self.starts[:-1]).sum(axis=0)
+
+
+def allocate(curves: Sequence[Curve], limits: Limits, multiple: int) -> list[Choice]:
+    """The candidates of least summed error within all budgets.
+
+    One multiplier for each budget, bisected, the later ones inside the earlier; then ranks grow, best gain
+    first, until nothing fits any more.
+
+    Raises: TenfoldError with the largest reachable ratio if a budget cannot be met.
+    """
+    candidates = Candidates(curves)
+    check(candidates, limits)
+    picks = bisected(candidates, limits, np.zeros(len(limits.left)), 0)
+    if picks is None:
+        raise TenfoldError(together(candidates, limits))
+    choices = [curve.choice(at) for curve, at in zip(curves, picks, strict=True)]
+    return grown(choices, limits, multiple)
+
+
+def check(candidates: Candidates, limits: Limits) -> None:
+    """Refuse a budget that is out of reach even alone."""
+    least = candidates.smallest()
+    for name, small, left, fixed, whole in zip(
+        limits.budgets, least, limits.left, limits.fixed, limits.whole, strict=True
+    ):
+        if small > left:
+            asked, reachable = whole / (left + fixed), whole / (small + fixed)
+            raise TenfoldError(
+                f"{name} {asked:.4g}x cannot be met; the largest reachable ratio with these layers and formats is "
+                f"{np.floor(reachable * 100) / 100:.2f}x."
+            )
+
+
+def together(candidates: Candidates, limits: Limits) -> str:
+    """The sentence for budgets that can be met one by one only."""
+    scale = 1 / limits.whole
+    total = candidates.total(candidates.pick(scale * 1e9)) + limits.fixed
+    parts = [f"{name} {ratio:.2f}x" for name, ratio in zip(limits.budgets, limits.whole / total, strict=True)]
+    return f"these budgets cannot be met together; a network as small as possible in all has {', '.join(parts)}."
+
+
+def bisected(candidates: Candidates, limits: Limits, multipliers: Array, at: int) -> list[int] | None:
+    """Picks within the budgets from `at` on, with the smallest multipliers; None if there are none."""
+    if at == len(multipliers):
+        return candidates.pick(multipliers)
+
+    def with_multiplier(value: float) -> list[int] | None:
+        tried = multipliers.copy()
+        tried[at] = value / limits.whole[at]
+        picks = bisected(candidates, limits, tried, at + 1)
+        return picks if picks is not None and candidates.total(picks)[at] <= limits.left[at] else None
+
+    return least(with_multiplier)
+
+
+def least(attempt: Callable[[float], list[int] | None]) -> list[int] | None:
+    """What the smallest value that succeeds gives: 0, or found by doubling exponents and bisecting."""
+    if (found := attempt(0.0)) is not None:
+        return found
+    low, high = -12.0, 9.0  # powers of ten
+    if (found := attempt(10**high)) is None:
+        return None
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        result = attempt(10**middle)
+        if result is None:
+            low = middle
+        else:
+            found, high = result, middle
+        if high - low < 1e-4:
+            break
+    return found
+
+
+def grown(choices: Sequence[Choice], limits: Limits, multiple: int) -> list[Choice]:
+    """Spend what is left: each time the step of most error saved for its share of the budgets."""
+    result = list(choices)
+    spent = sum(costs_of(limits, choice) for choice in result)
+    steps = [larger(choice, limits, multiple) for choice in result]
+    while True:
+        room = limits.left - spent
+        best, gain, extra_cost = None, 0.0, np.zeros_like(room)
+        for k, options in enumerate(steps):
+            for option, extra in options:
+                if (extra <= room).all():
+                    saved = (result[k].error - option.error) / max(float((extra / limits.whole).max()), 1e-15)
+                    if saved > gain:
+                        best, gain, extra_cost = (k, option), saved, extra
+        if best is None:
+            return result
+        k, option = best
+        result[k], spent = option, spent + extra_cost
+        steps[k] = larger(option, limits, multiple)
+
+
+def larger(choice: Choice, limits: Limits, multiple: int) -> list[tuple[Choice, Array]]:
+    """Every choice one step above, with what it adds to the cost: a bond one rank larger, or the weight left dense."""
+    family = choice.family
+    if family is None:
+        return []
+    found = [Choice(0.0, family.subject.dense)]
+    for at in range(len(choice.ranks)):
+        ranks = tuple(rank + multiple * (j == at) for j, rank in enumerate(choice.ranks))
+        if family.useful(np.array(ranks, np.int64)[:, None])[0]:
+            option = chosen(family, ranks)
+            if family.subject.is_gain(option.cost):
+                found.append(option)
+    before = costs_of(limits, choice)
+    return [(option, costs_of(limits, option) - before) for option in found]
+
+
+def costs_of(limits: Limits, choice: Choice) -> Array:
+    """The costs of one choice, (budgets,)."""
+    row: Array = cost_row(limits.budgets, choice.cost)[0]
+    return row

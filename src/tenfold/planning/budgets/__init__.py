@@ -1,0 +1,14 @@
+"""What a plan may be asked to save. A new budget is a file here and a line in `BUDGETS`."""
+
+from tenfold.planning.budgets.base import Budget, Cost, limit
+from tenfold.planning.budgets.bytes import Bytes
+from tenfold.planning.budgets.macs import Macs
+from tenfold.planning.budgets.params import Params
+
+BUDGETS: dict[str, Budget] = {
+    "params": Params(),
+    "macs": Macs(),
+    "bytes": Bytes(),
+}
+
+__all__ = ["BUDGETS", "Budget", "Cost", "limit"]

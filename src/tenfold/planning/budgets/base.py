@@ -1,0 +1,52 @@
+"""`Budget`: one measure of a whole network, and what one layer adds to it."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from tenfold.measure import Profile
+from tenfold.protocols import TenfoldError
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What candidates for one weight cost: whole numbers, or arrays with one entry a candidate.
+
+    Attributes:
+        params: numbers that the folder stores.
+        macs: multiply-adds of one sample, in the form that will run.
+        itemsize: bytes of one number.
+    """
+
+    params: Any
+    macs: Any
+    itemsize: int
+
+
+class Budget(ABC):
+    """One measure: its total for the dense network, and the part of one weight."""
+
+    @abstractmethod
+    def whole(self, profile: Profile) -> int | None:
+        """The dense network's total; None where the profile could not know it."""
+
+    @abstractmethod
+    def of(self, cost: Cost) -> Any:
+        """The part of one weight, or of every candidate for it."""
+
+
+def limit(name: str, asked: str | float, whole: int | None) -> float:
+    """The largest total that `4x` (a fourth) or `25%` (a quarter kept) leaves; a number is a ratio.
+
+    Raises: TenfoldError for another spelling, a ratio below 1, or a measure that was not taken.
+    """
+    if whole is None:
+        raise TenfoldError(f"a budget on {name} needs inputs to measure it; give data or an input shape.")
+    text = str(asked).strip().lower()
+    try:
+        ratio = 100 / float(text[:-1]) if text.endswith("%") else float(text.removesuffix("x"))
+    except (ValueError, ZeroDivisionError):
+        raise TenfoldError(f"{name} '{asked}' is no budget; write a ratio (4x) or what is kept (25%).") from None
+    if not 1 <= ratio < float("inf"):
+        raise TenfoldError(f"{name} '{asked}' would not shrink the network; use a ratio from 1x, or up to 100%.")
+    return whole / ratio

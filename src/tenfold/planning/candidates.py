@@ -1,0 +1,270 @@
+"""Candidates for one weight: formats, settings, uncut bonds and ranks, as arrays of error and cost."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tenfold.formats import Format
+from tenfold.network import Positions, Stages, TensorNetwork
+from tenfold.planning.budgets import Budget, Cost
+from tenfold.planning.curves import Array, ErrorCurves
+from tenfold.surgery import Site
+
+LEVELS = 12  # ranks tried on each of up to three bonds
+THRESHOLDS = 40  # error levels tried where there are more bonds
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One weight to be planned.
+
+    Attributes:
+        positions: of one call, from the profile; empty where there were no inputs.
+        macs: multiply-adds of one sample, over all calls of the module.
+        first: whether it belongs to the first convolution.
+    """
+
+    site: Site
+    weight: Tensor
+    positions: Positions
+    macs: int
+    first: bool
+
+    @property
+    def params(self) -> int:
+        """Numbers in the dense weight."""
+        return self.weight.numel()
+
+    @property
+    def scale(self) -> float:
+        """Multiply-adds of one sample for each that `Stages.macs` counts at these positions."""
+        once = self.params * math.prod(after for _, after in self.positions.values())
+        return self.macs / once
+
+    @property
+    def dense(self) -> Cost:
+        """What the weight costs as it is."""
+        return Cost(self.params, self.macs, self.weight.element_size())
+
+    def is_gain(self, cost: Cost) -> Any:
+        """Whether candidates store less than the dense weight and compute no more."""
+        return (cost.params < self.params) & (cost.macs <= self.macs * (1 + 1e-12))
+
+
+@dataclass(frozen=True)
+class Family:
+    """Networks of one format setting with the same bonds cut: they differ in ranks only.
+
+    Attributes:
+        maker: the format with its options.
+        cut: for every bond of the format whether it is cut; one that is not has its two cores merged.
+        net: the network, its bonds at their largest useful ranks.
+        tails: for every bond of `net` the share of the squared norm beyond each rank.
+    """
+
+    subject: Subject
+    maker: Format
+    cut: tuple[bool, ...]
+    net: TensorNetwork
+    tails: tuple[Array, ...]
+
+    @cached_property
+    def evaluations(self) -> tuple[Stages, ...]:
+        """Every partition into stages, fewest stages first."""
+        return tuple(self.net.stages(partition) for partition in self.net.partitions())
+
+    def sizes(self, ranks: Any) -> dict[str, Any]:
+        """Label sizes with ranks (bonds, ..) in the place of the bonds'."""
+        return {**self.net.sizes, **dict(zip(self.net.bonds, ranks, strict=True))}
+
+    def useful(self, ranks: Ints) -> NDArray[np.bool_]:
+        """Which ranks (bonds, n) are all below their bounds: at a bound, the merged network is better."""
+        sizes = self.sizes(ranks)
+        good = np.ones(ranks.shape[1:], bool)
+        for at, bond in enumerate(self.net.bonds):
+            good &= ranks[at] < self.net.sizes[bond] if not self.net.is_hyperedge(bond) else ranks[at] >= 1
+            left_out = {bond, *self.net.batched, *(x for x in self.net.bonds if self.net.is_hyperedge(x))}
+            for k in () if self.net.is_hyperedge(bond) else self.net.holders[bond]:
+                good &= ranks[at] < math.prod(sizes[x] for x in self.net.cores[k] if x not in left_out)
+        return good
+
+    def error(self, ranks: Ints) -> Array:
+        """Squared relative error of ranks (bonds, ..): the sum of the tails, a bound for trees (METHODS 0.4)."""
+        return sum(tail[np.minimum(r, len(tail) - 1)] for tail, r in zip(self.tails, ranks, strict=True))  # type: ignore[return-value]
+
+    def cost(self, ranks: Ints) -> tuple[Cost, Ints]:
+        """What ranks (bonds, ..) cost with the cheapest stages, and which evaluation that is."""
+        sizes = self.sizes(ranks)
+        shape = ranks.shape[1:]
+        each = np.stack([np.broadcast_to(s.mac_count(self.subject.positions)(sizes), shape) for s in self.evaluations])
+        best = each.argmin(axis=0)
+        macs = np.take_along_axis(each, best[None], axis=0)[0] * self.subject.scale
+        params = np.broadcast_to(self.net.param_count(sizes), shape)
+        return Cost(params, macs, self.subject.weight.element_size()), best
+
+    def planned_ranks(self, ranks: Sequence[int]) -> tuple[int | None, ...]:
+        """Ranks for every bond of the format, None where it is not cut."""
+        left = iter(ranks)
+        return tuple(int(next(left)) if cut else None for cut in self.cut)
+
+
+def families(
+    subject: Subject, maker: Format, curves: ErrorCurves, generator: torch.Generator, *, merges: bool = True
+) -> Iterator[Family]:
+    """The families of every setting of a format that is worth trying on a weight.
+
+    `merges`: those with uncut bonds, too.
+    """
+    axes, name = subject.site.axes, subject.site.name
+    for variant in maker.variants(axes):
+        whole = variant.network(axes)
+        for cut in cuts(whole, merges):
+            net = whole
+            for bond, is_cut in zip(whole.bonds, cut, strict=True):
+                net = net if is_cut else net.merged(bond)
+            net = net.full()
+            if all(net.unfolding(bond) is not None for bond in net.bonds):
+                tails = tuple(curves.tail(name, subject.weight, net, bond) for bond in net.bonds)
+            else:
+                tails = (interpolated(curves.fit(name, subject.weight, variant, net, generator), net.ranks[0]),)
+            yield Family(subject, variant, cut, net, tails)
+
+
+def cuts(net: TensorNetwork, merges: bool) -> Iterator[tuple[bool, ...]]:
+    """Sets of bonds to cut: all, and with merges every other that is not empty (single merges where bonds are many)."""
+    count = len(net.bonds)
+    free = [merges and not net.is_hyperedge(bond) for bond in net.bonds]
+    for cut in itertools.product((True, False), repeat=count) if count <= 4 else single_merges(count):
+        if any(cut) and all(is_cut or may for is_cut, may in zip(cut, free, strict=True)):
+            yield cut
+
+
+def single_merges(count: int) -> Iterator[tuple[bool, ...]]:
+    """All bonds cut, then all but one."""
+    yield (True,) * count
+    for k in range(count):
+        yield tuple(j != k for j in range(count))
+
+
+def interpolated(fits: list[tuple[int, float]], bound: int) -> Array:
+    """Squared errors over all ranks from a few fits: log-linear between them, 1 at rank 0, 0 at the bound."""
+    ranks = [0, *(rank for rank, _ in fits)]
+    errors = np.minimum.accumulate([1.0, *(max(error, 1e-12) for _, error in fits)])
+    curve = np.exp(np.interp(np.arange(bound + 1), ranks, np.log(errors)))
+    beyond = np.arange(bound + 1) > ranks[-1]
+    curve[beyond] *= np.linspace(1, 0, int(beyond.sum()) + 1)[1:]
+    return np.asarray(curve)
+
+
+def rank_grid(family: Family, multiple: int) -> Ints:
+    """Ranks to try, (bonds, n): every combination of a few levels, or common error levels where bonds are many."""
+    bounds = family.net.ranks
+    if len(bounds) <= 3:
+        return np.array(list(itertools.product(*(levels(bound, multiple) for bound in bounds))), np.int64).T
+    shares = np.geomspace(1e-4, 0.9, THRESHOLDS)
+    grid = np.stack([np.searchsorted(-tail, -shares) for tail in family.tails])
+    return np.unique(np.maximum(1, round_up(grid, multiple)), axis=1)
+
+
+def levels(bound: int, multiple: int) -> list[int]:
+    """Up to a dozen ranks from 1 (or the multiple) to the bound, finer at the small end."""
+    raw = np.geomspace(1, bound, LEVELS) * 0.5 + np.linspace(1, bound, LEVELS) * 0.5
+    found = {min(bound, int(round_up(np.rint(raw[k : k + 1]), multiple)[0])) for k in range(LEVELS)}
+    return sorted(rank for rank in found if rank % multiple == 0) or [min(multiple, bound)]
+
+
+def round_up(ranks: Any, multiple: int) -> Ints:
+    """The next multiple."""
+    return (np.ceil(np.asarray(ranks) / multiple) * multiple).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One candidate: a family at some ranks, or the dense weight (no family)."""
+
+    error: float
+    cost: Cost
+    family: Family | None = None
+    ranks: tuple[int, ...] = ()
+    evaluation: int = 0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Candidates of one weight that no other beats on error and on every budget; the first is the dense weight.
+
+    Attributes:
+        errors: (n,) squared relative errors.
+        costs: (n, budgets).
+        origin: (n, 2): which family, which column of its rank grid; -1 for the dense weight.
+    """
+
+    subject: Subject
+    families: tuple[Family, ...]
+    grids: tuple[Ints, ...]
+    errors: Array
+    costs: Array
+    origin: Ints
+
+    def choice(self, at: int) -> Choice:
+        """The candidate at a place of the curve."""
+        which, column = self.origin[at]
+        if which < 0:
+            return Choice(0.0, self.subject.dense)
+        return chosen(self.families[which], tuple(int(r) for r in self.grids[which][:, column]))
+
+
+def chosen(family: Family, ranks: tuple[int, ...]) -> Choice:
+    """A family at these ranks."""
+    column = np.array(ranks, np.int64)
+    cost, best = family.cost(column[:, None])
+    plain = replace(cost, params=int(cost.params[0]), macs=float(cost.macs[0]))
+    return Choice(float(family.error(column[:, None])[0]), plain, family, ranks, int(best[0]))
+
+
+def curve(subject: Subject, found: Sequence[Family], budgets: Mapping[str, Budget], multiple: int) -> Curve:
+    """The curve of a weight over these families. Nothing on it stores or computes more than the dense weight."""
+    dense = subject.dense
+    errors, costs, origin, grids = [np.zeros(1)], [cost_row(budgets, dense)], [np.array([[-1, -1]])], []
+    for k, family in enumerate(found):
+        grid = rank_grid(family, multiple)
+        cost, _ = family.cost(grid)
+        keep = family.useful(grid) & subject.is_gain(cost)
+        grids.append(grid)
+        errors.append(family.error(grid)[keep])
+        costs.append(cost_row(budgets, cost)[keep])
+        columns = np.nonzero(keep)[0]
+        origin.append(np.stack([np.full_like(columns, k), columns], axis=1))
+    error, cost_all, place = np.concatenate(errors), np.concatenate(costs), np.concatenate(origin)
+    front = pareto(error, cost_all)
+    return Curve(subject, tuple(found), tuple(grids), error[front], cost_all[front], place[front])
+
+
+def cost_row(budgets: Mapping[str, Budget], cost: Cost) -> Array:
+    """Costs under every budget, (n, budgets)."""
+    return np.stack([np.atleast_1d(np.asarray(b.of(cost), np.float64)) for b in budgets.values()], axis=1)
+
+
+def pareto(errors: Array, costs: Array, chunk: int = 256) -> Ints:
+    """Places that no other beats on error and all costs, the smallest error first."""
+    order = np.lexsort((*costs.T, errors))
+    kept = np.empty((0, costs.shape[1]))
+    places: list[Ints] = []
+    for at in range(0, len(order), chunk):
+        part = order[at : at + chunk]
+        if len(kept):
+            part = part[~(kept[None] <= costs[part, None]).all(-1).any(1)]
+        inside = (costs[part][None] <= costs[part][:, None]).all(-1)
+        part = part[~np.tril(inside, -1).any(1)]
+        kept = np.concatenate([kept, costs[part]])
+        places.append(part)
+    return np.concatenate(places)

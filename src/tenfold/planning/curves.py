@@ -1,0 +1,118 @@
+"""Error curves: what truncation loses in every unfolding of every weight, kept beside the profile."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tenfold.fitting import energies
+from tenfold.fitting.spectra import unfolded
+from tenfold.formats import Format, name_of, options_of
+from tenfold.network import TensorNetwork
+from tenfold.protocols import TenfoldError
+
+SCHEMA = 1
+Array = NDArray[np.float64]
+
+
+@dataclass
+class ErrorCurves:
+    """Squared relative errors by rank, found when first asked for.
+
+    Attributes:
+        weights_hash: of the network they belong to.
+        tails: weight name -> unfolding -> entry r is the share of the squared norm beyond rank r.
+        fits: weight name -> format -> (rank, squared relative error) of true fits, for formats without spectra.
+    """
+
+    weights_hash: str
+    tails: dict[str, dict[str, Array]] = field(default_factory=dict)
+    fits: dict[str, dict[str, list[tuple[int, float]]]] = field(default_factory=dict)
+
+    def tail(self, name: str, weight: Tensor, net: TensorNetwork, bond: str) -> Array:
+        """The tail of the unfolding that a bond cuts; the mean over the groups of a grouped convolution."""
+        unfolding = net.unfolding(bond)
+        assert unfolding is not None  # callers ask trees only
+        rows, columns = sorted([sorted(side) for side in unfolding])
+        key = " ".join(f"{x}={net.sizes[x]}" for x in rows) + " | " + " ".join(f"{x}={net.sizes[x]}" for x in columns)
+        known = self.tails.setdefault(name, {})
+        if key not in known:
+            known[key] = tail_shares(weight, net, unfolding[0])
+        return known[key]
+
+    def fit(
+        self, name: str, weight: Tensor, maker: Format, net: TensorNetwork, generator: torch.Generator
+    ) -> list[tuple[int, float]]:
+        """(rank, squared relative error) at a few ranks of a network with one bond that no spectrum rules."""
+        key = " ".join([name_of(maker), *(f"{k}={v}" for k, v in options_of(maker).items())])
+        known = self.fits.setdefault(name, {})
+        if key not in known:
+            known[key] = [
+                (rank, fitted_error(weight, maker, net.with_ranks([rank]), generator)) for rank in trial_ranks(net)
+            ]
+        return known[key]
+
+    def to_json(self) -> str:
+        """For `curves.json` beside the profile."""
+        tails = {
+            name: {key: [float(f"{x:.7g}") for x in tail] for key, tail in each.items()}
+            for name, each in self.tails.items()
+        }
+        return json.dumps({"schema": SCHEMA, "weights_hash": self.weights_hash, "tails": tails, "fits": self.fits})
+
+    @staticmethod
+    def from_json(text: str, weights_hash: str) -> "ErrorCurves":
+        """Read them back.
+
+        Raises: TenfoldError if they are of another network or another version.
+        """
+        try:
+            document = json.loads(text)
+            kept = document["weights_hash"], document["schema"]
+            tails: Mapping[str, Any] = document["tails"]
+            fits: Mapping[str, Any] = document["fits"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise TenfoldError(
+                f"not error curves ({type(error).__name__}); delete the file to have it made again."
+            ) from error
+        if kept != (weights_hash, SCHEMA):
+            raise TenfoldError("made for other weights or by another version; give another --profile folder.")
+        return ErrorCurves(
+            weights_hash,
+            {name: {key: np.asarray(tail) for key, tail in each.items()} for name, each in tails.items()},
+            {name: {key: [(int(r), float(e)) for r, e in f] for key, f in each.items()} for name, each in fits.items()},
+        )
+
+
+def tail_shares(weight: Tensor, net: TensorNetwork, rows: Sequence[str]) -> Array:
+    """What is lost beyond each rank, as a share of the squared norm; groups are summed."""
+    tensor, labels = net.to_modes(weight.detach().cpu().double()), list(net.modes)
+    for mode in net.batched:
+        tensor = tensor.movedim(labels.index(mode), 0).flatten(0, 0)
+        labels.insert(0, labels.pop(labels.index(mode)))
+    count = len(net.batched)
+    blocks = tensor.flatten(0, count - 1) if count else tensor.unsqueeze(0)
+    at = [labels.index(x) - count for x in rows]
+    energy = torch.stack([energies(unfolded(block, at)) for block in blocks]).sum(0)
+    shares = torch.cat([energy.flip(0).cumsum(0).flip(0), energy.new_zeros(1)]) / energy.sum().clamp_min(1e-300)
+    return shares.numpy()
+
+
+def trial_ranks(net: TensorNetwork) -> list[int]:
+    """Four ranks between a twentieth and three fifths of the dense weight's numbers."""
+    dense = net.size(net.modes)
+    one = net.with_ranks([1]).params
+    bound = net.full().ranks[0]
+    return sorted({min(bound, max(1, round(share * dense / one))) for share in (0.05, 0.12, 0.28, 0.6)})
+
+
+def fitted_error(weight: Tensor, maker: Format, net: TensorNetwork, generator: torch.Generator) -> float:
+    """Squared relative error of a true fit."""
+    dense = weight.detach().cpu().double()
+    cores = maker.trial().decompose(dense, net, generator=generator)
+    return float((net.weight(cores) - dense).square().sum() / dense.square().sum().clamp_min(1e-300))

@@ -1,0 +1,267 @@
+"""A plan under budgets, or by a rule."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from tenfold.formats import Format, name_of, options_of
+from tenfold.layers import name_of as kind_name
+from tenfold.measure import Profile, weights_hash
+from tenfold.planning.allocation import Limits, allocate, costs_of
+from tenfold.planning.asked import AUTO, Override, formats_asked, overrides_asked, ranks_asked
+from tenfold.planning.budgets import BUDGETS, limit
+from tenfold.planning.candidates import Choice, Family, Subject, curve, families
+from tenfold.planning.curves import ErrorCurves
+from tenfold.planning.rules import by_energy, by_ranks, named_layer, or_dense, uniform
+from tenfold.protocols import TenfoldError, within
+from tenfold.surgery import Plan, Row, matching, sites
+
+Asked = str | float | None
+
+
+def plan(
+    model: nn.Module,
+    profile: Profile,
+    *,
+    params: Asked = None,
+    macs: Asked = None,
+    bytes: Asked = None,
+    energy: float | None = None,
+    ranks: str | int | Sequence[int] | None = None,
+    format: str = AUTO,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    layers: Mapping[str, str] | None = None,
+    multiple: int = 1,
+    allocation: Literal["global", "uniform"] = "global",
+    seed: int = 0,
+    curves: ErrorCurves | None = None,
+) -> Plan:
+    """What becomes of every weight of a dense network.
+
+    Args:
+        profile: what `inspect` measured on it.
+        params, macs, bytes: budgets on the whole network, alone or together: `"4x"`, `"25%"`, or a ratio.
+        energy: instead of budgets: for every bond the smallest rank above this share of the squared norm, 0 to 1.
+        ranks: instead of budgets: `8` for every bond, or one for each.
+        format: a format, several, `conv=ht2,linear=svd`, or `auto`.
+        include, exclude: layers by exact name, glob or `re:` pattern; without `include` all.
+        layers: single layers by pattern: `dense`, a format, or a format at ranks (`svd:16`).
+        multiple: every rank is a multiple of this where its bound allows.
+        allocation: `global`, or `uniform` (one share of the full ranks everywhere).
+        curves: error curves found before; what is missing is added to them.
+    Raises: TenfoldError, one sentence: budgets out of reach, names that match nothing, formats that suit no layer.
+    Source of the allocation: Everett, Operations Research 11 (1963), 399-417 (one multiplier for each budget).
+    """
+    asked = {name: value for name, value in (("params", params), ("macs", macs), ("bytes", bytes)) if value is not None}
+    rules = [name for name, value in (("energy", energy), ("ranks", ranks)) if value is not None]
+    check_asked(list(asked), rules, energy, multiple, allocation)
+    curves = curves if curves is not None else ErrorCurves(weights_hash(model))
+    search = Search(model, profile, include, exclude, layers or {}, formats_asked(format), curves, seed)
+    if rules:
+        choices = search.by_rule(energy, None if ranks is None else ranks_asked(ranks), multiple)
+    else:
+        choices = search.under_budgets(asked, multiple, allocation)
+    return Plan({name: search.row(name, choices.get(name)) for name in search.sites})
+
+
+def check_asked(
+    budgets: Sequence[str], rules: Sequence[str], energy: float | None, multiple: int, allocation: str
+) -> None:
+    """Refuse what contradicts itself, before any work."""
+    if not budgets and not rules:
+        raise TenfoldError(
+            "nothing was asked for; give a budget (--params 4x, --macs 4x, --bytes 25%) or a rule (--energy 0.8, --ranks 8)."
+        )
+    if len(rules) > 1 or (budgets and rules):
+        given = ", ".join(f"--{name}" for name in [*budgets, *rules])
+        raise TenfoldError(f"{given} exclude each other: give budgets, or one rule.")
+    if energy is not None and not 0 < energy < 1:
+        raise TenfoldError(f"energy {energy} is no share between 0 and 1.")
+    if multiple < 1:
+        raise TenfoldError(f"multiple {multiple} is below 1.")
+    if allocation not in ("global", "uniform"):
+        raise TenfoldError(f"allocation '{allocation}' is neither 'global' nor 'uniform'.")
+
+
+class Search:
+    """The weights of a network, what each may become, and why some stay dense."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        profile: Profile,
+        include: Sequence[str],
+        exclude: Sequence[str],
+        layers: Mapping[str, str],
+        formats: Mapping[str, Sequence[Format]],
+        curves: ErrorCurves,
+        seed: int,
+    ) -> None:
+        self.sites, self.profile, self.curves, self.seed = sites(model), profile, curves, seed
+        names = list(self.sites)
+        if not names:
+            raise TenfoldError("the network has no layer that can be compressed.")
+        self.overrides = overrides_asked(layers, names)
+        self.reasons: dict[str, str] = {}
+        self.makers: dict[str, list[Format]] = {}
+        included = {name for pattern in include for name in matching(pattern, names)} if include else set(names)
+        excluded = {name: pattern for pattern in exclude for name in matching(pattern, names)}
+        self.subjects = {name: self.subject(model, name) for name in names}
+        for name in names:
+            with within(f"layer '{name}'"):
+                self.makers[name] = self.suited(name, included, excluded, formats)
+
+    def subject(self, model: nn.Module, name: str) -> Subject:
+        """One weight with what the profile knows of it."""
+        site, row = self.sites[name], self.profile.layers.get(name)
+        if row is None:
+            raise TenfoldError(f"the profile has no layer '{name}'; it is of another network.")
+        weight = site.weight(model)
+        positions = row.positions or {}
+        return Subject(site, weight, positions, row.macs if row.macs else weight.numel(), row.first)
+
+    def suited(
+        self, name: str, included: set[str], excluded: Mapping[str, str], formats: Mapping[str, Sequence[Format]]
+    ) -> list[Format]:
+        """The formats that a weight may take, stand-ins in their places; none where it stays dense, with the reason."""
+        override, subject = self.overrides.get(name), self.subjects[name]
+        if override is not None:
+            return self.by_name(subject, override)
+        obstacle = subject.site.obstacle
+        kind = kind_name(subject.site.kind)
+        stay = (
+            f"excluded by '{excluded[name]}'" if name in excluded
+            else "not included" if name not in included
+            else obstacle if obstacle
+            else f"no format was asked for on {kind} layers" if kind not in formats
+            else None
+        )  # fmt: skip
+        if stay is not None:
+            self.reasons[name] = stay
+            return []
+        answers = [maker.suit(subject.site.axes, first=subject.first) for maker in formats[kind]]
+        fitting = list(dict.fromkeys(answer for answer in answers if isinstance(answer, Format)))
+        if not fitting:
+            self.reasons[name] = "; ".join(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
+        return fitting
+
+    def by_name(self, subject: Subject, override: Override) -> list[Format]:
+        """The format that a layer was given by name; one that does not suit is an error."""
+        if override.maker is None:
+            self.reasons[subject.site.name] = "dense, as asked"
+            return []
+        if subject.site.obstacle:
+            raise TenfoldError(f"it cannot take {name_of(override.maker)}: {subject.site.obstacle}.")
+        answer = override.maker.suit(subject.site.axes, first=subject.first)
+        if isinstance(answer, str):
+            raise TenfoldError(f"it cannot take {name_of(override.maker)}: {answer}.")
+        return [answer if not override.ranks else override.maker]
+
+    def families(self, name: str, *, merges: bool = True) -> list[Family]:
+        """Every family that a weight may choose from."""
+        draw = torch.Generator().manual_seed(zlib.crc32(f"{self.seed}/{name}".encode()))
+        with within(f"layer '{name}'"):
+            return [
+                family
+                for maker in self.makers[name]
+                for family in families(self.subjects[name], maker, self.curves, draw, merges=merges)
+            ]
+
+    def fixed(self) -> dict[str, Choice]:
+        """Layers whose ranks were given by name."""
+        return {
+            name: named_layer(self.subjects[name], self.families(name, merges=False)[0], override.ranks)
+            for name, override in self.overrides.items()
+            if override.ranks
+        }
+
+    def by_rule(self, energy: float | None, ranks: tuple[int, ...] | None, multiple: int) -> dict[str, Choice]:
+        """Every weight by one number, in the first of its formats."""
+        choices = self.fixed()
+        for name, makers in self.makers.items():
+            if not makers or name in choices:
+                continue
+            family = self.families(name, merges=False)[0]
+            with within(f"layer '{name}'"):
+                found = (
+                    by_energy(family, energy, multiple)
+                    if ranks is None and energy is not None
+                    else by_ranks(family, ranks or ())
+                )
+            choices[name] = or_dense(found, self.subjects[name])
+            if choices[name].family is None:
+                self.reasons[name] = "at these ranks the cores would be larger or slower than the dense weight"
+        return choices
+
+    def under_budgets(
+        self, asked: Mapping[str, str | float], multiple: int, allocation: Literal["global", "uniform"]
+    ) -> dict[str, Choice]:
+        """The allocation under budgets on the whole network."""
+        choices = self.fixed()
+        free = [name for name in self.sites if self.makers[name] and name not in choices]
+        limits = self.limits(asked, free, choices)
+        if not free:
+            raise TenfoldError(
+                "no layer is left to compress: all are excluded, fixed by name, or cannot be compressed."
+            )
+        if allocation == "uniform":
+            found = uniform([self.families(name, merges=False)[0] for name in free], limits, multiple)
+        else:
+            budgets = limits.budgets
+            each = [curve(self.subjects[name], self.families(name), budgets, multiple) for name in free]
+            found = allocate(each, limits, multiple)
+        for name, choice in zip(free, found, strict=True):
+            if choice.family is None:
+                self.reasons[name] = "left dense: what it would save costs less accuracy in other layers"
+        return choices | dict(zip(free, found, strict=True))
+
+    def limits(self, asked: Mapping[str, str | float], free: Sequence[str], fixed: Mapping[str, Choice]) -> Limits:
+        """The budgets, less what is not planned."""
+        budgets = {name: BUDGETS[name] for name in asked}
+        totals = {name: budget.whole(self.profile) for name, budget in budgets.items()}
+        ceilings = np.array([limit(name, value, totals[name]) for name, value in asked.items()])
+        whole = np.array([float(totals[name] or 0) for name in asked])
+        bare = Limits(budgets, ceilings, np.zeros_like(whole), whole)
+        rest = whole - sum(costs_of(bare, Choice(0.0, self.subjects[name].dense)) for name in [*free, *fixed])
+        rest = rest + sum(costs_of(bare, choice) for choice in fixed.values())
+        return Limits(budgets, ceilings - rest, rest, whole)
+
+    def row(self, name: str, choice: Choice | None) -> Row:
+        """The plan's row for a weight."""
+        if choice is None or choice.family is None:
+            return Row(name, reason=self.reasons.get(name, "dense"))
+        family, subject = choice.family, self.subjects[name]
+        modes = family.maker.default_modes(subject.site.axes)
+        return Row(
+            name=name,
+            format=name_of(family.maker),
+            modes={axis: tuple(sizes) for axis, sizes in modes.items()},
+            ranks=family.planned_ranks(choice.ranks),
+            stages=family.evaluations[choice.evaluation].partition,
+            options=options_of(family.maker),
+            reason=self.words(name, choice),
+        )
+
+    def words(self, name: str, choice: Choice) -> str:
+        """Why a weight is compressed so."""
+        subject, family = self.subjects[name], choice.family
+        assert family is not None
+        among = ", ".join(dict.fromkeys(name_of(maker) for maker in self.makers[name]))
+        parts = [f"{subject.params / choice.cost.params:.1f}x fewer parameters"]
+        if subject.positions:
+            parts.append(f"{subject.macs / choice.cost.macs:.1f}x fewer multiply-adds")
+        parts.append(f"relative error about {choice.error**0.5:.2f}")
+        if name in self.overrides:
+            parts.append("as asked")
+        elif len(self.makers[name]) > 1:
+            parts.append(f"best of {among}")
+        if not all(family.cut):
+            parts.append("bonds that cost more than they save are not cut")
+        if family.evaluations[choice.evaluation].rebuilds:
+            parts.append("the dense weight is rebuilt, which is cheaper than its stages")
+        return "; ".join(parts)

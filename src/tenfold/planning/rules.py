@@ -1,0 +1,86 @@
+"""Rules that settle every layer by one number, without a budget: energy, ranks, a share of the full ranks."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tenfold.planning.allocation import Limits, costs_of, grown
+from tenfold.planning.candidates import Choice, Family, Ints, Subject, chosen, round_up
+from tenfold.protocols import TenfoldError, within
+
+
+def by_energy(family: Family, energy: float, multiple: int) -> Choice:
+    """For every bond the smallest rank whose share of the squared norm is above `energy` (Gabor and Zdunek 2023)."""
+    ranks = [int(np.argmax(1 - tail > energy)) for tail in family.tails]
+    return at_ranks(family, round_up(ranks, multiple))
+
+
+def by_ranks(family: Family, ranks: Sequence[int]) -> Choice:
+    """These ranks, or one for every bond; none above its useful size."""
+    wanted = tuple(ranks) * len(family.net.bonds) if len(ranks) == 1 else tuple(ranks)
+    if len(wanted) != len(family.net.bonds):
+        raise TenfoldError(
+            f"{len(ranks)} ranks given, {len(family.net.bonds)} wanted, for the bonds {', '.join(family.net.bonds)}; "
+            "one number serves every bond."
+        )
+    return at_ranks(family, np.array(wanted, np.int64))
+
+
+def by_share(family: Family, share: float, multiple: int) -> Choice:
+    """Every bond at this share of its largest useful rank, and 1 at least."""
+    return at_ranks(family, round_up(np.maximum(1, np.floor(share * np.array(family.net.ranks))), multiple))
+
+
+def at_ranks(family: Family, ranks: Ints) -> Choice:
+    """The choice at the useful part of these ranks; a bond at its bound is left uncut, which costs no accuracy."""
+    net = family.net.with_ranks([int(r) for r in ranks]).clipped()
+    cut = list(family.cut)
+    tails = dict(zip(net.bonds, family.tails, strict=True))
+    at = [k for k, is_cut in enumerate(family.cut) if is_cut]
+    while True:
+        full = [b for b in net.bonds if not net.is_hyperedge(b) and net.sizes[b] >= net.local_bound(b)]
+        if not full or len(net.bonds) == 1:
+            break
+        where = net.bonds.index(full[0])
+        cut[at.pop(where)] = False
+        net = net.merged(full[0])
+    merged = Family(family.subject, family.maker, tuple(cut), net.full(), tuple(tails[b] for b in net.bonds))
+    return chosen(merged, net.ranks)
+
+
+def or_dense(choice: Choice, subject: Subject) -> Choice:
+    """The choice, or the dense weight where that is not larger and not slower."""
+    return choice if subject.is_gain(choice.cost) else Choice(0.0, subject.dense)
+
+
+def uniform(found: Sequence[Family], limits: Limits, multiple: int) -> list[Choice]:
+    """One share of the full ranks for all weights, the largest within the budgets: the baseline to beat.
+
+    What whole ranks leave of the budgets is spent as in `allocate`, so that both use the same.
+
+    Raises: TenfoldError if even rank 1 everywhere is too much.
+    """
+
+    def at(share: float) -> list[Choice]:
+        return [or_dense(by_share(family, share, multiple), family.subject) for family in found]
+
+    def fits(choices: Sequence[Choice]) -> bool:
+        return bool((sum(costs_of(limits, choice) for choice in choices) <= limits.left).all())
+
+    low, high, best = 0.0, 1.0, at(0.0)
+    if not fits(best):
+        raise TenfoldError("uniform ranks cannot meet this budget: even rank 1 in every bond is too much.")
+    for _ in range(20):
+        middle = (low + high) / 2
+        choices = at(middle)
+        if fits(choices):
+            best, low = choices, middle
+        else:
+            high = middle
+    return grown(best, limits, multiple)
+
+
+def named_layer(subject: Subject, family: Family, ranks: Sequence[int]) -> Choice:
+    """What a layer was asked to be by name."""
+    with within(f"layer '{subject.site.name}'"):
+        return by_ranks(family, ranks)
