@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from tenfold.layers import kind_of
 from tenfold.measure.forward import batch_size, device_of, evaluating, hooked, run
@@ -142,12 +143,34 @@ def macs(model: nn.Module, inputs: Any) -> Macs:
     return tally.result()
 
 
+class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Torch's FLOP counter by operator, without its bookkeeping by module.
+
+    That bookkeeping hooks into gradients and fails on modules that give out a parameter, as a stage of one core does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        given = kwargs or {}
+        count = flop_registry.get(func._overloadpacket)
+        if count is None:
+            with self:  # an operator made of others counts as these
+                result = func.decompose(*args, **given)
+            return func(*args, **given) if result is NotImplemented else result
+        result = func(*args, **given)
+        self.flops += int(count(*args, **given, out_val=result))
+        return result
+
+
 class Tally:
     """Multiply-adds as the forward of a network comes by."""
 
     def __init__(self, known: Mapping[str, Weight], batch: int) -> None:
         self.known, self.batch = known, max(batch, 1)
-        self.counter = FlopCounterMode(display=False)
+        self.counter = Products()
         self.by_module: dict[nn.Module, list[Weight]] = {}
         for weight in known.values():
             for module in weight.modules:
@@ -160,12 +183,12 @@ class Tally:
         self.positions: dict[str, Positions] = {}
 
     def before(self, module: nn.Module) -> None:
-        self.begun.append(self.counter.get_total_flops())
+        self.begun.append(self.counter.flops)
 
     def after(self, module: nn.Module, given: Tensor, result: Tensor) -> None:
         begun = self.begun.pop()
         if not self.begun:
-            self.inside += self.counter.get_total_flops() - begun
+            self.inside += self.counter.flops - begun
         if module not in self.by_module:
             self.recurrent += recurrence(module, given)
             return
@@ -189,7 +212,7 @@ class Tally:
             name: WeightMacs(self.totals.get(name, 0) // self.batch, self.calls.get(name, 0), self.positions.get(name))
             for name in self.known
         }
-        outside = (self.counter.get_total_flops() - self.inside) // 2
+        outside = (self.counter.flops - self.inside) // 2
         return Macs(rows, (outside + self.recurrent) // self.batch, tuple(self.calls))
 
 

@@ -58,9 +58,7 @@ def layer_rows(dense: nn.Module, small: nn.Module, plan: Plan, profile: Profile 
 
 def layer_row(site: Site, dense: nn.Module, small: nn.Module, row: Row, measured: LayerProfile | None) -> LayerRow:
     """What became of one weight."""
-    before, after = weight_at(site, dense), weight_at(site, small)
-    assert isinstance(before, Tensor)  # sites are dense
-    factored = isinstance(after, FactoredWeight)
+    before, after = numbers(weight_at(site, dense)), weight_at(site, small)
     return LayerRow(
         name=site.name,
         kind=name_of(site.kind),
@@ -68,10 +66,10 @@ def layer_row(site: Site, dense: nn.Module, small: nn.Module, row: Row, measured
         format=row.format,
         modes={axis: tuple(sizes) for axis, sizes in row.modes.items()},
         ranks=row.ranks,
-        stages=after.stages.partition if factored else (),
-        params=after.net.params if factored else after.numel(),
+        stages=after.stages.partition if isinstance(after, FactoredWeight) else (),
+        params=after.net.params if isinstance(after, FactoredWeight) else after.numel(),
         macs=macs_of(after, measured),
-        rel_error=relative_error(before, after.weight().detach() if factored else after),
+        rel_error=relative_error(before, numbers(after)),
         reason=row.reason,
     )
 
@@ -92,6 +90,11 @@ def weight_at(site: Site, model: nn.Module) -> Tensor | FactoredWeight:
         if kind_of(module) is site.kind and isinstance(held, Tensor):
             return site.kind.dense_weight(module, weight)
     raise TenfoldError(f"{type(model).__name__} has no such weight; give the network as compressed, not lowered.")
+
+
+def numbers(weight: Tensor | FactoredWeight) -> Tensor:
+    """The weight as a tensor in its axes."""
+    return weight.weight().detach() if isinstance(weight, FactoredWeight) else weight
 
 
 def macs_of(weight: Tensor | FactoredWeight, measured: LayerProfile | None) -> int | None:
