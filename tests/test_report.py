@@ -239,6 +239,12 @@ def test_a_slower_network_is_said_to_be_slower_and_why() -> None:
     )
 
 
+def test_what_did_not_change_is_said_so() -> None:
+    said = sentences(report(compressed=measured(params=998)))
+    assert said[0] == "As many parameters as the dense network."
+    assert "As fast as the dense network on this machine." in said
+
+
 def test_what_got_worse_is_said() -> None:
     worse = measured(params=1250, deployed_params=3000, score=ScoreValue("top-1", 90.0, True), ms_per_batch=None)
     said = sentences(report(recovered=worse))

@@ -38,6 +38,8 @@ def smaller(ratio: float | None, what: str) -> str:
     """`3.97 times fewer parameters`."""
     if ratio is None:
         return ""
+    if round(ratio, 2) == 1:
+        return f"As many {what} as the dense network."
     if ratio < 1:
         return f"MORE {what} than the dense network: {1 / ratio:.2f} times as many."
     return f"{ratio:.2f} times fewer {what}."
@@ -47,7 +49,9 @@ def faster(ratio: float | None, blamed: list[Growth]) -> str:
     """`1.21 times faster`, or that it is slower and why."""
     if ratio is None:
         return ""
-    if ratio >= 1:
+    if round(ratio, 2) == 1:
+        return "As fast as the dense network on this machine."
+    if ratio > 1:
         return f"{ratio:.2f} times faster than the dense network on this machine."
     named = ", ".join(f"{name} (+{1e3 * seconds:,.2f} ms)" for name, seconds in blamed[:3])
     why = f"; the layers to blame: {named}" if named else ""
