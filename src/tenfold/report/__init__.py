@@ -1,1 +1,12 @@
-"""report."""
+"""Measurements side by side: a `Report` as JSON, as words, as tables."""
+
+from tenfold.report.layer_row import LayerRow, layer_rows
+from tenfold.report.measurement import Measurement, ScoreValue, compare
+from tenfold.report.report import Ratios, Report
+from tenfold.report.tables import layer_table, profile_table, side_by_side, summary_table
+from tenfold.report.words import growths, sentences
+
+__all__ = [
+    "LayerRow", "Measurement", "Ratios", "Report", "ScoreValue", "compare", "growths", "layer_rows", "layer_table",
+    "profile_table", "sentences", "side_by_side", "summary_table",
+]  # fmt: skip

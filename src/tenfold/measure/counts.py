@@ -1,0 +1,234 @@
+"""Parameters, bytes and multiply-adds of any network."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from tenfold.layers import kind_of
+from tenfold.measure.forward import batch_size, device_of, evaluating, hooked, run
+from tenfold.measure.weights import Weight, input_size, weights
+from tenfold.network import Positions
+from tenfold.protocols import TenfoldError, to_device
+
+SAMPLES = "n"  # the positions of a layer that sees several samples for one of the network (windows, patches, tokens)
+
+# safetensors' names, largest alignment first: the order in which it writes tensors
+DTYPES = {
+    torch.uint64: "U64",
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.complex64: "C64",
+    torch.float32: "F32",
+    torch.uint32: "U32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.uint16: "U16",
+    torch.int16: "I16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+def params(model: nn.Module) -> int:
+    """Every parameter once, buffers not counted."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def parameter_bytes(model: nn.Module) -> int:
+    """Bytes of every parameter once, at its stored width."""
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+
+
+def state_bytes(model: nn.Module) -> int:
+    """Bytes of the safetensors file of a network's state, each tensor once under its first name, without metadata.
+
+    Raises: TenfoldError for a tensor of a dtype that safetensors does not have.
+    """
+    tensors = stored_tensors(model)
+    for name, tensor in tensors.items():
+        if tensor.dtype not in DTYPES:
+            raise TenfoldError(f"tensor '{name}' is {tensor.dtype}, which safetensors cannot hold.")
+    rank = {dtype: k for k, dtype in enumerate(DTYPES)}
+    header: dict[str, Any] = {}
+    at = 0
+    for name, tensor in sorted(tensors.items(), key=lambda item: (rank[item[1].dtype], item[0])):
+        end = at + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return 8 + math.ceil(len(text) / 8) * 8 + at
+
+
+def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of the state dict; of names that share one tensor, the first."""
+    found: dict[str, Tensor] = {}
+    seen: set[tuple[Any, ...]] = set()
+    for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, Tensor):
+            continue
+        place = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.shape, tensor.stride())
+        if tensor.numel() == 0 or place not in seen:
+            seen.add(place)
+            found[name] = tensor
+    return found
+
+
+# ---- multiply-adds
+@dataclass(frozen=True)
+class WeightMacs:
+    """Multiply-adds of one weight for one sample.
+
+    Attributes:
+        macs: of all calls.
+        calls: how often it is applied in one forward.
+        positions: axis -> positions of one sample before and after, of the first call; None if there was none.
+            Where a layer sees several samples for one of the network, their number stands at the axis `n`.
+    """
+
+    macs: int
+    calls: int
+    positions: Positions | None = field(hash=False)
+
+
+@dataclass(frozen=True)
+class Macs:
+    """Multiply-adds of one sample.
+
+    Attributes:
+        weights: by weight name, in the order of the modules.
+        other: of convolutions, matrix products and recurrences outside those modules (attention, products in code).
+        order: names of the weights in the order in which the forward came to them.
+    """
+
+    weights: Mapping[str, WeightMacs] = field(hash=False)
+    other: int
+    order: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        """Multiply-adds of the whole network."""
+        return sum(each.macs for each in self.weights.values()) + self.other
+
+
+def macs(model: nn.Module, inputs: Any) -> Macs:
+    """Multiply-adds of ONE sample: of convolutions, matrix products and recurrences.
+
+    Modules that a kind of layer takes (or took) go by that kind's rule; torch's recurrences by the size of their
+    weights and the steps; all else by torch's FLOP counter, halved, attention opened up so that it is seen.
+
+    Args:
+        inputs: what `tenfold.protocols.call` takes; the first dimension of the first tensor counts the samples.
+    Raises: TenfoldError if the network cannot run on the inputs.
+    """
+    known = weights(model)
+    tally = Tally(known, batch_size(inputs))
+    recurrences = [m for m in model.modules() if isinstance(m, nn.RNNBase) and kind_of(m) is None]
+    watched = [*tally.by_module, *recurrences]
+    device = device_of(model)
+    with evaluating(model), products_visible(), tally.counter, hooked(watched, tally.before, tally.after):
+        run(model, inputs if device is None else to_device(inputs, device))
+    return tally.result()
+
+
+class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Torch's FLOP counter by operator, without its bookkeeping by module.
+
+    That bookkeeping hooks into gradients and fails on modules that give out a parameter, as a stage of one core does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        given = kwargs or {}
+        count = flop_registry.get(func._overloadpacket)
+        if count is None:
+            with self:  # an operator made of others counts as these
+                result = func.decompose(*args, **given)
+            return func(*args, **given) if result is NotImplemented else result
+        result = func(*args, **given)
+        self.flops += int(count(*args, **given, out_val=result))
+        return result
+
+
+class Tally:
+    """Multiply-adds as the forward of a network comes by."""
+
+    def __init__(self, known: Mapping[str, Weight], batch: int) -> None:
+        self.known, self.batch = known, max(batch, 1)
+        self.counter = Products()
+        self.by_module: dict[nn.Module, list[Weight]] = {}
+        for weight in known.values():
+            for module in weight.modules:
+                self.by_module.setdefault(module, []).append(weight)
+        self.begun: list[int] = []  # the counter at the start of each watched module that is running
+        self.inside = 0  # what the counter saw in watched modules
+        self.recurrent = 0
+        self.totals: dict[str, int] = {}
+        self.calls: dict[str, int] = {}
+        self.positions: dict[str, Positions] = {}
+
+    def before(self, module: nn.Module) -> None:
+        self.begun.append(self.counter.flops)
+
+    def after(self, module: nn.Module, given: Tensor, result: Tensor) -> None:
+        begun = self.begun.pop()
+        if not self.begun:
+            self.inside += self.counter.flops - begun
+        if module not in self.by_module:
+            self.recurrent += recurrence(module, given)
+            return
+        positions, samples = self.seen(module, given, result)
+        for weight in self.by_module[module]:
+            self.totals[weight.name] = self.totals.get(weight.name, 0) + weight.macs(positions) * samples
+            self.calls[weight.name] = self.calls.get(weight.name, 0) + 1
+            each = samples // self.batch
+            self.positions.setdefault(weight.name, positions if each <= 1 else {**positions, SAMPLES: (each, each)})
+
+    def seen(self, module: nn.Module, given: Tensor, result: Tensor) -> tuple[Positions, int]:
+        """Positions of one sample of a layer, and how many samples it was given."""
+        kind = self.by_module[module][0].kind
+        positions = kind.positions(module, given, result)
+        each = input_size(module) * math.prod(before for before, _ in positions.values())
+        return positions, given.numel() // max(each, 1)
+
+    def result(self) -> Macs:
+        """What one sample costs."""
+        rows = {
+            name: WeightMacs(self.totals.get(name, 0) // self.batch, self.calls.get(name, 0), self.positions.get(name))
+            for name in self.known
+        }
+        outside = (self.counter.flops - self.inside) // 2
+        return Macs(rows, (outside + self.recurrent) // self.batch, tuple(self.calls))
+
+
+def recurrence(module: nn.Module, given: Tensor) -> int:
+    """Multiply-adds of torch's own recurrences: every weight once a step."""
+    steps = given.numel() // int(module.input_size)  # type: ignore[arg-type]  # (also of a packed sequence)
+    return steps * sum(p.numel() for name, p in module.named_parameters() if name.startswith("weight"))
+
+
+@contextmanager
+def products_visible() -> Iterator[None]:
+    """Attention as plain matrix products, which the FLOP counter sees: no fused kernel, no fast path."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)

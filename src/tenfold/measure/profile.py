@@ -1,0 +1,225 @@
+"""`Profile`: what was measured on one network, a row a weight."""
+
+import hashlib
+import json
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tenfold.layers import name_of
+from tenfold.measure import documents
+from tenfold.measure.counts import Macs, macs, parameter_bytes, params
+from tenfold.measure.forward import batch_size, device_of, evaluating, run, timed
+from tenfold.measure.memory import live_bytes, peak_memory_bytes
+from tenfold.measure.timing import seconds_of
+from tenfold.measure.weights import Weight, share, weights
+from tenfold.network import Positions
+from tenfold.protocols import TenfoldError, to_device
+
+SCHEMA = 1
+UNREACHED = "never called on these inputs"
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """What was measured on one weight. Without inputs, what needs a forward is None.
+
+    Attributes:
+        name: its site, as in a plan.
+        kind: the registered name of the kind of layer, `conv`.
+        module: the module's class, `Conv2d`.
+        axes: the weight's axes and their sizes.
+        params: numbers in the weight (in its cores), without the bias.
+        itemsize: bytes of one number.
+        macs: multiply-adds of one sample, all calls in one forward.
+        calls: how often it is applied in one forward.
+        positions: axis -> positions of one sample before and after, of one call; where the layer sees several samples
+            for one of the network, their number stands at the axis `n`, so that
+            `macs = calls * prod(axes) * prod(after)` for a dense weight whose calls are alike.
+        seconds: of all calls in one forward on the whole batch; the median over forwards.
+        memory_bytes: parameters of the module, and the largest sum of live tensors in the whole network while it runs.
+        first: whether it is the first convolution that runs (without inputs: that is defined).
+        obstacle: why it must stay as it is, in words; None where it may be compressed.
+    """
+
+    name: str
+    kind: str
+    module: str
+    axes: Mapping[str, int] = field(hash=False)
+    params: int
+    itemsize: int
+    macs: int | None
+    calls: int | None
+    positions: Mapping[str, tuple[int, int]] | None = field(hash=False)
+    seconds: float | None
+    memory_bytes: int | None
+    first: bool
+    obstacle: str | None
+
+    @property
+    def note(self) -> str:
+        """The obstacle, or that the inputs never came here; empty where there is nothing to say."""
+        return self.obstacle or (UNREACHED if self.calls == 0 else "")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What was measured on one network. Without inputs, what needs a forward is None.
+
+    Attributes:
+        layers: a row a weight, in the order of the modules.
+        params: every parameter of the network once, no buffers; bytes: the same at their stored width.
+        macs: multiply-adds of one sample, the rows' and `other_macs`.
+        seconds: of one forward on the whole batch; the median.
+        peak_memory_bytes: parameters and the largest sum of live tensors in one forward.
+        batch: samples in the inputs; threads: torch's own; device: `cpu` or the GPU's name.
+        weights_hash: of the state that was measured.
+    """
+
+    layers: Mapping[str, LayerProfile] = field(hash=False)
+    params: int
+    bytes: int
+    macs: int | None
+    other_macs: int | None
+    seconds: float | None
+    peak_memory_bytes: int | None
+    batch: int | None
+    threads: int
+    device: str
+    weights_hash: str
+
+    def to_json(self) -> str:
+        """The profile as a JSON document."""
+        return documents.to_json(self, SCHEMA)
+
+    @staticmethod
+    def from_json(text: str) -> "Profile":
+        """Read a profile.
+
+        Raises: TenfoldError that names the part which is not as it should be.
+        """
+        return documents.from_json(text, Profile, SCHEMA)
+
+
+@dataclass(frozen=True)
+class Forwards:
+    """What forwards on some inputs told: multiply-adds, seconds and live bytes, of the whole and by module."""
+
+    macs: Macs
+    seconds: float
+    by_module: Mapping[nn.Module, float] = field(hash=False)
+    peak: int
+    live: Mapping[nn.Module, int] = field(hash=False)
+
+
+def inspect(model: nn.Module, inputs: Any = None, *, repeats: int = 5) -> Profile:
+    """Measure a network, dense, compressed or lowered; it is left as it was.
+
+    Args:
+        inputs: what `tenfold.protocols.call` takes, moved to the network's device; without them there is no forward.
+        repeats: timed forwards, 1 or more.
+    Raises: TenfoldError if the network cannot run on the inputs, or for fewer than one forward.
+    """
+    if repeats < 1:
+        raise TenfoldError(f"{repeats} forwards cannot be timed; use 1 or more.")
+    known = weights(model)
+    seen = None if inputs is None else forwards(model, inputs, known, repeats)
+    first = first_convolution(known, seen)
+    rows = {name: row(weight, seen, first=name == first) for name, weight in known.items()}
+    device = device_of(model)
+    return Profile(
+        layers=rows,
+        params=params(model),
+        bytes=parameter_bytes(model),
+        macs=None if seen is None else seen.macs.total,
+        other_macs=None if seen is None else seen.macs.other,
+        seconds=None if seen is None else seen.seconds,
+        peak_memory_bytes=None if seen is None else seen.peak,
+        batch=None if inputs is None else batch_size(inputs),
+        threads=torch.get_num_threads(),
+        device=torch.cuda.get_device_name(device) if device is not None and device.type == "cuda" else "cpu",
+        weights_hash=weights_hash(model),
+    )
+
+
+def forwards(model: nn.Module, inputs: Any, known: Mapping[str, Weight], repeats: int) -> Forwards:
+    """One forward that counts, one that follows memory, and `repeats` that are timed."""
+    modules = list(dict.fromkeys(module for weight in known.values() for module in weight.modules))
+    device = device_of(model)
+    placed = inputs if device is None else to_device(inputs, device)
+    counted = macs(model, placed)
+    peak, live = live_bytes(model, placed, modules)
+    if device is not None and device.type == "cuda":
+        peak = peak_memory_bytes(model, placed) - parameter_bytes(model)
+    whole, each = [], []
+    with evaluating(model):
+        run(model, placed)
+        for _ in range(repeats):
+            spent: dict[nn.Module, float] = {}
+            with timed(modules, spent):
+                whole.append(seconds_of(lambda: run(model, placed)))
+            each.append(spent)
+    by_module = {module: statistics.median(spent.get(module, 0.0) for spent in each) for module in modules}
+    return Forwards(counted, statistics.median(whole), by_module, peak + parameter_bytes(model), live)
+
+
+def first_convolution(known: Mapping[str, Weight], seen: Forwards | None) -> str | None:
+    """The first convolution that ran; without a forward, the first one there is."""
+    order = known if seen is None else seen.macs.order
+    return next((name for name in order if name_of(known[name].kind) == "conv"), None)
+
+
+def row(weight: Weight, seen: Forwards | None, *, first: bool) -> LayerProfile:
+    """What is known of one weight."""
+    counted = None if seen is None else seen.macs.weights[weight.name]
+    return LayerProfile(
+        name=weight.name,
+        kind=name_of(weight.kind),
+        module=type(weight.modules[0]).__name__,
+        axes=dict(weight.axes),
+        params=weight.params,
+        itemsize=weight.itemsize,
+        macs=None if counted is None else counted.macs,
+        calls=None if counted is None else counted.calls,
+        positions=None if counted is None else pairs(counted.positions),
+        seconds=None if seen is None else seconds_in(weight, seen),
+        memory_bytes=None if seen is None else memory_in(weight, seen),
+        first=first,
+        obstacle=weight.obstacle,
+    )
+
+
+def pairs(positions: Positions | None) -> dict[str, tuple[int, int]] | None:
+    """Positions as plain numbers."""
+    return None if positions is None else {axis: (int(a), int(b)) for axis, (a, b) in positions.items()}
+
+
+def seconds_in(weight: Weight, seen: Forwards) -> float:
+    """A weight's part of its modules' seconds: by size, where a module has several weights."""
+    return sum(seen.by_module[module] * share(weight, module) for module in weight.modules)
+
+
+def memory_in(weight: Weight, seen: Forwards) -> int:
+    """Parameters of the weight's module and the largest sum of live tensors while it runs."""
+    return max(parameter_bytes(module) + seen.live.get(module, 0) for module in weight.modules)
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 over the names, shapes, dtypes and bytes of a network's state, as a hexadecimal text."""
+    digest = hashlib.sha256()
+    for name, tensor in state(model):
+        digest.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of the state dict by name."""
+    for name, value in model.state_dict().items():
+        if isinstance(value, Tensor):
+            yield name, value

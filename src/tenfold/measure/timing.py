@@ -1,0 +1,139 @@
+"""Fair times: everything that is compared runs in turn, round by round, in one process."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from tenfold.measure.forward import batch_size, device_of, evaluating, run, synchronize
+from tenfold.protocols import TenfoldError, to_device
+
+
+def spread(samples: Sequence[float]) -> float:
+    """The distance between the quartiles, in the unit of the samples; 0 for a single one."""
+    if len(samples) < 2:
+        return 0.0
+    low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
+    return high - low
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of every call, in order, and the threads that torch used."""
+
+    samples: tuple[float, ...]
+    threads: int
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.samples)
+
+    @property
+    def spread(self) -> float:
+        """Seconds between the quartiles."""
+        return spread(self.samples)
+
+    @property
+    def minimum(self) -> float:
+        """Seconds."""
+        return min(self.samples)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as long one thing takes as another, round by round."""
+
+    samples: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle one of the rounds' ratios."""
+        return statistics.median(self.samples)
+
+    @property
+    def spread(self) -> float:
+        """Distance between the quartiles of the rounds' ratios."""
+        return spread(self.samples)
+
+
+def paired(functions: Mapping[str, Callable[[], object]], *, repeats: int = 20, warmup: int = 3) -> dict[str, Timing]:
+    """Call all functions in turn, round by round, so that whatever else the machine does meets them alike.
+
+    Each round begins with another function. The number of threads stays as it is and is noted.
+
+    Args:
+        repeats: rounds that are timed, 1 or more; warmup: rounds before them.
+    Raises: TenfoldError for fewer than one round.
+    """
+    if repeats < 1 or warmup < 0:
+        raise TenfoldError(f"{repeats} repeats after {warmup} warm-up rounds cannot be timed; use 1 and 0 or more.")
+    names = list(functions)
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(-warmup, repeats):
+        at = turn % max(len(names), 1)
+        for name in names[at:] + names[:at]:
+            elapsed = seconds_of(functions[name])
+            if turn >= 0:
+                samples[name].append(elapsed)
+    return {name: Timing(tuple(each), torch.get_num_threads()) for name, each in samples.items()}
+
+
+def seconds_of(function: Callable[[], object]) -> float:
+    """Seconds of one call, a GPU's work included."""
+    synchronize()
+    begin = time.perf_counter()
+    function()
+    synchronize()
+    return time.perf_counter() - begin
+
+
+def ratio(a: Timing, b: Timing) -> Ratio:
+    """How many times as long `a` takes as `b`, where both come from one run of `paired`.
+
+    Raises: TenfoldError if they have not the same number of rounds.
+    """
+    if len(a.samples) != len(b.samples):
+        raise TenfoldError(f"{len(a.samples)} and {len(b.samples)} rounds are no pairs; time both in one run.")
+    return Ratio(tuple(x / y for x, y in zip(a.samples, b.samples, strict=True)))
+
+
+@dataclass(frozen=True)
+class MsPerBatch:
+    """Milliseconds of one forward: median and distance between the quartiles, samples in the batch, torch's threads."""
+
+    median: float
+    spread: float
+    batch: int
+    threads: int
+
+
+def ms_per_batch(
+    networks: Mapping[str, nn.Module], inputs: Any, *, repeats: int = 20, warmup: int = 3
+) -> dict[str, MsPerBatch]:
+    """Time of one forward of every network, as it stands, on the same inputs and in one run.
+
+    Raises: TenfoldError if a network cannot run on the inputs.
+    """
+    timings = forward_timings(networks, inputs, repeats=repeats, warmup=warmup)
+    batch = batch_size(inputs)
+    return {name: MsPerBatch(1e3 * t.median, 1e3 * t.spread, batch, t.threads) for name, t in timings.items()}
+
+
+def forward_timings(networks: Mapping[str, nn.Module], inputs: Any, *, repeats: int, warmup: int) -> dict[str, Timing]:
+    """`paired` over the forwards of networks, all of them in eval mode without gradients."""
+
+    def forward(model: nn.Module) -> Callable[[], object]:
+        device = device_of(model)
+        placed = inputs if device is None else to_device(inputs, device)
+        return lambda: run(model, placed)
+
+    with ExitStack() as stack:
+        for model in networks.values():
+            stack.enter_context(evaluating(model))
+        return paired({name: forward(model) for name, model in networks.items()}, repeats=repeats, warmup=warmup)

@@ -1,0 +1,119 @@
+"""`LayerRow`: what became of one weight, and how far it is from the weight that it replaced."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from tenfold.layers import FactoredWeight, Layer, kind_of, name_of
+from tenfold.measure import LayerProfile, Profile
+from tenfold.protocols import TenfoldError, within
+from tenfold.surgery import Plan, Row, Site, sites
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """What became of one weight.
+
+    Attributes:
+        name, kind: its site and its kind of layer.
+        shape: the weight's axes and their sizes, in its order.
+        format, modes, ranks, stages, reason: the plan's; rank None where a bond is not cut.
+        params: numbers in the cores, or in the weight where it is dense; without the bias.
+        macs: multiply-adds of one sample; None where they were not measured.
+        rel_error: norm of the difference over the norm of the dense weight; 0 for a dense one that was not trained on.
+    """
+
+    name: str
+    kind: str
+    shape: Mapping[str, int] = field(hash=False)
+    format: str
+    modes: Mapping[str, tuple[int, ...]] = field(hash=False)
+    ranks: tuple[int | None, ...]
+    stages: tuple[tuple[int, ...], ...]
+    params: int
+    macs: int | None
+    rel_error: float
+    reason: str
+
+
+def layer_rows(dense: nn.Module, small: nn.Module, plan: Plan, profile: Profile | None = None) -> tuple[LayerRow, ...]:
+    """A row for every weight of the dense network, in the order of its modules.
+
+    Args:
+        small: the network that the plan made of the dense one, trained on or not, not lowered.
+        profile: of the dense network, for the multiply-adds.
+    Raises: TenfoldError, naming the layer, if the two networks do not belong together.
+    """
+    known = {} if profile is None else profile.layers
+    found = []
+    for name, site in sites(dense).items():
+        with within(f"layer '{name}'"):
+            row = plan.rows.get(name, Row(name, reason="not in the plan"))
+            found.append(layer_row(site, dense, small, row, known.get(name)))
+    return tuple(found)
+
+
+def layer_row(site: Site, dense: nn.Module, small: nn.Module, row: Row, measured: LayerProfile | None) -> LayerRow:
+    """What became of one weight."""
+    before, after = numbers(weight_at(site, dense)), weight_at(site, small)
+    return LayerRow(
+        name=site.name,
+        kind=name_of(site.kind),
+        shape=dict(site.axes),
+        format=row.format,
+        modes={axis: tuple(sizes) for axis, sizes in row.modes.items()},
+        ranks=row.ranks,
+        stages=after.stages.partition if isinstance(after, FactoredWeight) else (),
+        params=after.net.params if isinstance(after, FactoredWeight) else after.numel(),
+        macs=macs_of(after, measured),
+        rel_error=relative_error(before, numbers(after)),
+        reason=row.reason,
+    )
+
+
+def weight_at(site: Site, model: nn.Module) -> Tensor | FactoredWeight:
+    """The weight at a site: in cores, or with its named axes as dimensions.
+
+    Raises: TenfoldError if the network has nothing like it there.
+    """
+    for module_name, weight in site.places:
+        try:
+            module = model.get_submodule(module_name)
+        except AttributeError as error:
+            raise TenfoldError(f"{type(model).__name__} has no module '{module_name}'.") from error
+        held = getattr(module, weight, None)
+        if isinstance(module, Layer) and isinstance(held, FactoredWeight):
+            return held
+        if kind_of(module) is site.kind and isinstance(held, Tensor):
+            return site.kind.dense_weight(module, weight)
+    raise TenfoldError(f"{type(model).__name__} has no such weight; give the network as compressed, not lowered.")
+
+
+def numbers(weight: Tensor | FactoredWeight) -> Tensor:
+    """The weight as a tensor in its axes."""
+    return weight.weight().detach() if isinstance(weight, FactoredWeight) else weight
+
+
+def macs_of(weight: Tensor | FactoredWeight, measured: LayerProfile | None) -> int | None:
+    """Multiply-adds of one sample in the form that the weight has now, from those of the dense one."""
+    if measured is None or measured.macs is None:
+        return None
+    if isinstance(weight, Tensor) or measured.positions is None:
+        return measured.macs
+    once = math.prod(measured.axes.values()) * math.prod(after for _, after in measured.positions.values())
+    return measured.macs * weight.stages.macs(measured.positions) // once
+
+
+def relative_error(before: Tensor, after: Tensor) -> float:
+    """Norm of the difference over the norm, in float64; a weight of zeros counts as one of norm 1.
+
+    Raises: TenfoldError if the two have not the same axes.
+    """
+    if before.shape != after.shape:
+        raise TenfoldError(f"a weight of shape {tuple(after.shape)} stands for one of {tuple(before.shape)}.")
+    exact = before.detach().cpu().double()
+    distance = torch.dist(after.detach().cpu().double(), exact)
+    return float(distance / (exact.norm() or 1.0))

@@ -1,0 +1,72 @@
+"""`Report`: dense, compressed and recovered, side by side; what was measured, never what was hoped."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tenfold.measure import documents
+from tenfold.report.layer_row import LayerRow
+from tenfold.report.measurement import Measurement
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """Dense over final: 4.0 is four times smaller, or four times faster; None where one side is not known."""
+
+    params: float | None
+    file_bytes: float | None
+    macs: float | None
+    time: float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured.
+
+    Attributes:
+        recovered: None where there was no recovery.
+        layers: what became of every weight.
+        settings: what was asked for, in values that JSON knows.
+    """
+
+    dense: Measurement
+    compressed: Measurement
+    recovered: Measurement | None
+    layers: tuple[LayerRow, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def final(self) -> Measurement:
+        """The network that leaves the house."""
+        return self.recovered or self.compressed
+
+    @property
+    def ratio(self) -> Ratios:
+        """The dense network over the final one."""
+        dense, final = self.dense, self.final
+        times = [None if m.ms_per_batch is None else m.ms_per_batch.median for m in (dense, final)]
+        return Ratios(
+            params=over(dense.params, final.params),
+            file_bytes=over(dense.file_bytes, final.file_bytes),
+            macs=over(dense.macs, final.macs),
+            time=over(times[0], times[1]),
+        )
+
+    def to_json(self) -> str:
+        """The report as a JSON document; keys `schema dense compressed recovered ratio layers settings`."""
+        return documents.to_json(self, SCHEMA, ratio=asdict(self.ratio))
+
+    @staticmethod
+    def from_json(text: str) -> "Report":
+        """Read a report; its ratios are worked out again.
+
+        Raises: TenfoldError that names the part which is not as it should be.
+        """
+        return documents.from_json(text, Report, SCHEMA, derived=("ratio",))
+
+
+def over(dense: float | None, final: float | None) -> float | None:
+    """A ratio, where both sides are known and the lower one is not nothing."""
+    return None if dense is None or not final else dense / final

@@ -1,0 +1,97 @@
+"""A report in plain words."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from tenfold.measure import Profile
+from tenfold.report.report import Report
+
+
+class Growth(NamedTuple):
+    """Seconds by which a layer takes longer than it did dense."""
+
+    name: str
+    seconds: float
+
+
+def sentences(report: Report, before: Profile | None = None, after: Profile | None = None) -> list[str]:
+    """The ratios in words, and what a reader should be warned of.
+
+    Args:
+        before, after: profiles of the dense network and of the final one (compressed or lowered) on the same inputs;
+            with both, a network that became slower has its layers to blame named.
+    """
+    ratio = report.ratio
+    blamed = growths(before, after) if before is not None and after is not None else []
+    found = [
+        smaller(ratio.params, "parameters"),
+        smaller(ratio.file_bytes, "bytes in the file"),
+        smaller(ratio.macs, "multiply-adds a sample"),
+        faster(ratio.time, blamed),
+        score(report),
+        deployed(report),
+    ]
+    return [sentence for sentence in found if sentence]
+
+
+def smaller(ratio: float | None, what: str) -> str:
+    """`3.97 times fewer parameters`."""
+    if ratio is None:
+        return ""
+    if round(ratio, 2) == 1:
+        return f"As many {what} as the dense network."
+    if ratio < 1:
+        return f"MORE {what} than the dense network: {1 / ratio:.2f} times as many."
+    return f"{ratio:.2f} times fewer {what}."
+
+
+def faster(ratio: float | None, blamed: list[Growth]) -> str:
+    """`1.21 times faster`, or that it is slower and why."""
+    if ratio is None:
+        return ""
+    if round(ratio, 2) == 1:
+        return "As fast as the dense network on this machine."
+    if ratio > 1:
+        return f"{ratio:.2f} times faster than the dense network on this machine."
+    named = ", ".join(f"{name} (+{1e3 * seconds:,.2f} ms)" for name, seconds in blamed[:3])
+    why = f"; the layers to blame: {named}" if named else ""
+    return f"SLOWER: takes {1 / ratio:.2f} times as long as the dense network on this machine{why}."
+
+
+def score(report: Report) -> str:
+    """What it scored before and after."""
+    dense, final = report.dense.score, report.final.score
+    if dense is None or final is None:
+        return ""
+    better = (final.value >= dense.value) == dense.higher_is_better or final.value == dense.value
+    return f"{dense.name} {final.value:.2f} against {dense.value:.2f} dense{'' if better else ' (worse)'}."
+
+
+def deployed(report: Report) -> str:
+    """That the form which runs holds more than the folder, if it does."""
+    final = report.final
+    if final.deployed_params <= final.params:
+        return ""
+    return (
+        f"The form that runs holds {final.deployed_params:,} parameters, the folder {final.params:,}: layers of one "
+        "stage have their dense weight rebuilt, and a tied weight stands in each of its places."
+    )
+
+
+def growths(before: Profile, after: Profile) -> list[Growth]:
+    """Layers that take longer than they did dense, the one that grew most first.
+
+    A layer that was lowered to several modules (`conv1.0`, `conv1.1`) takes what they take together.
+    """
+    spent = {name: layer.seconds or 0.0 for name, layer in after.layers.items()}
+    found = [
+        Growth(name, seconds_at(name, spent) - layer.seconds)
+        for name, layer in before.layers.items()
+        if layer.seconds is not None
+    ]
+    return sorted((each for each in found if each.seconds > 0), key=lambda each: -each.seconds)
+
+
+def seconds_at(name: str, spent: Mapping[str, float]) -> float:
+    """Seconds of a layer under its own name, or of the modules that stand in its place."""
+    return sum(s for other, s in spent.items() if name in (other, "model") or other.startswith(f"{name}."))
