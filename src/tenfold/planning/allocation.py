@@ -38,11 +38,13 @@ class Candidates:
 
     def total(self, picks: Sequence[int]) -> Array:
         """What these cost together, (budgets,)."""
-        return self.costs[self.starts[:-1] + np.asarray(picks)].sum(axis=0)
+        total: Array = self.costs[self.starts[:-1] + np.asarray(picks)].sum(axis=0)
+        return total
 
     def smallest(self) -> Array:
         """The least that each budget alone can reach."""
-        return np.minimum.reduceat(self.costs, self.starts[:-1]).sum(axis=0)
+        total: Array = np.minimum.reduceat(self.costs, self.starts[:-1]).sum(axis=0)
+        return total
 
 
 def allocate(curves: Sequence[Curve], limits: Limits, multiple: int) -> list[Choice]:

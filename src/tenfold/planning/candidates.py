@@ -99,7 +99,8 @@ class Family:
 
     def error(self, ranks: Ints) -> Array:
         """Squared relative error of ranks (bonds, ..): the sum of the tails, a bound for trees (METHODS 0.4)."""
-        return sum(tail[np.minimum(r, len(tail) - 1)] for tail, r in zip(self.tails, ranks, strict=True))  # type: ignore[return-value]
+        parts = [tail[np.minimum(r, len(tail) - 1)] for tail, r in zip(self.tails, ranks, strict=True)]
+        return np.asarray(np.sum(parts, axis=0), np.float64)
 
     def cost(self, ranks: Ints) -> tuple[Cost, Ints]:
         """What ranks (bonds, ..) cost with the cheapest stages, and which evaluation that is."""
@@ -263,8 +264,8 @@ def pareto(errors: Array, costs: Array, chunk: int = 256) -> Ints:
         part = order[at : at + chunk]
         if len(kept):
             part = part[~(kept[None] <= costs[part, None]).all(-1).any(1)]
-        inside = (costs[part][None] <= costs[part][:, None]).all(-1)
-        part = part[~np.tril(inside, -1).any(1)]
+        beaten = np.tril((costs[part][None] <= costs[part][:, None]).all(-1), -1)
+        part = part[~np.asarray(beaten.any(axis=1))]
         kept = np.concatenate([kept, costs[part]])
         places.append(part)
     return np.concatenate(places)

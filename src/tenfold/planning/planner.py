@@ -75,7 +75,7 @@ def check_asked(
     """Refuse what contradicts itself, before any work."""
     if not budgets and not rules:
         raise TenfoldError(
-            "nothing was asked for; give a budget (--params 4x, --macs 4x, --bytes 25%) or a rule (--energy 0.8, --ranks 8)."
+            "nothing was asked for; give a budget (--params 4x, --macs 4x, --bytes 25%), --energy 0.8, or --ranks 8."
         )
     if len(rules) > 1 or (budgets and rules):
         given = ", ".join(f"--{name}" for name in [*budgets, *rules])
