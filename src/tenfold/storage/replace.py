@@ -106,7 +106,7 @@ def sync(path: Path) -> None:
 
 
 def settle(folder: Path) -> None:
-    """Finish or undo what runs that are no more began beside the folder; a call that is cut short is taken up by the next."""
+    """Finish or undo what runs that are no more began beside the folder; if cut short, the next call goes on."""
     for old in siblings(folder, OLD):
         if is_held(old.with_suffix(PARTIAL)):
             continue
