@@ -1,1 +1,8 @@
-"""storage."""
+"""The folder that leaves the house: a network, its plan and its documents, written atomically and read safely."""
+
+from tenfold.storage.document import JSON, Document, Origin
+from tenfold.storage.folder import load, read_document, read_plan, read_report, save
+from tenfold.storage.replace import check_writable, is_folder
+
+__all__ = ["JSON", "Document", "Origin", "check_writable", "is_folder", "load", "read_document", "read_plan",
+           "read_report", "save"]  # fmt: skip

@@ -1,0 +1,120 @@
+"""The page for whoever gets the folder: what it is, how to load and run it, how large it is."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from tenfold.layers import FactoredWeight
+from tenfold.storage.document import CODE, Document
+from tenfold.surgery import Plan
+
+PAGE = """\
+# {name}: a compressed {origin}
+
+A trained PyTorch network that tenfold compressed: {count} stored as small tensors ("cores").
+It holds {params:,} parameters instead of {dense:,}: {ratio:.2f} times fewer.
+
+## Load and run
+With tenfold {version} or later installed:
+
+```python
+{snippet}
+```
+{notes}
+## What is here
+| file | what |
+|---|---|
+| `model.safetensors` | all numbers, {megabytes:.2f} MB |
+| `plan.yaml` | what was done to every layer; to change it, edit a copy and hand it to `--plan` |
+| `model.json` | where the architecture comes from, hashes of the files, versions |
+{files}
+## Layers
+| layer | format | ranks | parameters before | after |
+|---|---|---|---|---|
+{rows}
+
+Layers that are not listed are as they were.
+"""
+
+
+def page(
+    name: str, model: nn.Module, plan: Plan, document: Document, tensors: Mapping[str, Tensor], version: str
+) -> str:
+    """The page, in Markdown."""
+    weights = factored(model)
+    saved = {row: math.prod(weight.net.axes.values()) for row, weight in weights.items()}
+    params = sum(parameter.numel() for parameter in model.parameters())
+    cores = {id(core): core.numel() for weight in weights.values() for core in weight.cores}
+    dense = params - sum(cores.values()) + sum(saved.values())
+    origin, code = document.origin, document.origin.code
+    files = [f"| `{CODE}/{code.name}` | the architecture's source |"] if code else []
+    return PAGE.format(
+        name=name,
+        origin=origin.name,
+        version=version,
+        count="one weight is" if len(weights) == 1 else f"{len(weights)} weights are",
+        params=params,
+        dense=dense,
+        ratio=dense / max(params, 1),
+        snippet=snippet(name, document, next((p.dtype for p in model.parameters()), torch.float32)),
+        notes=notes(document),
+        megabytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) / 1e6,
+        files="".join(f"{line}\n" for line in files),
+        rows="\n".join(row_line(plan, row, weight) for row, weight in weights.items()) or "| none | | | | |",
+    )
+
+
+def factored(model: nn.Module) -> dict[str, FactoredWeight]:
+    """Every weight in cores once, by its first name."""
+    return {name: part for name, part in model.named_modules() if isinstance(part, FactoredWeight)}
+
+
+def row_line(plan: Plan, name: str, weight: FactoredWeight) -> str:
+    """One line of the table of layers."""
+    row = plan.rows.get(name) or plan.rows.get(name.rpartition(".")[0] or "model")
+    ranks = ", ".join("full" if rank is None else str(rank) for rank in row.ranks) if row else ""
+    before, after = math.prod(weight.net.axes.values()), weight.net.params
+    return f"| `{row.name if row else name}` | {row.format if row else ''} | {ranks} | {before:,} | {after:,} |"
+
+
+def snippet(name: str, document: Document, dtype: torch.dtype) -> str:
+    """Python that loads the network and runs it on an input of the right shape."""
+    shapes = document.input or {}
+    lines = ["import tenfold", "import torch", ""]
+    lines += [f'model = tenfold.load("{name}"{argument(document)})  # in eval mode']
+    kind = "" if dtype == torch.float32 else f", dtype={dtype}"
+    lines += [f"{key} = torch.rand(1, {', '.join(map(str, shape))}{kind})" for key, shape in shapes.items()]
+    if document.normalisation:
+        key, shape = next(iter(shapes.items()), ("x", [3, 1, 1]))
+        lines += [f"{part} = torch.tensor({list(document.normalisation[part])}{kind})" for part in ("mean", "std")]
+        channels = "[:" + ", None" * (len(shape) - 1) + "]"
+        lines += [f"{key} = ({key} - mean{channels}) / std{channels}  # {key}: values from 0 to 1"]
+    lines += ["with torch.inference_mode():", f"    y = model({', '.join(shapes) or 'x'})"]
+    return "\n".join(lines)
+
+
+def argument(document: Document) -> str:
+    """What `load` wants besides the folder."""
+    return {
+        "zoo": "",
+        "file": ", trust_code=True",
+        "package": ", trust_code=True",
+        "given": f", model={document.origin.name}(...)",
+    }[document.origin.kind]
+
+
+def notes(document: Document) -> str:
+    """What the reader should know before running the snippet."""
+    origin = document.origin
+    lines = []
+    if origin.kind == "file" and origin.code:
+        lines.append(f"`trust_code=True` runs `{CODE}/{origin.code.name}`; read it first.")
+    if origin.kind == "package":
+        lines.append(f"`trust_code=True` imports and runs `{origin.name}`, which has to be installed.")
+    if origin.kind == "given":
+        lines.append(f"`{origin.name}` is the class of the dense network; it is needed to build the architecture.")
+    if not document.input:
+        lines.append("`x` is a batch of the network's inputs.")
+    return "".join(f"\n{line}\n" for line in lines)
