@@ -1,1 +1,47 @@
-"""Trained PyTorch networks several times smaller."""
+"""Trained PyTorch networks several times smaller: every weight a tensor network, chosen under a budget, measured.
+
+    result = tenfold.compress(model, data, params="4x")
+    tenfold.save(result, "out/")
+    model = tenfold.load("out/")
+
+Names are found when first used, so that importing tenfold imports neither torch nor any extra.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+_HOMES = {
+    "inspect": "tenfold.measure",
+    "Profile": "tenfold.measure",
+    "plan": "tenfold.planning",
+    "decompose": "tenfold.surgery",
+    "lower": "tenfold.surgery",
+    "Plan": "tenfold.surgery",
+    "Row": "tenfold.surgery",
+    "compress": "tenfold.api",
+    "Compressed": "tenfold.api",
+    "recover": "tenfold.api",
+    "evaluate": "tenfold.api",
+    "save": "tenfold.api",
+    "load": "tenfold.api",
+    "Measurement": "tenfold.report",
+    "Report": "tenfold.report",
+    "Data": "tenfold.protocols",
+    "Score": "tenfold.protocols",
+    "TenfoldError": "tenfold.protocols",
+}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("tenfold")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tenfold' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*_HOMES, "__version__"])

@@ -2,6 +2,6 @@
 
 from tenfold.planning.budgets import BUDGETS
 from tenfold.planning.curves import ErrorCurves
-from tenfold.planning.planner import plan
+from tenfold.planning.planner import Asked, plan
 
-__all__ = ["BUDGETS", "ErrorCurves", "plan"]
+__all__ = ["BUDGETS", "Asked", "ErrorCurves", "plan"]

@@ -264,8 +264,9 @@ def pareto(errors: Array, costs: Array, chunk: int = 256) -> Ints:
         part = order[at : at + chunk]
         if len(kept):
             part = part[~(kept[None] <= costs[part, None]).all(-1).any(1)]
-        beaten = np.tril((costs[part][None] <= costs[part][:, None]).all(-1), -1)
-        part = part[~np.asarray(beaten.any(axis=1))]
+        better = (costs[part][None] <= costs[part][:, None]).all(-1)  # (n, n): whether the second beats the first
+        earlier = np.arange(len(part))[None] < np.arange(len(part))[:, None]
+        part = part[~(better & earlier).any(1)]
         kept = np.concatenate([kept, costs[part]])
         places.append(part)
     return np.concatenate(places)

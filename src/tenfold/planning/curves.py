@@ -34,6 +34,11 @@ class ErrorCurves:
     tails: dict[str, dict[str, Array]] = field(default_factory=dict)
     fits: dict[str, dict[str, list[tuple[int, float]]]] = field(default_factory=dict)
 
+    @property
+    def count(self) -> int:
+        """How many curves there are."""
+        return sum(len(each) for kept in (self.tails, self.fits) for each in kept.values())
+
     def tail(self, name: str, weight: Tensor, net: TensorNetwork, bond: str) -> Array:
         """The tail of the unfolding that a bond cuts; the mean over the groups of a grouped convolution."""
         unfolding = net.unfolding(bond)

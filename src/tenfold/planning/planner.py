@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 import torch
@@ -20,16 +20,32 @@ from tenfold.planning.rules import by_energy, by_ranks, named_layer, or_dense, u
 from tenfold.protocols import TenfoldError, within
 from tenfold.surgery import Plan, Row, matching, sites
 
-Asked = str | float | None
+Wanted = str | float | None
+
+
+class Asked(TypedDict, total=False):
+    """The options of `plan`, for verbs that hand them on."""
+
+    params: Wanted
+    macs: Wanted
+    bytes: Wanted
+    energy: float | None
+    ranks: str | int | Sequence[int] | None
+    format: str
+    include: Sequence[str]
+    exclude: Sequence[str]
+    layers: Mapping[str, str] | None
+    multiple: int
+    allocation: Literal["global", "uniform"]
 
 
 def plan(
     model: nn.Module,
     profile: Profile,
     *,
-    params: Asked = None,
-    macs: Asked = None,
-    bytes: Asked = None,
+    params: Wanted = None,
+    macs: Wanted = None,
+    bytes: Wanted = None,
     energy: float | None = None,
     ranks: str | int | Sequence[int] | None = None,
     format: str = AUTO,
@@ -123,7 +139,7 @@ class Search:
             raise TenfoldError(f"the profile has no layer '{name}'; it is of another network.")
         weight = site.weight(model)
         positions = row.positions or {}
-        return Subject(site, weight, positions, row.macs if row.macs else weight.numel(), row.first)
+        return Subject(site, weight, positions, weight.numel() if row.macs is None else row.macs, row.first)
 
     def suited(
         self, name: str, included: set[str], excluded: Mapping[str, str], formats: Mapping[str, Sequence[Format]]
@@ -132,7 +148,7 @@ class Search:
         override, subject = self.overrides.get(name), self.subjects[name]
         if override is not None:
             return self.by_name(subject, override)
-        obstacle = subject.site.obstacle
+        obstacle = subject.site.obstacle or self.profile.layers[name].obstacle
         kind = kind_name(subject.site.kind)
         stay = (
             f"excluded by '{excluded[name]}'" if name in excluded
@@ -253,7 +269,7 @@ class Search:
         assert family is not None
         among = ", ".join(dict.fromkeys(name_of(maker) for maker in self.makers[name]))
         parts = [f"{subject.params / choice.cost.params:.1f}x fewer parameters"]
-        if subject.positions:
+        if subject.positions and subject.macs:
             parts.append(f"{subject.macs / choice.cost.macs:.1f}x fewer multiply-adds")
         parts.append(f"relative error about {choice.error**0.5:.2f}")
         if name in self.overrides:

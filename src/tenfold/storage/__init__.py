@@ -2,7 +2,7 @@
 
 from tenfold.storage.document import JSON, Document, Origin
 from tenfold.storage.folder import load, read_document, read_plan, read_report, save
-from tenfold.storage.replace import check_writable, is_folder
+from tenfold.storage.replace import check_writable, is_folder, write_text
 
 __all__ = ["JSON", "Document", "Origin", "check_writable", "is_folder", "load", "read_document", "read_plan",
-           "read_report", "save"]  # fmt: skip
+           "read_report", "save", "write_text"]  # fmt: skip

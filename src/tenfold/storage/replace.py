@@ -155,3 +155,17 @@ def is_held(partial: Path) -> bool:
     finally:
         os.close(opened)
     return False
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a single file, all of it or nothing; its folder is made.
+
+    Raises: TenfoldError if it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise TenfoldError(f"'{path}' cannot be written ({error.strerror}).") from error

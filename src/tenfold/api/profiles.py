@@ -1,0 +1,50 @@
+"""What was measured on a network, kept with `--profile DIR` so that a new budget costs seconds."""
+
+from pathlib import Path
+from typing import Any, Unpack
+
+from torch import nn
+
+from tenfold.measure import Profile, inspect, weights_hash
+from tenfold.planning import Asked, ErrorCurves, plan
+from tenfold.protocols import TenfoldError, within
+from tenfold.storage import write_text
+from tenfold.surgery import Plan
+
+PROFILE, CURVES = "profile.json", "curves.json"
+
+
+def profiled(model: nn.Module, inputs: Any = None, *, profile: str | Path | None = None) -> Profile:
+    """The profile of a network: read from the folder `profile` if it is of these weights and inputs, else measured.
+
+    A measured one is written there. An older one of other weights is replaced.
+    """
+    if profile is None:
+        return inspect(model, inputs)
+    path = Path(profile) / PROFILE
+    if path.exists():
+        with within(str(path)):
+            kept = Profile.from_json(path.read_text(encoding="utf-8"))
+        if kept.weights_hash == weights_hash(model) and (inputs is None or kept.macs is not None):
+            return kept
+    found = inspect(model, inputs)
+    write_text(path, found.to_json())
+    return found
+
+
+def planned(model: nn.Module, measured: Profile, *, profile: str | Path | None = None, **asked: Unpack[Asked]) -> Plan:
+    """A plan (`tenfold.plan`), its error curves kept in the folder `profile`."""
+    if profile is None:
+        return plan(model, measured, **asked)
+    path = Path(profile) / CURVES
+    curves = ErrorCurves(measured.weights_hash)
+    if path.exists():
+        try:
+            curves = ErrorCurves.from_json(path.read_text(encoding="utf-8"), measured.weights_hash)
+        except TenfoldError:
+            path.unlink()  # of other weights: made again below
+    before = curves.count
+    result = plan(model, measured, curves=curves, **asked)
+    if curves.count != before:
+        write_text(path, curves.to_json())
+    return result

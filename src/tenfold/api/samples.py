@@ -1,0 +1,72 @@
+"""Inputs to measure on: from data, or drawn for a shape."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tenfold.protocols import Data, TenfoldError
+
+SHAPE = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<sizes>\d+(?:x\d+)*)(?::(?P<dtype>\w+))?$")
+DTYPES = {
+    name: getattr(torch, name) for name in ("float32", "float64", "float16", "bfloat16", "int64", "int32", "bool")
+}
+MOST_SAMPLES = 64
+MOST_MACS = 8e9  # of one timed batch
+
+
+def parse_inputs(shapes: Sequence[str]) -> Any:
+    """One sample for each input of a network: `3x224x224`, or `ids=128:int64` for inputs by name.
+
+    Returns: (1, 3, 224, 224) numbers from a fixed normal draw, zeros for whole numbers; a dict where names are given.
+    Raises: TenfoldError for another spelling.
+    """
+    found: list[tuple[str | None, Tensor]] = []
+    for text in shapes:
+        match = SHAPE.match(text.strip())
+        if match is None or "0" in match["sizes"].split("x"):
+            raise TenfoldError(f"input '{text}' is no shape; write 3x224x224, or ids=128:int64 for an input by name.")
+        if (kind := match["dtype"] or "float32") not in DTYPES:
+            raise TenfoldError(f"input '{text}': there is no '{kind}'; use one of {', '.join(DTYPES)}.")
+        found.append((match["name"], sample([1, *map(int, match["sizes"].split("x"))], DTYPES[kind])))
+    if all(name is None for name, _ in found):
+        tensors = tuple(tensor for _, tensor in found)
+        return tensors[0] if len(tensors) == 1 else tensors
+    if any(name is None for name, _ in found):
+        raise TenfoldError("some inputs have names and some have none; name all (ids=128:int64) or none.")
+    return {str(name): tensor for name, tensor in found}
+
+
+def sample(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Normal numbers from seed 0, or zeros."""
+    if not dtype.is_floating_point:
+        return torch.zeros(tuple(shape), dtype=dtype)
+    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
+def first_inputs(data: Data) -> Any:
+    """The first batch of a data set's plain inputs.
+
+    Raises: TenfoldError if there are none.
+    """
+    for batch in data.inputs:
+        return batch
+    raise TenfoldError("the data has no inputs; its 'inputs' must give at least one batch.")
+
+
+def samples(inputs: Any, count: int) -> Any:
+    """The first samples of a batch, in whatever tensors, tuples or dicts it comes."""
+    if isinstance(inputs, Tensor):
+        return inputs[:count] if inputs.ndim else inputs
+    if isinstance(inputs, dict):
+        return {key: samples(part, count) for key, part in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        return type(inputs)(samples(part, count) for part in inputs)
+    return inputs
+
+
+def timed_samples(macs: int) -> int:
+    """How many samples a timed batch should have: 64, fewer where one sample is much work."""
+    return max(1, min(MOST_SAMPLES, int(MOST_MACS / max(macs, 1))))
