@@ -263,10 +263,12 @@ def pareto(errors: Array, costs: Array, chunk: int = 256) -> Ints:
     for at in range(0, len(order), chunk):
         part = order[at : at + chunk]
         if len(kept):
-            part = part[~(kept[None] <= costs[part, None]).all(-1).any(1)]
-        better = (costs[part][None] <= costs[part][:, None]).all(-1)  # (n, n): whether the second beats the first
+            part = part[~np.any(np.all(kept[None] <= costs[part, None], axis=-1), axis=1)]
+        better = np.all(
+            costs[part][None] <= costs[part][:, None], axis=-1
+        )  # (n, n): whether the second beats the first
         earlier = np.arange(len(part))[None] < np.arange(len(part))[:, None]
-        part = part[~(better & earlier).any(1)]
+        part = part[~np.any(better & earlier, axis=1)]
         kept = np.concatenate([kept, costs[part]])
         places.append(part)
     return np.concatenate(places)
