@@ -35,7 +35,7 @@ def alternating_least_squares(
         for k in range(len(result)):
             result[k], error = updated(tensor, net, result, k)
         now = max(error + total, 0.0) / total
-        if before - now <= tolerance * before or now < 1e-14:
+        if now >= (1 - tolerance) * before or now < 1e-14:
             return result, now
         before = now
     return result, before
