@@ -69,8 +69,9 @@ class Layer(nn.Module, ABC):
 
     @classmethod
     def takes(cls, module: nn.Module) -> bool:
-        """Whether this module's weights may be replaced; parametrised ones may not."""
-        return not parametrize.is_parametrized(module)
+        """Whether this module's weights may be replaced; those computed from others (norms, masks) may not."""
+        own = all(module._parameters.get(name) is not None for name in cls.axes(module))
+        return own and not parametrize.is_parametrized(module)
 
     @classmethod
     @abstractmethod
