@@ -53,7 +53,7 @@ def sites(model: nn.Module) -> dict[str, Site]:
             if id(parameter) in seen:
                 continue
             seen.add(id(parameter))
-            places = tuple(owners[id(parameter)])
+            places = tuple(sorted(owners[id(parameter)], key=lambda place: place != (name, weight)))
             row = name or "model"
             row = row if len(axes) == 1 else f"{row}.{weight}"
             found[row] = Site(row, places, kind, sizes, obstacle(modules, places, kind, sizes))
