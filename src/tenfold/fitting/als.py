@@ -29,7 +29,7 @@ def alternating_least_squares(
     """
     result, total = list(cores), float(tensor.square().sum())
     if total == 0:
-        return [torch.zeros_like(core) for core in result], 0.0
+        return [*result[:-1], torch.zeros_like(result[-1])], 0.0  # one zero core only: gradients still reach it
     before = math.inf
     for _ in range(sweeps):
         for k in range(len(result)):
