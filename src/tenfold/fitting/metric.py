@@ -59,9 +59,9 @@ class Metric:
         Raises: TenfoldError where the axis is split or straddled: a full root would raise the ranks.
         """
         for fold in net.folds:
-            if fold.axes == (axis,) and len(fold.modes) == 1:
+            if fold.axes == (axis,) and net.shape(fold.modes) == (net.axes[axis],):
                 return fold.modes[0]
-        raise TenfoldError(f"axis '{axis}' is split into modes; its metric needs one factor for each mode.")
+        raise TenfoldError(f"axis '{axis}' is split into modes or padded; its metric needs one factor for each mode.")
 
 
 def applied(matrix: Tensor, tensor: Tensor, at: int) -> Tensor:
