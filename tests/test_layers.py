@@ -1,8 +1,9 @@
 """Layers: whatever the format, the partition and the geometry, a full-rank layer is its dense twin."""
 
 import copy
-import io
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -31,6 +32,162 @@ def made(
     cores = form.decompose(kind.dense_weight(module, "weight"), net)
     partition = stages or [(k,) for k in range(len(net.cores))]
     return kind.from_dense(module, {"weight": FactoredWeight(net, cores, partition)})
+
+
+# ---- generated layers
+@dataclass(frozen=True)
+class Case:
+    """A layer of random cores, the dense module with the weight that they stand for, and an input."""
+
+    layer: Layer
+    dense: nn.Module
+    x: Tensor
+
+    def __repr__(self) -> str:
+        net = self.layer.weight.net
+        return f"{self.dense}, {net.cores}, {net.shapes}, {self.layer.weight.stages.partition}, x={tuple(self.x.shape)}"
+
+
+KERNEL_FORMATS: tuple[Format, ...] = (
+    formats.SVD(), formats.Tucker(), formats.Tucker2(), formats.CP(), formats.CP(window="split"), formats.HT2(),
+    formats.TT(), formats.TT(layout="pairs", order=2), formats.TT(layout="split", order=2),
+    formats.TT(layout="split", order=3),
+)  # fmt: skip
+MATRIX_FORMATS: tuple[Format, ...] = (
+    formats.SVD(), formats.Tucker(), formats.TT(order=2), formats.TT(order=3), formats.TT(layout="split", order=2),
+    formats.CP(),
+)  # fmt: skip
+
+
+@st.composite
+def twins(draw: st.DrawFn, modules: st.SearchStrategy[tuple[nn.Module, Tensor]]) -> Case:
+    """A layer in any format, of any ranks, some bonds merged, its cores in stages of any order."""
+    module, x = draw(modules)
+    kind = layers.kind_of(module)
+    assert kind is not None
+    axes = kind.axes(module)["weight"]
+    form = draw(st.sampled_from(KERNEL_FORMATS if isinstance(module, CONVOLUTIONS) else MATRIX_FORMATS))
+    form = draw(st.sampled_from(form.variants(axes)))
+    split = {"i": (2, -(-axes["i"] // 2))} if isinstance(form, formats.CP | formats.Tucker) and draw(st.booleans()) else None
+    net = form.network(axes, modes=split)
+    net = net.with_ranks([min(rank, draw(st.integers(1, 3))) for rank in net.ranks])
+    for bond in net.bonds:
+        if not net.is_hyperedge(bond) and draw(st.integers(0, 3)) == 0:
+            net = net.merged(bond)
+    generator = torch.Generator().manual_seed(draw(seeds))
+    cores = net.draw(1.0, generator=generator, dtype=x.dtype)
+    partition = draw(ordered_partitions(len(cores)))
+    with torch.no_grad():
+        module.weight.copy_(net.weight(cores).reshape(module.weight.shape))
+    return Case(kind.from_dense(copy.deepcopy(module), {"weight": FactoredWeight(net, cores, partition)}), module, x)
+
+
+@st.composite
+def ordered_partitions(draw: st.DrawFn, count: int) -> list[list[int]]:
+    """Sets of cores in any order, neighbours or not."""
+    order = draw(st.permutations(range(count)))
+    borders = [0, *sorted(draw(st.sets(st.integers(1, count - 1)) if count > 1 else st.just(set()))), count]
+    return [order[a:b] for a, b in pairwise(borders)]
+
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CHANNELS = st.sampled_from([1, 2, 3, 5, 7, 11])
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
+    dims = draw(st.sampled_from([1, 2, 2, 2, 3]))
+    each = lambda least, most: tuple(draw(st.integers(least, most)) for _ in range(dims))  # noqa: E731
+    kernel, dilation = each(1, 3 if dims == 3 else 5), each(1, 2)
+    size = tuple(d * (k - 1) + 1 + extra for d, k, extra in zip(dilation, kernel, each(1, 4), strict=True))
+    padding: Any = draw(st.sampled_from(["same", "valid", None]))
+    padding = tuple(min(n - 1, p) for n, p in zip(size, each(0, 2), strict=True)) if padding is None else padding
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    depthwise = draw(st.integers(0, 5)) == 0
+    i, o = (1, draw(st.integers(1, 2))) if depthwise else (draw(CHANNELS), draw(CHANNELS))
+    module = CONVOLUTIONS[dims - 1](
+        groups * i, groups * o, kernel, stride=1 if padding == "same" else each(1, 2), padding=padding,
+        dilation=dilation, groups=groups, bias=draw(st.booleans()), dtype=torch.float64,
+        padding_mode=draw(st.sampled_from(["zeros", "zeros", "reflect", "replicate", "circular"])),
+    )  # fmt: skip
+    batch = draw(st.sampled_from([(), (1,), (2,)]))
+    return module, noise(*batch, groups * i, *size, seed=draw(seeds))
+
+
+@st.composite
+def linears(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
+    i, o = draw(CHANNELS), draw(CHANNELS)
+    lead = draw(st.sampled_from([(), (2,), (2, 3), (2, 1, 3)]))
+    return nn.Linear(i, o, bias=draw(st.booleans()), dtype=torch.float64), noise(*lead, i, seed=draw(seeds))
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def assert_close(found: Tensor, wanted: Tensor, share: float = 1e-12) -> None:
+    assert found.shape == wanted.shape
+    assert found.dtype == wanted.dtype
+    assert torch.dist(found.detach(), wanted.detach()) <= share * wanted.detach().norm() + 1e-300
+
+
+def gradients(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Output, gradient of the input, gradient of the bias; those of the parameters stay on them."""
+    module.zero_grad()
+    x = x.clone().requires_grad_()
+    y = module(x)
+    (y * noise(*y.shape, seed=7).to(y.dtype)).sum().backward()
+    assert x.grad is not None
+    return y, x.grad, None if module.bias is None else module.bias.grad
+
+
+EVEN = "ignore:Using padding='same' with even kernel lengths:UserWarning"  # torch's own, about the dense twin
+
+
+@pytest.mark.filterwarnings(EVEN)
+@settings(max_examples=300)
+@given(twins(st.one_of(convolutions(), convolutions(), linears())))
+def test_a_layer_is_its_dense_twin(case: Case) -> None:
+    for found, wanted in zip(gradients(case.layer, case.x), gradients(case.dense, case.x), strict=True):
+        assert (found is None) == (wanted is None)
+        if found is not None and wanted is not None:
+            assert_close(found, wanted)
+    cores = [core.detach().clone().requires_grad_() for core in case.layer.weight.cores]
+    net = case.layer.weight.net
+    net.weight(cores).backward(case.dense.weight.grad.reshape(tuple(net.axes.values())))
+    for core, wanted in zip(case.layer.weight.cores, cores, strict=True):
+        assert torch.dist(core.grad, wanted.grad) <= 1e-11 * case.dense.weight.grad.norm() * (1 + wanted.norm())
+
+
+@pytest.mark.filterwarnings(EVEN)
+@settings(max_examples=150)
+@given(twins(st.one_of(convolutions(), convolutions(), linears())))
+def test_a_lowered_layer_is_the_layer_and_costs_what_the_stages_say(case: Case) -> None:
+    layer, lowered, x = case.layer.eval(), case.layer.lower(), case.x
+    x = x.unsqueeze(0) if x.ndim == layer.spatial + 1 else x
+    assert not any(isinstance(module, Layer | FactoredWeight) for module in lowered.modules())
+    assert not {id(module) for module in layer.modules()} & {id(module) for module in lowered.modules()}
+    with torch.no_grad():
+        wanted = layer(x)
+        with FlopCounterMode(display=False) as counter:
+            assert_close(lowered(x), wanted)
+    stages = layer.weight.stages
+    biases = 0 if layer.bias is None else layer.bias.numel()
+    assert sum(p.numel() for p in lowered.parameters()) == stages.params + biases
+    macs = stages.macs(layer.positions(case.dense, x, wanted))
+    assert counter.get_total_flops() == 2 * x.shape[0] * macs
+
+
+@pytest.mark.filterwarnings(EVEN)
+@settings(max_examples=40)
+@given(twins(st.one_of(convolutions(), linears())))
+def test_single_precision_stays_close(case: Case) -> None:
+    with torch.no_grad():
+        wanted = case.dense(case.x)
+        layer = case.layer.float()
+        found = layer(case.x.float()).double()
+    scale = case.dense.weight.abs().sum() / case.dense.weight.shape[0] * case.x.abs().max()  # of an output's terms
+    assert (found - wanted).abs().max() <= 1e-5 * (scale + wanted.abs().max())
 
 
 # ---- stage tensors that are kept
@@ -69,3 +226,11 @@ def test_a_core_at_the_address_of_an_old_one_is_not_taken_for_it() -> None:
 def test_an_empty_batch_passes(module: nn.Module, form: Format, modes: Modes | None, shape: tuple[int, ...]) -> None:
     layer, x = made(module, form, modes=modes), torch.zeros(shape)
     assert layer(x).shape == layer.lower()(x).shape == module(x).shape
+
+
+def test_a_grouped_kernel_in_one_core_is_still_grouped() -> None:
+    module = nn.Conv1d(4, 2, 1, groups=2)
+    net = formats.SVD().network(layers.Conv.axes(module)["weight"], [None])
+    cores = formats.SVD().decompose(layers.Conv.dense_weight(module, "weight"), net)
+    x = torch.randn(3, 4, 5)
+    assert_close(layers.Conv.from_dense(module, {"weight": FactoredWeight(net, cores, [(0,)])})(x), module(x), 1e-6)

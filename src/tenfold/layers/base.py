@@ -99,4 +99,4 @@ class Layer(nn.Module, ABC):
 
     @abstractmethod
     def lower(self) -> nn.Module:
-        """Plain torch modules with the same outputs, nothing shared with this layer."""
+        """Plain torch modules with the same outputs on batches, nothing shared with this layer."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 INPUTS = ("i",)  # axes that an input brings
 OUTPUTS = ("o",)  # axes that are left in the end
+GROUPS = "g"  # the axis of a grouped convolution's groups
 SPATIAL = ("d", "h", "w")  # axes that are windows of a convolution
 Positions = Mapping[str, tuple[int, int]]  # axis -> positions of one sample before and after its stage
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from tenfold.network.contraction import Contraction, Labels, contract, contraction
 from tenfold.network.counts import Count
-from tenfold.network.stages import SPATIAL, Stages
+from tenfold.network.stages import GROUPS, SPATIAL, Stages
 from tenfold.protocols import TenfoldError
 
 
@@ -80,8 +80,8 @@ class TensorNetwork:
 
     @cached_property
     def batched(self) -> Labels:
-        """Modes on several cores (`g` of a grouped convolution): never summed, no bond, no rank."""
-        return tuple(mode for mode in self.modes if len(self.holders[mode]) > 1)
+        """Modes on several cores, and `g` of a grouped convolution even on one: never summed, no bond, no rank."""
+        return tuple(mode for mode in self.modes if mode == GROUPS or len(self.holders[mode]) > 1)
 
     def is_hyperedge(self, bond: str) -> bool:
         """Whether more than two cores share the bond."""
