@@ -234,3 +234,151 @@ def test_a_grouped_kernel_in_one_core_is_still_grouped() -> None:
     cores = formats.SVD().decompose(layers.Conv.dense_weight(module, "weight"), net)
     x = torch.randn(3, 4, 5)
     assert_close(layers.Conv.from_dense(module, {"weight": FactoredWeight(net, cores, [(0,)])})(x), module(x), 1e-6)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [nn.Linear(6, 4), nn.Conv2d(4, 6, (2, 3), stride=(2, 1), padding=1), nn.Conv2d(6, 4, 3, groups=2), nn.Conv1d(5, 7, 3)],
+)
+@pytest.mark.parametrize("name", [name for name in formats.BUILT_IN if name != "cp"])  # which iterates
+def test_a_decomposed_layer_is_the_module_it_came_from(module: nn.Module, name: str) -> None:
+    module = module.double()
+    layer = made(module, formats.format_named(name))
+    x = noise(2, module.weight.shape[1] * getattr(module, "groups", 1), *[7] * layer.spatial)
+    assert_close(layer(x), module(x))
+    assert_close(layer.lower()(x), module(x))
+    assert_close(layer.weight.weight().flatten(), module.weight.flatten())
+    assert layer.bias is module.bias
+
+
+@pytest.mark.parametrize("module", [nn.Linear(3, 2), nn.Conv2d(2, 2, 2, padding="valid")])
+def test_gradients_of_cores_are_those_of_finite_differences(module: nn.Module) -> None:
+    layer = made(module.double(), formats.Tucker())
+    x = noise(2, module.weight.shape[1], *[3] * layer.spatial)
+
+    def output(*cores: Tensor) -> Tensor:
+        names = [f"weight.cores.{k}" for k in range(len(cores))]
+        return torch.func.functional_call(layer, dict(zip(names, cores, strict=True)), (x,))
+
+    cores = [core.detach().clone().requires_grad_() for core in layer.weight.cores]
+    assert torch.autograd.gradcheck(output, tuple(cores))
+
+
+# ---- stages that are kept between passes without gradients
+def evaluated(layer: Layer, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return layer(x)
+
+
+def assert_fresh(layer: Layer, x: Tensor) -> None:
+    """What the layer gives is what a copy that has kept nothing gives."""
+    assert torch.equal(evaluated(layer, x), evaluated(copy.deepcopy(layer), x))
+
+
+def pair(kind: str = "tucker2") -> tuple[Layer, Tensor]:
+    layer = made(nn.Conv2d(4, 6, 3), formats.format_named(kind), [(0, 1), (2,)]).eval()
+    return layer, torch.randn(2, 4, 6, 6)
+
+
+def test_stages_are_built_once_until_a_core_changes() -> None:
+    layer, x = pair()
+    first = evaluated(layer, x)
+    kept = layer.weight.kept
+    assert torch.equal(evaluated(layer, x), first)
+    assert kept is not None
+    assert layer.weight.kept is kept
+    assert torch.allclose(layer(x), first)
+    layer.train()
+    assert layer.weight.kept is None
+    assert "kept" not in layer.state_dict()
+
+
+def test_kept_stages_follow_every_change_of_the_cores() -> None:
+    layer, x = pair()
+    first = evaluated(layer, x)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    layer(x).square().sum().backward()
+    optimizer.step()
+    assert_fresh(layer, x)
+    assert not torch.equal(evaluated(layer, x), first)
+    for assign in (False, True):
+        layer.load_state_dict(pair()[0].state_dict(), assign=assign)
+        assert_fresh(layer, x)
+    layer.weight.cores[1] = nn.Parameter(torch.zeros_like(layer.weight.cores[1]))
+    assert torch.equal(evaluated(layer, x), layer.bias.detach().reshape(-1, 1, 1).expand(2, 6, 4, 4))
+    layer = layer.double()
+    assert_fresh(layer, x.double())
+    with torch.inference_mode():
+        layer(x.double())
+    assert_fresh(layer, x.double())
+
+
+def test_a_copy_and_a_state_dict_carry_the_layer() -> None:
+    layer, x = pair()
+    wanted = evaluated(layer, x)
+    twin = copy.deepcopy(layer)
+    assert torch.equal(evaluated(twin, x), wanted)
+    assert not {p.data_ptr() for p in layer.parameters()} & {p.data_ptr() for p in twin.parameters()}
+    other, _ = pair()
+    other.load_state_dict(layer.state_dict())
+    assert torch.equal(evaluated(other, x), wanted)
+    assert sorted(layer.state_dict()) == ["bias", *(f"weight.cores.{k}" for k in range(3))]
+
+
+# ---- precision
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_half_layer_stays_close(dtype: torch.dtype) -> None:
+    module = nn.Conv2d(4, 6, 3).to(dtype)
+    layer, x = made(module, formats.TT()), torch.randn(2, 4, 6, 6).to(dtype)
+    assert all(core.dtype == dtype for core in layer.weight.cores)
+    found, wanted = layer(x), module(x)
+    assert found.dtype == dtype
+    eps = torch.finfo(dtype).eps  # some five roundings, one a stage and one a core
+    assert torch.dist(found.detach(), wanted.detach()) <= 8 * eps * wanted.detach().norm()
+
+
+def test_autocast_reaches_the_cores() -> None:
+    module = nn.Linear(16, 12)
+    layer, x = made(module, formats.SVD()), torch.randn(5, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, wanted = layer(x), module(x)
+    assert found.dtype == wanted.dtype == torch.bfloat16
+    assert torch.dist(found.detach(), wanted.detach()) <= 0.04 * wanted.detach().norm()  # 8 roundings of 2^-8
+    found.float().sum().backward()
+    assert all(core.grad is not None and core.grad.dtype == torch.float32 for core in layer.weight.cores)
+
+
+# ---- exporters and compilers
+EXPORTED = [
+    (nn.Conv2d(4, 6, 3, stride=(2, 1), padding=1), formats.TT(), [(0,), (1,), (2,), (3,)]),
+    (nn.Conv2d(5, 7, (2, 3), padding="same", padding_mode="reflect"), formats.Tucker2(), [(0, 1), (2,)]),
+    (nn.Conv1d(6, 6, 3, groups=2), formats.CP(), [(0,), (1,), (2,)]),
+    (nn.Linear(7, 11), formats.TT(order=2), [(0,), (1,)]),
+    (nn.Conv2d(7, 11, 3), formats.TT(layout="split", order=2), [(0,), (1, 2), (3, 4)]),
+]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", EVEN)
+@pytest.mark.parametrize(("module", "form", "stages"), EXPORTED)
+@pytest.mark.parametrize("lowered", [False, True])
+def test_layers_export_and_compile(
+    compiler: None, module: nn.Module, form: Format, stages: list[tuple[int, ...]], lowered: bool
+) -> None:
+    layer: nn.Module = made(module, form, stages).eval()
+    layer = layer.lower() if lowered else layer
+    x = torch.randn(2, module.weight.shape[1] * getattr(module, "groups", 1), *[6] * (module.weight.ndim - 2))
+    for gradients_on in (True, False):
+        with torch.set_grad_enabled(gradients_on):
+            wanted = layer(x)
+            exported = torch.export.export(layer, (x,)).module()
+            compiled = torch.compile(layer, fullgraph=True, backend="eager")
+            assert_close(exported(x), wanted, 1e-6)
+            assert_close(compiled(x), wanted, 1e-6)
+
+
+@pytest.mark.inductor
+@pytest.mark.parametrize(("module", "form", "stages"), EXPORTED[:4:3])
+def test_inductor_agrees(compiler: None, module: nn.Module, form: Format, stages: list[tuple[int, ...]]) -> None:
+    layer = made(module, form, stages).eval()
+    x = torch.randn(2, module.weight.shape[1], *[6] * (module.weight.ndim - 2))
+    assert_close(torch.compile(layer)(x), layer(x), 1e-5)
