@@ -228,6 +228,15 @@ def test_an_empty_batch_passes(module: nn.Module, form: Format, modes: Modes | N
     assert layer(x).shape == layer.lower()(x).shape == module(x).shape
 
 
+def test_stages_of_any_order_can_be_trained() -> None:
+    net = formats.TT().network({"o": 2, "i": 1, "h": 2, "w": 1}, [2, 2, 2])
+    cores = net.draw(1.0, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weight = FactoredWeight(net, cores, [(3,), (2,), (1, 0)])
+    assert all(tensor.is_contiguous() for tensor in weight())
+    layer = layers.Conv.from_dense(nn.Conv2d(1, 2, (2, 1), bias=False, dtype=torch.float64), {"weight": weight})
+    layer(noise(1, 1, 3, 2)).sum().backward()  # torch: slow_conv2d: grad_weight must be contiguous
+
+
 def test_a_grouped_kernel_in_one_core_is_still_grouped() -> None:
     module = nn.Conv1d(4, 2, 1, groups=2)
     net = formats.SVD().network(layers.Conv.axes(module)["weight"], [None])

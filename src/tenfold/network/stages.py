@@ -149,10 +149,12 @@ class Stages:
     def tensors(self, cores: Sequence[Tensor], builds: tuple["Build", ...] | None = None) -> list[Tensor]:
         """The stage tensors as convolution weights (groups·new, summed, *window); one stage gives the dense weight.
 
+        Contiguous: torch has convolutions whose backward refuses another layout of the weight.
         `builds`: what `builds()` gave, for callers that keep it.
         """
         built = [build(cores) for build in builds or self.builds()]
-        return [self.net.to_axes(built[0]).flatten(0, len(self.net.batched))] if self.rebuilds else built
+        built = [self.net.to_axes(built[0]).flatten(0, len(self.net.batched))] if self.rebuilds else built
+        return [tensor.contiguous() for tensor in built]
 
 
 @dataclass(frozen=True)
