@@ -229,7 +229,7 @@ def test_an_empty_batch_passes(module: nn.Module, form: Format, modes: Modes | N
 
 
 def test_stages_of_any_order_can_be_trained() -> None:
-    net = formats.TT().network({"o": 2, "i": 1, "h": 2, "w": 1}, [2, 2, 2])
+    net = formats.TT().network({"o": 2, "i": 1, "h": 2, "w": 1}, [1, 2, 2])
     cores = net.draw(1.0, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     weight = FactoredWeight(net, cores, [(3,), (2,), (1, 0)])
     assert all(tensor.is_contiguous() for tensor in weight())
