@@ -24,11 +24,11 @@ class Metric:
 
     def squared_error(self, difference: Tensor, axes: Sequence[str]) -> float:
         """Cost of a difference of weights whose dimensions are these axes."""
-        seen = difference.double()
+        seen = difference = difference.detach().double()
         for at, axis in enumerate(axes):
             if axis in self.moments:
                 seen = applied(self.moments[axis].double(), seen, at)
-        return float((seen * difference.double()).sum())
+        return float((seen * difference).sum())
 
     def roots(self, axis: str) -> tuple[Tensor, Tensor]:
         """Symmetric square root of a moment and the inverse of it, small eigenvalues floored; (n, n) each."""
