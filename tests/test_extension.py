@@ -100,7 +100,9 @@ def test_a_format_of_another_package_is_one_of_the_formats() -> None:
 def test_a_plan_carries_a_format_and_a_layer_of_another_package(toy: type[nn.Module]) -> None:
     model = nn.Sequential(toy(6, 4), nn.ReLU(), nn.Linear(4, 3)).double().eval()
     assert [layers.name_of(site.kind) for site in sites(model).values()] == ["scaled", "linear"]
-    rows = {name: Row(name, "output", ranks=(rank,), options={"reversed": False}) for name, rank in (("0", 4), ("2", 3))}
+    rows = {
+        name: Row(name, "output", ranks=(rank,), options={"reversed": False}) for name, rank in (("0", 4), ("2", 3))
+    }
     plan = Plan.from_yaml(Plan(rows).to_yaml())
     assert plan == Plan(rows)
     small, x = surgery.decompose(model, plan), torch.randn(2, 6, dtype=torch.float64)

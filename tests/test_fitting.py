@@ -10,7 +10,13 @@ from torch import Tensor
 
 from tenfold import formats
 from tenfold.fitting import (
-    Metric, alternating_least_squares, balanced, energies, leading_vectors, tail, tree_decomposition,
+    Metric,
+    alternating_least_squares,
+    balanced,
+    energies,
+    leading_vectors,
+    tail,
+    tree_decomposition,
 )  # fmt: skip
 from tenfold.fitting.spectra import unfolded
 from tenfold.network import Fold, TensorNetwork
@@ -140,7 +146,15 @@ def hierarchical(sizes: tuple[int, int, int, int]) -> TensorNetwork:
     names = ("m1", "m2", "m3", "m4")
     axes = dict(zip(names, sizes, strict=True))
     bonds = ("a1", "a2", "a3", "a4", "c12", "c34")
-    cores = (("m1", "a1"), ("m2", "a2"), ("a1", "a2", "c12"), ("c12", "c34"), ("c34", "a3", "a4"), ("a3", "m3"), ("a4", "m4"))
+    cores = (
+        ("m1", "a1"),
+        ("m2", "a2"),
+        ("a1", "a2", "c12"),
+        ("c12", "c34"),
+        ("c34", "a3", "a4"),
+        ("a3", "m3"),
+        ("a4", "m4"),
+    )
     return TensorNetwork(cores, {**axes, **dict.fromkeys(bonds, 1)}, axes, tuple(Fold((n,), (n,)) for n in names))
 
 

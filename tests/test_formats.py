@@ -1,6 +1,5 @@
 """One suite for every format: exact at full rank, true to planted ranks, and a sentence for every mistake."""
 
-import itertools
 import math
 from collections.abc import Mapping
 
@@ -14,7 +13,7 @@ from tensorly.decomposition import tucker as tensorly_tucker
 from torch import Tensor
 
 from tenfold import formats
-from tenfold.fitting import Metric, energies, tail
+from tenfold.fitting import energies, tail
 from tenfold.fitting.spectra import unfolded
 from tenfold.formats import BUILT_IN, CP, HT2, SVD, TT, Format, Tucker, Tucker2, format_named
 from tenfold.formats.base import options_of
@@ -122,7 +121,12 @@ OPTIONS = {
     "tucker": [{}, {"sweeps": 2}],
     "tucker2": [{}, {"sweeps": 2}],
     "cp": [{}, {"window": "split"}],
-    "tt": [{}, {"layout": "pairs", "order": 2}, {"layout": "split", "order": 2}, {"layout": "split", "order": 3, "sweeps": 1}],
+    "tt": [
+        {},
+        {"layout": "pairs", "order": 2},
+        {"layout": "split", "order": 2},
+        {"layout": "split", "order": 3, "sweeps": 1},
+    ],
     "ht2": [{}],
 }
 EVERY = [(name, options) for name, choices in OPTIONS.items() for options in choices]

@@ -10,7 +10,17 @@ import pytest
 from importlinter import cli
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = {"sklearn", "accelerate", "matplotlib", "PIL", "onnx", "onnxscript", "huggingface_hub", "torchvision", "tensorly"}
+EXTRAS = {
+    "sklearn",
+    "accelerate",
+    "matplotlib",
+    "PIL",
+    "onnx",
+    "onnxscript",
+    "huggingface_hub",
+    "torchvision",
+    "tensorly",
+}
 
 
 def test_imports_point_down_only(tmp_path: Path) -> None:
@@ -30,6 +40,8 @@ def test_importing_brings_in_no_extra_and_seeds_nothing(module: str) -> None:
     lines = f"import random; before = random.getstate(); import {module}, sys; assert random.getstate() == before"
     code = f"{lines}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     path = os.pathsep.join([str(ROOT / "src"), *sys.path])
-    found = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
     assert found.returncode == 0, found.stderr
     assert not EXTRAS & set(found.stdout.split())

@@ -17,14 +17,11 @@ from tenfold import formats, layers
 from tenfold.formats import Format
 from tenfold.formats.base import Modes
 from tenfold.layers import FactoredWeight, Layer
-from tenfold.network import TensorNetwork
 
 seeds = st.integers(0, 2**16)
 
 
-def made(
-    module: nn.Module, form: Format, stages: Sequence[Sequence[int]] = (), modes: Modes | None = None
-) -> Layer:
+def made(module: nn.Module, form: Format, stages: Sequence[Sequence[int]] = (), modes: Modes | None = None) -> Layer:
     """The layer of a module in a format at full rank; one stage a core unless stages are given."""
     kind = layers.kind_of(module)
     assert kind is not None
@@ -68,7 +65,11 @@ def twins(draw: st.DrawFn, modules: st.SearchStrategy[tuple[nn.Module, Tensor]])
     axes = kind.axes(module)["weight"]
     form = draw(st.sampled_from(KERNEL_FORMATS if isinstance(module, CONVOLUTIONS) else MATRIX_FORMATS))
     form = draw(st.sampled_from(form.variants(axes)))
-    split = {"i": (2, -(-axes["i"] // 2))} if isinstance(form, formats.CP | formats.Tucker) and draw(st.booleans()) else None
+    split = (
+        {"i": (2, -(-axes["i"] // 2))}
+        if isinstance(form, formats.CP | formats.Tucker) and draw(st.booleans())
+        else None
+    )
     net = form.network(axes, modes=split)
     net = net.with_ranks([min(rank, draw(st.integers(1, 3))) for rank in net.ranks])
     for bond in net.bonds:
@@ -247,7 +248,12 @@ def test_a_grouped_kernel_in_one_core_is_still_grouped() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    [nn.Linear(6, 4), nn.Conv2d(4, 6, (2, 3), stride=(2, 1), padding=1), nn.Conv2d(6, 4, 3, groups=2), nn.Conv1d(5, 7, 3)],
+    [
+        nn.Linear(6, 4),
+        nn.Conv2d(4, 6, (2, 3), stride=(2, 1), padding=1),
+        nn.Conv2d(6, 4, 3, groups=2),
+        nn.Conv1d(5, 7, 3),
+    ],
 )
 @pytest.mark.parametrize("name", [name for name in formats.BUILT_IN if name != "cp"])  # which iterates
 def test_a_decomposed_layer_is_the_module_it_came_from(module: nn.Module, name: str) -> None:

@@ -81,7 +81,9 @@ FOLDS = [
 
 
 @pytest.mark.parametrize(("axes", "folds", "sizes"), FOLDS)
-def test_modes_and_axes_are_inverse_and_padding_is_zero(axes: dict[str, int], folds: tuple[Fold, ...], sizes: tuple[int, ...]) -> None:
+def test_modes_and_axes_are_inverse_and_padding_is_zero(
+    axes: dict[str, int], folds: tuple[Fold, ...], sizes: tuple[int, ...]
+) -> None:
     modes = [mode for fold in folds for mode in fold.modes]
     net = TensorNetwork((tuple(modes),), dict(zip(modes, sizes, strict=True)), axes, folds)
     weight = torch.randn(tuple(axes.values()))
@@ -96,7 +98,12 @@ def test_modes_and_axes_are_inverse_and_padding_is_zero(axes: dict[str, int], fo
 
 
 def test_an_index_of_an_axis_is_the_mixed_radix_number_of_its_modes() -> None:
-    net = TensorNetwork((("o1", "o2"), ("i",)), {"o1": 3, "o2": 4, "i": 2}, {"o": 11, "i": 2}, (Fold(("o",), ("o1", "o2")), Fold(("i",), ("i",))))
+    net = TensorNetwork(
+        (("o1", "o2"), ("i",)),
+        {"o1": 3, "o2": 4, "i": 2},
+        {"o": 11, "i": 2},
+        (Fold(("o",), ("o1", "o2")), Fold(("i",), ("i",))),
+    )
     weight = torch.arange(22.0).reshape(11, 2)
     tensor = net.to_modes(weight)
     for a, b, i in product(range(3), range(4), range(2)):
@@ -161,7 +168,9 @@ def tree_cores(net: TensorNetwork, clipped: TensorNetwork, seed: int) -> list[Te
         tuple(fold for fold in net.folds if fold.axes != (mode,)),
     )  # fmt: skip
     parts = [tree_decomposition(part, slim, root=0) for part in tensor.unbind(net.modes.index(mode))]
-    return [torch.stack(each, core.index(mode)) for each, core in zip(zip(*parts, strict=True), clipped.cores, strict=True)]
+    return [
+        torch.stack(each, core.index(mode)) for each, core in zip(zip(*parts, strict=True), clipped.cores, strict=True)
+    ]
 
 
 @settings(max_examples=80)
@@ -229,7 +238,9 @@ def test_stage_tensors_of_every_partition_are_the_same_network(net: TensorNetwor
         tensors = stages.tensors(cores)
         assert stages.params == sum(tensor.numel() for tensor in tensors)
         if stages.rebuilds:
-            assert torch.equal(net.to_axes(net.to_modes(tensors[0].reshape(tuple(net.axes.values())))), net.to_axes(wanted))
+            assert torch.equal(
+                net.to_axes(net.to_modes(tensors[0].reshape(tuple(net.axes.values())))), net.to_axes(wanted)
+            )
             continue
         labels = tuple(stage.labels for stage in stages.each)
         small = TensorNetwork(labels, net.sizes, net.axes, net.folds)
@@ -300,7 +311,9 @@ def test_mistakes_get_a_sentence() -> None:
             net.stages(partition)
     with pytest.raises(TenfoldError, match="no deviation 0; use a positive number"):
         net.draw(0, generator=torch.Generator())
-    straddled = TensorNetwork((("m1", "a"), ("a", "m2")), {"m1": 5, "m2": 6, "a": 2}, {"o": 5, "i": 6}, (Fold(("o", "i"), ("m1", "m2")),))
+    straddled = TensorNetwork(
+        (("m1", "a"), ("a", "m2")), {"m1": 5, "m2": 6, "a": 2}, {"o": 5, "i": 6}, (Fold(("o", "i"), ("m1", "m2")),)
+    )
     with pytest.raises(TenfoldError, match="modes that straddle axes"):
         straddled.stages([(0,), (1,)])
     assert list(straddled.partitions()) == [((0, 1),)]

@@ -20,7 +20,9 @@ from tenfold.protocols import TenfoldError
 from tenfold.surgery import Plan, Row, matching, sites
 
 
-def planned(model: nn.Module, name: str, kind: str = "svd", ranks: Sequence[int | None] | None = None, **options: Any) -> Row:
+def planned(
+    model: nn.Module, name: str, kind: str = "svd", ranks: Sequence[int | None] | None = None, **options: Any
+) -> Row:
     """A row for a site, at full rank unless ranks are given, in the format's default modes."""
     axes = sites(model)[name].axes
     form = format_named(kind, **options)
@@ -179,7 +181,11 @@ def test_sites_are_the_weights_that_can_be_replaced_tied_ones_once() -> None:
 
 @pytest.mark.parametrize(
     ("other", "words"),
-    [(nn.Embedding(4, 4), r"\(Embedding\)"), (nn.Linear(4, 2), r"\(Linear\)"), (nn.TransformerEncoderLayer(4, 1, 4), "as a whole")],
+    [
+        (nn.Embedding(4, 4), r"\(Embedding\)"),
+        (nn.Linear(4, 2), r"\(Linear\)"),
+        (nn.TransformerEncoderLayer(4, 1, 4), "as a whole"),
+    ],
 )
 def test_a_weight_tied_to_what_cannot_share_it_says_so(other: nn.Module, words: str) -> None:
     linear = nn.Linear(4, 4)
@@ -279,7 +285,9 @@ ROWS = st.one_of(
         modes=st.dictionaries(st.sampled_from(["o", "i", "o i"]), st.lists(st.integers(1, 9), min_size=1).map(tuple)),
         ranks=RANKS,
         stages=STAGES,
-        options=st.fixed_dictionaries({}, optional={"layout": st.sampled_from(["chain", "pairs"]), "order": st.integers(1, 4)}),
+        options=st.fixed_dictionaries(
+            {}, optional={"layout": st.sampled_from(["chain", "pairs"]), "order": st.integers(1, 4)}
+        ),
         group=st.one_of(st.none(), st.text(PRINTED, min_size=1, max_size=5)),
         reason=st.text(PRINTED, max_size=30),
     ),
@@ -310,8 +318,14 @@ WRONG_PLANS = [
     ("schema: 1\nlayers: {a: {format: tt, stages: [[-1]]}}", "'stages' holds -1; these are whole numbers from 0."),
     ("schema: 1\nlayers: {a: {format: tt, stages: [0]}}", "'stages' is a list, not 0."),
     ("schema: 1\nlayers: {a: {format: tt, modes: [4, 4]}}", "'modes' is a mapping, not [4, 4]."),
-    ("schema: 1\nlayers: {a: {format: tt, modes: {i: [0]}}}", "'modes of 'i'' holds 0; these are whole numbers from 1."),
-    ("schema: 1\nlayers: {a: {format: tt, options: {layuot: pairs}}}", "has no option 'layuot'; did you mean 'layout'?"),
+    (
+        "schema: 1\nlayers: {a: {format: tt, modes: {i: [0]}}}",
+        "'modes of 'i'' holds 0; these are whole numbers from 1.",
+    ),
+    (
+        "schema: 1\nlayers: {a: {format: tt, options: {layuot: pairs}}}",
+        "has no option 'layuot'; did you mean 'layout'?",
+    ),
     ("schema: 1\nlayers: {a: {ranks: [3]}}", "a dense layer has no ranks, stages, modes or options; name a format"),
 ]
 
@@ -330,8 +344,14 @@ def test_a_wrong_plan_gets_a_sentence(text: str, words: str) -> None:
         (Row("fcl"), "layer 'fcl': the network has no such layer; did you mean 'fc1'?"),
         (Row("fc1", "svd"), "layer 'fc1': Linear o=4 i=6: 0 ranks given, 1 wanted, for the bonds r1."),
         (Row("fc1", "svd", ranks=(0,)), "layer 'fc1': Linear o=4 i=6: no rank 0 for bond 'r1'; ranks are 1 or more."),
-        (Row("fc1", "tt", {"i": (2, 2), "o": (2, 2)}, (2,)), "modes 2 x 2 of axis 'i' make 4, not 6; their product must be 6"),
-        (Row("fc1", "tt", {"i": (2, 3)}, (2,)), "layout 'pairs' joins the modes of 'i' and 'o' one by one; there are 2 and 1"),
+        (
+            Row("fc1", "tt", {"i": (2, 2), "o": (2, 2)}, (2,)),
+            "modes 2 x 2 of axis 'i' make 4, not 6; their product must be 6",
+        ),
+        (
+            Row("fc1", "tt", {"i": (2, 3)}, (2,)),
+            "layout 'pairs' joins the modes of 'i' and 'o' one by one; there are 2 and 1",
+        ),
         (Row("fc1", "svd", ranks=(2,), stages=((0,),)), "stages ((0,),) do not hold each of the 2 cores once."),
         (Row("fc1", "svd", {"h": (2,)}, (2,)), "modes are given for axis 'h'; the weight has the axes o i."),
         (Row("fc1", "tucker", {"o i": (4, 6)}, (2, 2), ((0,), (1, 2))), "modes that straddle axes or split a window"),

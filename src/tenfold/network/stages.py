@@ -66,7 +66,9 @@ class Stages:
         if given != list(range(len(net.cores))) or not all(partition):
             raise TenfoldError(f"stages {partition} do not hold each of the {len(net.cores)} cores once.")
         if net.straddles and len(partition) > 1:
-            raise TenfoldError("modes that straddle axes or split a window are applied in one stage; this plan has several.")
+            raise TenfoldError(
+                "modes that straddle axes or split a window are applied in one stage; this plan has several."
+            )
         parts = [tuple(dict.fromkeys(x for k in part for x in net.cores[k])) for part in partition]
         tensors = [
             [x for x in labels if x in net.modes or set(net.holders[x]) - set(part)]
