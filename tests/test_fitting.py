@@ -96,6 +96,13 @@ def test_a_planted_ring_is_found() -> None:
     assert min(relative(net, cores, tensor) for cores in found) < 1e-6
 
 
+def test_a_sweep_leaves_an_exact_fit_exact() -> None:
+    net = tucker_network((4, 3, 2)).full()
+    cores = net.draw(1.0, generator=generator(0), dtype=torch.float64)
+    tensor = net.dense(cores)
+    assert relative(net, alternating_least_squares(tensor, net, cores, sweeps=2)[0], tensor) < 1e-12
+
+
 def test_the_zero_tensor_has_zero_error() -> None:
     net = tucker_network((3, 4))
     start = net.draw(1.0, generator=generator(0), dtype=torch.float64)
@@ -158,14 +165,14 @@ def hierarchical(sizes: tuple[int, int, int, int]) -> TensorNetwork:
     return TensorNetwork(cores, {**axes, **dict.fromkeys(bonds, 1)}, axes, tuple(Fold((n,), (n,)) for n in names))
 
 
-TREES = {
-    "svd": (formats.SVD(), None), "tt": (formats.TT(), None), "tucker": (formats.Tucker(), None),
-    "tucker2": (formats.Tucker2(), None), "ht2": (formats.HT2(), None), "ht": (None, 3),
+TREES: dict[str, formats.Format | None] = {
+    "svd": formats.SVD(), "tt": formats.TT(), "tucker": formats.Tucker(), "tucker2": formats.Tucker2(),
+    "ht2": formats.HT2(), "ht": None,
 }  # fmt: skip
 
 
 def tree(name: str, sizes: tuple[int, int, int, int]) -> tuple[TensorNetwork, int]:
-    form, root = TREES[name]
+    form = TREES[name]
     if form is None:
         return hierarchical(sizes), 3
     net = form.network(dict(zip("oihw", sizes, strict=True)))
@@ -194,7 +201,7 @@ def test_the_error_of_a_tree_is_at_most_the_sum_of_the_tails(
     assert torch.dist(wanted.dense(cores), tensor).square() <= lost + 1e-10 * tensor.square().sum()
     for k, core in enumerate(cores):
         if k != root:
-            bond = [x for x in wanted.cores[k] if x in wanted.bonds and towards(wanted, k, root, x)][0]
+            bond = next(x for x in wanted.cores[k] if x in wanted.bonds and towards(wanted, k, root, x))
             flat = core.movedim(wanted.cores[k].index(bond), -1).reshape(-1, wanted.sizes[bond])
             gram = flat.mT @ flat  # an isometry, or one with columns of zeros
             assert torch.dist(gram @ gram, gram) < 1e-10

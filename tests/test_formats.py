@@ -13,7 +13,7 @@ from tensorly.decomposition import tucker as tensorly_tucker
 from torch import Tensor
 
 from tenfold import formats
-from tenfold.fitting import energies, tail
+from tenfold.fitting import energies, leading_vectors, tail
 from tenfold.fitting.spectra import unfolded
 from tenfold.formats import BUILT_IN, CP, HT2, SVD, TT, Format, Tucker, Tucker2, format_named
 from tenfold.formats.base import options_of
@@ -110,11 +110,12 @@ def test_a_zero_weight_can_still_be_trained(name: str) -> None:
 AXES = st.one_of(
     st.fixed_dictionaries({"o": st.integers(1, 13), "i": st.integers(1, 13)}),
     st.tuples(
-        st.sampled_from(["h", "h w", "d h w"]), st.sampled_from([None, 2]), st.lists(st.integers(1, 4), min_size=5, max_size=5),
-    ).map(
-        lambda given: ({"g": given[1]} if given[1] else {}) | dict(zip(f"o i {given[0]}".split(), (7, *given[2]), strict=False))
+        st.sampled_from(["o i h", "o i h w", "o i d h w", "g o i h", "g o i h w"]),
+        st.lists(st.integers(1, 4), min_size=5, max_size=5),
+    ).map(lambda given: dict(zip(given[0].split(), given[1], strict=False)) | {"o": 7}),
+    st.sampled_from(
+        [{"o": 5, "i": 3, "h": 2, "w": 2}, {"o": 4, "i": 6, "h": 4, "w": 3}, {"o": 3, "i": 7, "h": 1, "w": 1}]
     ),
-    st.sampled_from([{"o": 5, "i": 3, "h": 2, "w": 2}, {"o": 4, "i": 6, "h": 4, "w": 3}, {"o": 3, "i": 7, "h": 1, "w": 1}]),
 )  # fmt: skip
 OPTIONS = {
     "svd": [{}, {"first": "i"}],
@@ -303,6 +304,15 @@ def test_ht2_is_the_tensor_train_of_i_h_w_o_and_its_corners_are_the_other_format
     assert relative(merged, HT2().decompose(weight, merged), weight) < 1.05 * relative(
         hosvd, Tucker2(sweeps=20).decompose(weight, hosvd), weight
     )
+
+
+def test_both_channel_factors_of_ht2_come_from_the_kernel_itself() -> None:
+    weight, net = normal(KERNEL), HT2().network(KERNEL, [2, 4, 3])
+    first, *_, last = HT2().decompose(weight, net)
+    for factor, axis in ((first, 1), (last.mT, 0)):
+        wanted = leading_vectors(unfolded(weight, [axis]), factor.shape[1])
+        found = torch.linalg.qr(factor).Q
+        assert torch.dist(found @ found.mT, wanted @ wanted.mT) < 1e-10
 
 
 def test_the_worked_count() -> None:

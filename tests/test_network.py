@@ -294,7 +294,7 @@ def test_a_core_of_two_networks_gets_both_gradients() -> None:
 
 # ---- mistakes
 def test_mistakes_get_a_sentence() -> None:
-    with pytest.raises(TenfoldError, match="label 'a' has size 0; sizes and ranks are 1 or more."):
+    with pytest.raises(TenfoldError, match="label 'a' has size 0; sizes and ranks are 1 or more"):
         network("i a, a o", "o i", i=2, a=0, o=3)
     with pytest.raises(TenfoldError, match="label 'a' has size None"):
         network("i a, a o", "o i", i=2, o=3)
