@@ -29,13 +29,13 @@ def alternating_least_squares(
     """
     result, total = list(cores), float(tensor.square().sum())
     if total == 0:
-        return [torch.zeros_like(core) for core in result], 0.0
+        return [*result[:-1], torch.zeros_like(result[-1])], 0.0  # one zero core only: gradients still reach it
     before = math.inf
     for _ in range(sweeps):
         for k in range(len(result)):
             result[k], error = updated(tensor, net, result, k)
         now = max(error + total, 0.0) / total
-        if now < 1e-14 or (math.isfinite(before) and before - now <= tolerance * before):
+        if now >= (1 - tolerance) * before or now < 1e-14:
             return result, now
         before = now
     return result, before

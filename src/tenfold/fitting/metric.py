@@ -24,11 +24,11 @@ class Metric:
 
     def squared_error(self, difference: Tensor, axes: Sequence[str]) -> float:
         """Cost of a difference of weights whose dimensions are these axes."""
-        seen = difference.double()
+        seen = difference = difference.detach().double()
         for at, axis in enumerate(axes):
             if axis in self.moments:
                 seen = applied(self.moments[axis].double(), seen, at)
-        return float((seen * difference.double()).sum())
+        return float((seen * difference).sum())
 
     def roots(self, axis: str) -> tuple[Tensor, Tensor]:
         """Symmetric square root of a moment and the inverse of it, small eigenvalues floored; (n, n) each."""
@@ -59,9 +59,9 @@ class Metric:
         Raises: TenfoldError where the axis is split or straddled: a full root would raise the ranks.
         """
         for fold in net.folds:
-            if fold.axes == (axis,) and len(fold.modes) == 1:
+            if fold.axes == (axis,) and net.shape(fold.modes) == (net.axes[axis],):
                 return fold.modes[0]
-        raise TenfoldError(f"axis '{axis}' is split into modes; its metric needs one factor for each mode.")
+        raise TenfoldError(f"axis '{axis}' is split into modes or padded; its metric needs one factor for each mode.")
 
 
 def applied(matrix: Tensor, tensor: Tensor, at: int) -> Tensor:

@@ -2,6 +2,8 @@
 group `tenfold.formats`."""
 
 from importlib.metadata import entry_points
+from types import NoneType
+from typing import get_args, get_type_hints
 
 from tenfold.formats.base import Format, options_of
 from tenfold.formats.cp import CP
@@ -23,6 +25,9 @@ BUILT_IN: dict[str, type[Format]] = {
 }
 
 
+PLAIN: dict[type, str] = {str: "text", int: "a whole number", bool: "true or false", NoneType: "nothing"}
+
+
 def available() -> dict[str, type[Format]]:
     """Every format by name, those of installed packages included."""
     return BUILT_IN | {entry.name: entry.load() for entry in entry_points(group="tenfold.formats")}
@@ -38,9 +43,14 @@ def format_named(name: str, **options: object) -> Format:
         raise TenfoldError(f"no format is called '{name}'{near_misses(name, known)}")
     kind = known[name.lower()]
     allowed = kind.option_names()
-    for option in options:
+    types = get_type_hints(kind)
+    for option, value in options.items():
         if option not in allowed:
             raise TenfoldError(f"format '{name}' has no option '{option}'{near_misses(option, allowed)}")
+        kinds = get_args(types[option]) or (types[option],)
+        if set(kinds) <= set(PLAIN) and type(value) not in kinds:
+            words = " or ".join(PLAIN[each] for each in kinds)
+            raise TenfoldError(f"option '{option}' of format '{name}' takes {words}, not {value!r}.")
     return kind(**options)
 
 

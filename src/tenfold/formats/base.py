@@ -3,13 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from tenfold.fitting import Metric, balanced
-from tenfold.network import SPATIAL, Fold, Labels, TensorNetwork
+from tenfold.network import SPATIAL, Fold, Labels, TensorNetwork, contract
 from tenfold.protocols import TenfoldError
 
 Axes = Mapping[str, int]
@@ -19,6 +19,8 @@ Modes = Mapping[str, Sequence[int]]  # "i" -> (4, 4, 4); "o i h w" -> (12, 12, 1
 @dataclass(frozen=True)
 class Format(ABC):
     """A named layout of cores; its fields are its options. Subclasses are final frozen dataclasses."""
+
+    reshapes: ClassVar[bool] = False  # whether modes may cross the borders of axes
 
     @classmethod
     def option_names(cls) -> tuple[str, ...]:
@@ -77,6 +79,9 @@ class Format(ABC):
         Raises: TenfoldError for modes that do not fit, a wrong number of ranks, or a rank below 1.
         """
         folds, sizes = folded(axes, self.default_modes(axes) if modes is None else modes)
+        crossing = [" ".join(fold.axes) for fold in folds if fold.straddles]
+        if crossing and not self.reshapes:
+            raise TenfoldError(f"modes of '{crossing[0]}' cross the borders of axes; give each axis modes of its own.")
         batch = ("g",) if "g" in axes else ()
         labels = {" ".join(fold.axes): fold.modes for fold in folds if fold.axes != batch}
         cores = tuple((*batch, *core) for core in self.core_labels(labels))
@@ -141,7 +146,7 @@ class Format(ABC):
     def fit_batched(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
         """`fit` for every value of the batched modes, stacked."""
         if not net.batched:
-            return self.fit(tensor, net, generator)
+            return self.fit(tensor, net, generator) if net.bonds else [contract([(tensor, net.modes)], net.cores[0])]
         mode = net.batched[0]
         slim = TensorNetwork(
             tuple(tuple(x for x in core if x != mode) for core in net.cores),
@@ -162,6 +167,8 @@ def folded(axes: Axes, modes: Modes) -> tuple[tuple[Fold, ...], dict[str, int]]:
     for axis in named:
         if axis not in axes:
             raise TenfoldError(f"modes are given for axis '{axis}'; the weight has the axes {' '.join(axes)}.")
+        if axis == "g":
+            raise TenfoldError("axis 'g' (the groups) is not split; leave it out of the modes.")
         if named.count(axis) > 1:
             raise TenfoldError(f"modes are given twice for axis '{axis}'.")
     folds: list[Fold] = []

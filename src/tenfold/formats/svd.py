@@ -26,7 +26,7 @@ class SVD(Format):
 
     def core_labels(self, modes: Mapping[str, Labels]) -> tuple[Labels, ...]:
         chosen = self.first.split() if self.first is not None else ["i", *spatial_axes(modes)]
-        if "i" not in chosen or not set(chosen) < set(modes) or "o" in chosen:
+        if "i" not in chosen or not set(chosen) < set(modes) or "o" in chosen or len(set(chosen)) < len(chosen):
             raise TenfoldError(
                 f"SVD's first core cannot hold '{self.first}'; name 'i' and any of the window axes "
                 f"{' '.join(spatial_axes(modes)) or '(none here)'}."

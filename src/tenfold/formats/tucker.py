@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ class Tucker(Format):
         sweeps: alternating least squares sweeps over all cores after the truncation; the error never rises.
     """
 
+    reshapes: ClassVar[bool] = True
     sweeps: int = 0
 
     def core_labels(self, modes: Mapping[str, Labels]) -> tuple[Labels, ...]:

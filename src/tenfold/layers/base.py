@@ -25,17 +25,22 @@ class FactoredWeight(nn.Module):
         self.stages = net.stages(partition)
         self.builds = self.stages.builds()
         self.cores = nn.ParameterList(core if isinstance(core, nn.Parameter) else nn.Parameter(core) for core in cores)
-        self.kept: tuple[tuple[Any, ...], list[Tensor]] | None = None
+        self.kept: tuple[tuple[Any, ...], list[Tensor], list[Tensor]] | None = None
 
     def forward(self) -> list[Tensor]:
         """Stage tensors (groups·new, summed, *window); the dense weight where there is one stage."""
         cores = list(self.cores)
         if torch.compiler.is_compiling() or torch.is_grad_enabled() or any(core.is_inference() for core in cores):
             return self.stages.tensors(cores, self.builds)
-        key = tuple(x for core in cores for x in (core.data_ptr(), core._version, core.dtype, core.device))
+        device = cores[0].device.type  # autocast decides the dtype in which stages are built
+        key = (
+            torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None,
+            *(x for core in cores for x in (core.data_ptr(), core._version, core.dtype, core.device)),
+        )
         if self.kept is None or self.kept[0] != key:
-            self.kept = key, self.stages.tensors(cores, self.builds)
-        return self.kept[1]
+            held = [core.detach() for core in cores]  # so that no other tensor comes to lie at these addresses
+            self.kept = key, held, self.stages.tensors(cores, self.builds)
+        return self.kept[2]
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; what was kept is dropped."""
@@ -64,8 +69,9 @@ class Layer(nn.Module, ABC):
 
     @classmethod
     def takes(cls, module: nn.Module) -> bool:
-        """Whether this module's weights may be replaced; parametrised ones may not."""
-        return not parametrize.is_parametrized(module)
+        """Whether this module's weights may be replaced; those computed from others (norms, masks) may not."""
+        own = all(module._parameters.get(name) is not None for name in cls.axes(module))
+        return own and not parametrize.is_parametrized(module)
 
     @classmethod
     @abstractmethod
@@ -93,4 +99,4 @@ class Layer(nn.Module, ABC):
 
     @abstractmethod
     def lower(self) -> nn.Module:
-        """Plain torch modules with the same outputs, nothing shared with this layer."""
+        """Plain torch modules with the same outputs on batches, nothing shared with this layer."""

@@ -21,7 +21,9 @@ class Product(Step):
         if self.groups == 1:
             return functional.linear(x, weight, bias)
         rows = x.reshape(-1, x.shape[-1], 1)
-        return functional.conv1d(rows, weight.unsqueeze(-1), bias, groups=self.groups).reshape(*x.shape[:-1], -1)
+        return functional.conv1d(rows, weight.unsqueeze(-1), bias, groups=self.groups).reshape(
+            *x.shape[:-1], len(weight)
+        )
 
     def module(self, weight: Tensor, bias: Tensor | None) -> nn.Module:
         if self.groups > 1:

@@ -58,13 +58,13 @@ class Rearrange(nn.Module):
         """(n·carried, channels, *spatial) to (n·carried', channels', *spatial)."""
         count, positions = len(self.shape), x.shape[2:]
         if self.pad:
-            blocks = x.reshape(x.shape[0], self.groups, -1, *positions)
+            blocks = x.reshape(x.shape[0], self.groups, x.shape[1] // self.groups, *positions)
             x = functional.pad(blocks, (0, 0) * self.spatial + (0, self.pad))
         x = x.reshape(-1, *self.shape, *positions)
         x = x.permute(0, *(1 + k for k in self.order), *range(1 + count, 1 + count + self.spatial))
         x = x.reshape(-1, self.channels, *positions)
         if self.crop:
-            blocks = x.reshape(x.shape[0], self.groups, -1, *positions)
+            blocks = x.reshape(x.shape[0], self.groups, self.channels // self.groups, *positions)
             x = blocks.narrow(2, 0, blocks.shape[2] - self.crop).flatten(1, 2)
         return x
 
@@ -110,7 +110,7 @@ class GroupedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv(x.reshape(-1, x.shape[-1], 1))
-        return y.reshape(*x.shape[:-1], -1)
+        return y.reshape(*x.shape[:-1], y.shape[1])
 
 
 def rearrangements(stages: Stages, spatial: int) -> list[Rearrange | None]:

@@ -1,5 +1,6 @@
 """Layers with one weight whose stages are applied one after the other: the forward and the lowering, once."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Self, cast
@@ -69,11 +70,11 @@ class Staged(Layer):
         last = len(self.steps) - 1
         parts: list[nn.Module] = []
         for k, (step, tensor) in enumerate(zip(self.steps, self.weight(), strict=True)):
-            parts += [self.moves[k]] if self.moves else []
+            parts += [copy.deepcopy(self.moves[k])] if self.moves else []
             module = step.module(tensor, self.bias if k == last and not self.rearranged else None)
             parts += module if isinstance(module, nn.Sequential) else [module]
         if self.rearranged:
-            parts.append(self.moves[-1])
+            parts.append(copy.deepcopy(self.moves[-1]))
             parts += [AddBias(self.bias, self.spatial)] if self.bias is not None else []
         parts = [part for part in parts if not isinstance(part, nn.Identity)]
         return (parts[0] if len(parts) == 1 else nn.Sequential(*parts)).train(self.training)

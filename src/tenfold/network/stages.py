@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 INPUTS = ("i",)  # axes that an input brings
 OUTPUTS = ("o",)  # axes that are left in the end
+GROUPS = "g"  # the axis of a grouped convolution's groups
 SPATIAL = ("d", "h", "w")  # axes that are windows of a convolution
 Positions = Mapping[str, tuple[int, int]]  # axis -> positions of one sample before and after its stage
 
@@ -65,7 +66,9 @@ class Stages:
         if given != list(range(len(net.cores))) or not all(partition):
             raise TenfoldError(f"stages {partition} do not hold each of the {len(net.cores)} cores once.")
         if net.straddles and len(partition) > 1:
-            raise TenfoldError("modes that straddle axes are applied in one stage; this plan has several.")
+            raise TenfoldError(
+                "modes that straddle axes or split a window are applied in one stage; this plan has several."
+            )
         parts = [tuple(dict.fromkeys(x for k in part for x in net.cores[k])) for part in partition]
         tensors = [
             [x for x in labels if x in net.modes or set(net.holders[x]) - set(part)]
@@ -148,10 +151,12 @@ class Stages:
     def tensors(self, cores: Sequence[Tensor], builds: tuple["Build", ...] | None = None) -> list[Tensor]:
         """The stage tensors as convolution weights (groups·new, summed, *window); one stage gives the dense weight.
 
+        Contiguous: torch has convolutions whose backward refuses another layout of the weight.
         `builds`: what `builds()` gave, for callers that keep it.
         """
         built = [build(cores) for build in builds or self.builds()]
-        return [self.net.to_axes(built[0]).flatten(0, len(self.net.batched))] if self.rebuilds else built
+        built = [self.net.to_axes(built[0]).flatten(0, len(self.net.batched))] if self.rebuilds else built
+        return [tensor.contiguous() for tensor in built]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from tenfold.network.contraction import Contraction, Labels, contract, contraction
 from tenfold.network.counts import Count
-from tenfold.network.stages import Stages
+from tenfold.network.stages import GROUPS, SPATIAL, Stages
 from tenfold.protocols import TenfoldError
 
 
@@ -80,8 +80,8 @@ class TensorNetwork:
 
     @cached_property
     def batched(self) -> Labels:
-        """Modes on several cores (`g` of a grouped convolution): never summed, no bond, no rank."""
-        return tuple(mode for mode in self.modes if len(self.holders[mode]) > 1)
+        """Modes on several cores, and `g` of a grouped convolution even on one: never summed, no bond, no rank."""
+        return tuple(mode for mode in self.modes if mode == GROUPS or len(self.holders[mode]) > 1)
 
     def is_hyperedge(self, bond: str) -> bool:
         """Whether more than two cores share the bond."""
@@ -89,8 +89,10 @@ class TensorNetwork:
 
     @property
     def straddles(self) -> bool:
-        """Whether some mode crosses the borders of axes; such a weight is applied in one stage."""
-        return any(fold.straddles for fold in self.folds)
+        """Whether some mode crosses the borders of axes, or a window axis is split; then there is one stage."""
+        windows = [fold for fold in self.folds if fold.axes[0] in SPATIAL]
+        split = any(self.shape(fold.modes) != (self.axes[fold.axes[0]],) for fold in windows)
+        return split or any(fold.straddles for fold in self.folds)
 
     # ---- sizes and counts
     def size(self, labels: Iterable[str]) -> int:
@@ -208,14 +210,15 @@ class TensorNetwork:
     def global_bound(self, bond: str) -> int:
         """Largest useful rank from the modes alone: the smaller side of the unfolding.
 
-        A hyperedge has the product of all modes but the largest; a ring's bond has no bound but the local one.
+        A hyperedge has the product of the modes of all cores but the largest; a ring's bond only the local one.
         """
         unfolding = self.unfolding(bond)
         if unfolding is not None:
             return min(self.size(side) for side in unfolding)
         single = [mode for mode in self.modes if mode not in self.batched]
         bound = self.size(single)
-        return bound // max(self.shape(single)) if self.is_hyperedge(bond) else bound
+        largest = max(self.size(x for x in core if x in single) for core in self.cores)
+        return bound // largest if self.is_hyperedge(bond) else bound
 
     def local_bound(self, bond: str) -> int:
         """Largest useful rank at the bond's cores: the product of the other labels, hyperedges and batched left out."""

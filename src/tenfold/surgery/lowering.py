@@ -12,7 +12,8 @@ from tenfold.layers import Layer
 from tenfold.surgery.carry_out import swapped
 
 log = logging.getLogger(__name__)
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CONVOLUTIONS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def lower(model: nn.Module, *, fold: bool = True) -> nn.Module:
@@ -58,7 +59,7 @@ def traced(model: nn.Module) -> fx.Graph | None:
     """The order in which a network calls its modules; None where its forward depends on values."""
     try:
         return Tracer().trace(model)
-    except (fx.proxy.TraceError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001  (a forward may raise anything on a proxy)
         log.info("%s: %s", type(model).__name__, error)
         return None
 
@@ -74,12 +75,17 @@ def pairs(model: nn.Module, graph: fx.Graph) -> list[tuple[str, str]]:
     found = []
     for node in nodes:
         norm, before = module[node], node.args[0] if node.args else None
-        if not isinstance(before, fx.Node) or not isinstance(norm, nn.modules.batchnorm._BatchNorm):
+        if not isinstance(before, fx.Node) or not is_plain(norm, NORMS) or norm.running_mean is None:
             continue
         first = module.get(before)
-        if not isinstance(first, CONVOLUTIONS):
+        if first is None or not is_plain(first, CONVOLUTIONS):
             continue
-        alone = len(before.users) == 1 and calls[id(first)] == calls[id(norm)] == 1
-        if alone and norm.running_mean is not None:
+        if len(before.users) == 1 and calls[id(first)] == calls[id(norm)] == 1:
             found.append((str(before.target), str(node.target)))
     return found
+
+
+def is_plain(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
+    """Whether a module is torch's own: no subclass with another forward, no hooks, no weight computed from others."""
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    return type(module) in kinds and not hooked and "weight" in module._parameters

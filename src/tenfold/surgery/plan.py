@@ -82,7 +82,7 @@ class Plan:
         """
         try:
             document = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:  # a date that does not exist is a ValueError
             raise TenfoldError(f"not a YAML file: {' '.join(str(error).split())}.") from error
         if not isinstance(document, dict) or not isinstance(document.get("layers"), dict):
             raise TenfoldError("not a plan: a plan has 'schema' and 'layers'.")

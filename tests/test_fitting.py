@@ -1,0 +1,307 @@
+"""Numbers on cores: exact where closed, bounded where truncated, never worse where iterated."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tenfold import formats
+from tenfold.fitting import (
+    Metric,
+    alternating_least_squares,
+    balanced,
+    energies,
+    leading_vectors,
+    tail,
+    tree_decomposition,
+)  # fmt: skip
+from tenfold.fitting.spectra import unfolded
+from tenfold.network import Fold, TensorNetwork
+from tenfold.protocols import TenfoldError
+
+seeds = st.integers(0, 2**16)
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
+
+
+def ring(sizes: tuple[int, ...], rank: int) -> TensorNetwork:
+    """A tensor ring with one mode a core."""
+    count, names = len(sizes), tuple(f"n{k}" for k in range(len(sizes)))
+    cores = tuple((f"b{k}", names[k], f"b{(k + 1) % count}") for k in range(count))
+    axes = dict(zip(names, sizes, strict=True))
+    bonds = {f"b{k}": rank for k in range(count)}
+    return TensorNetwork(cores, {**axes, **bonds}, axes, tuple(Fold((n,), (n,)) for n in names))
+
+
+def relative(net: TensorNetwork, cores: list[Tensor], tensor: Tensor) -> float:
+    return float(torch.dist(net.dense(cores), tensor) / tensor.norm())
+
+
+# ---- alternating least squares
+def test_sweeps_go_on_while_the_error_falls() -> None:
+    net = formats.CP().network({"o": 6, "i": 5, "h": 3}, (3,))
+    tensor = net.dense(net.draw(1.0, generator=generator(1), dtype=torch.float64))
+    start = net.draw(1.0, generator=generator(2), dtype=torch.float64)
+    _, once = alternating_least_squares(tensor, net, start, sweeps=1)
+    _, often = alternating_least_squares(tensor, net, start, sweeps=50)
+    assert often < 0.1 * once
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(1, 5), min_size=3, max_size=4), st.integers(1, 3), st.booleans(), seeds)
+def test_a_sweep_never_raises_the_error(sizes: list[int], rank: int, looped: bool, seed: int) -> None:
+    axes = dict(zip("dhwo" if len(sizes) == 4 else "ihw", sizes, strict=True))
+    net = ring(tuple(sizes), rank) if looped else tucker_network(sizes).with_ranks([rank] * len(axes))
+    tensor, cores = normal(*sizes, seed=seed), net.draw(1.0, generator=generator(seed), dtype=torch.float64)
+    before = relative(net, cores, tensor)
+    for _ in range(4):
+        cores, reported = alternating_least_squares(tensor, net, cores, sweeps=1)
+        after = relative(net, cores, tensor)
+        assert after <= before + 1e-7
+        assert abs(after**2 - reported) < 1e-7
+        before = after
+
+
+def tucker_network(sizes: list[int] | tuple[int, ...]) -> TensorNetwork:
+    names = tuple(f"n{k}" for k in range(len(sizes)))
+    axes = dict(zip(names, sizes, strict=True))
+    bonds = tuple(f"r{k}" for k in range(len(sizes)))
+    cores = (*zip(names, bonds, strict=True), bonds)
+    return TensorNetwork(cores, {**axes, **dict.fromkeys(bonds, 1)}, axes, tuple(Fold((n,), (n,)) for n in names))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_a_planted_cp_is_found_from_the_best_of_several_starts(rank: int) -> None:
+    net = formats.CP().network({"o": 6, "i": 5, "h": 4}, (rank,))
+    tensor = net.dense(net.draw(1.0, generator=generator(rank), dtype=torch.float64))
+    starts = [net.draw(1.0, generator=generator(seed), dtype=torch.float64) for seed in range(5)]
+    found = [alternating_least_squares(tensor, net, start, sweeps=1000, tolerance=1e-9)[0] for start in starts]
+    assert min(relative(net, cores, tensor) for cores in found) < 1e-6
+
+
+def test_a_planted_ring_is_found() -> None:
+    net = ring((5, 6, 4), 2)
+    tensor = net.dense(net.draw(1.0, generator=generator(3), dtype=torch.float64))
+    starts = [net.draw(1.0, generator=generator(seed), dtype=torch.float64) for seed in range(5)]
+    found = [alternating_least_squares(tensor, net, start, sweeps=1000, tolerance=1e-9)[0] for start in starts]
+    assert min(relative(net, cores, tensor) for cores in found) < 1e-6
+
+
+def test_a_sweep_leaves_an_exact_fit_exact() -> None:
+    net = tucker_network((4, 3, 2)).full()
+    cores = net.draw(1.0, generator=generator(0), dtype=torch.float64)
+    tensor = net.dense(cores)
+    assert relative(net, alternating_least_squares(tensor, net, cores, sweeps=2)[0], tensor) < 1e-12
+
+
+def test_the_zero_tensor_has_zero_error() -> None:
+    net = tucker_network((3, 4))
+    start = net.draw(1.0, generator=generator(0), dtype=torch.float64)
+    cores, error = alternating_least_squares(torch.zeros(3, 4, dtype=torch.float64), net, start, sweeps=3)
+    assert error == 0
+    assert not net.dense(cores).any()
+
+
+# ---- spectra
+SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 9))
+
+
+@settings(max_examples=60)
+@given(SHAPES, st.integers(1, 12), seeds)
+def test_leading_vectors_span_what_the_full_decomposition_does(shape: tuple[int, int], rank: int, seed: int) -> None:
+    matrix = normal(*shape, seed=seed)
+    vectors, u = leading_vectors(matrix, rank), torch.linalg.svd(matrix).U
+    kept = min(rank, *shape)
+    assert vectors.shape == (shape[0], rank)
+    assert torch.dist(vectors.mT @ vectors, torch.eye(rank).double() * (torch.arange(rank) < kept)) < 1e-12
+    projected = vectors @ vectors.mT @ matrix
+    assert torch.dist(projected, u[:, :kept] @ u[:, :kept].mT @ matrix) < 1e-10 * matrix.norm()
+
+
+def test_a_long_matrix_costs_no_long_factor() -> None:
+    matrix = normal(4, 200_000)  # a full SVD would want 300 GB
+    assert leading_vectors(matrix, 2).shape == (4, 2)
+    assert leading_vectors(matrix.mT, 2).shape == (200_000, 2)
+
+
+@settings(max_examples=40)
+@given(SHAPES, seeds)
+def test_energies_are_squared_singular_values_and_tails_what_is_lost(shape: tuple[int, int], seed: int) -> None:
+    matrix = normal(*shape, seed=seed)
+    energy = energies(matrix)
+    values = torch.linalg.svdvals(matrix).square()
+    assert torch.allclose(energy, values, atol=1e-12 * float(values[0]))
+    lost = tail(energy)
+    assert len(lost) == min(shape) + 1
+    assert lost[-1] == 0
+    for r in range(min(shape) + 1):
+        assert math.isclose(lost[r], values[r:].sum(), abs_tol=1e-12 * float(values.sum()))
+
+
+# ---- trees
+def hierarchical(sizes: tuple[int, int, int, int]) -> TensorNetwork:
+    """HT of four modes: leaves, two transfers, a root matrix."""
+    names = ("m1", "m2", "m3", "m4")
+    axes = dict(zip(names, sizes, strict=True))
+    bonds = ("a1", "a2", "a3", "a4", "c12", "c34")
+    cores = (
+        ("m1", "a1"),
+        ("m2", "a2"),
+        ("a1", "a2", "c12"),
+        ("c12", "c34"),
+        ("c34", "a3", "a4"),
+        ("a3", "m3"),
+        ("a4", "m4"),
+    )
+    return TensorNetwork(cores, {**axes, **dict.fromkeys(bonds, 1)}, axes, tuple(Fold((n,), (n,)) for n in names))
+
+
+TREES: dict[str, formats.Format | None] = {
+    "svd": formats.SVD(), "tt": formats.TT(), "tucker": formats.Tucker(), "tucker2": formats.Tucker2(),
+    "ht2": formats.HT2(), "ht": None,
+}  # fmt: skip
+
+
+def tree(name: str, sizes: tuple[int, int, int, int]) -> tuple[TensorNetwork, int]:
+    form = TREES[name]
+    if form is None:
+        return hierarchical(sizes), 3
+    net = form.network(dict(zip("oihw", sizes, strict=True)))
+    hub = max(range(len(net.cores)), key=lambda k: sum(x in net.bonds for x in net.cores[k]))
+    return net, hub
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("name", TREES)
+@settings(max_examples=25)
+@given(st.tuples(*[st.integers(1, 5)] * 4), st.lists(st.integers(1, 4), min_size=6, max_size=6), seeds)
+def test_the_error_of_a_tree_is_at_most_the_sum_of_the_tails(
+    together: bool, name: str, sizes: tuple[int, int, int, int], ranks: list[int], seed: int
+) -> None:
+    net, root = tree(name, sizes)
+    wanted = net.with_ranks(ranks[: len(net.bonds)]).clipped() if name == "ht" else net.with_ranks(
+        [min(a, b) for a, b in zip(ranks, net.ranks, strict=False)]
+    )  # fmt: skip
+    tensor = normal(*wanted.shape(wanted.modes), seed=seed)
+    cores = tree_decomposition(tensor, wanted, root, together=together)
+    rows = [[wanted.modes.index(x) for x in wanted.unfolding(bond)[0]] for bond in wanted.bonds]
+    lost = sum(
+        float(tail(energies(unfolded(tensor, at)))[min(rank, min(unfolded(tensor, at).shape))])
+        for at, rank in zip(rows, wanted.ranks, strict=True)
+    )
+    assert torch.dist(wanted.dense(cores), tensor).square() <= lost + 1e-10 * tensor.square().sum()
+    for k, core in enumerate(cores):
+        if k != root:
+            bond = next(x for x in wanted.cores[k] if x in wanted.bonds and towards(wanted, k, root, x))
+            flat = core.movedim(wanted.cores[k].index(bond), -1).reshape(-1, wanted.sizes[bond])
+            gram = flat.mT @ flat  # an isometry, or one with columns of zeros
+            assert torch.dist(gram @ gram, gram) < 1e-10
+
+
+def towards(net: TensorNetwork, core: int, root: int, bond: str) -> bool:
+    side = net.side(bond)
+    assert side is not None
+    return (core in side) != (root in side)
+
+
+@pytest.mark.parametrize("name", TREES)
+@settings(max_examples=20)
+@given(st.lists(st.integers(1, 3), min_size=6, max_size=6), seeds)
+def test_a_tree_with_these_ranks_comes_back(name: str, ranks: list[int], seed: int) -> None:
+    net, root = tree(name, (5, 4, 3, 3))
+    net = net.with_ranks(ranks[: len(net.bonds)])
+    tensor = net.dense(net.draw(1.0, generator=generator(seed), dtype=torch.float64))
+    for together in (False, True):
+        assert relative(net, tree_decomposition(tensor, net, root, together=together), tensor) < 1e-12
+
+
+# ---- balance
+@settings(max_examples=40)
+@given(st.sampled_from(["ring", "cp", "tucker", "tt"]), st.integers(1, 3), seeds)
+def test_balancing_keeps_the_weight_and_evens_the_slices(kind: str, rank: int, seed: int) -> None:
+    axes = {"o": 4, "i": 3, "h": 2}
+    net = ring((4, 3, 2), rank) if kind == "ring" else formats.format_named(kind).network(axes)
+    net = net.with_ranks([min(rank, full) for full in net.ranks])
+    cores = net.draw(1.0, generator=generator(seed), dtype=torch.float64)
+    cores[0] = cores[0] * 1e4
+    even = balanced(net, cores, rounds=40)
+    assert torch.dist(net.dense(even), net.dense(cores)) < 1e-12 * net.dense(cores).norm()
+    for bond in net.bonds:
+        norms = [even[k].movedim(net.cores[k].index(bond), 0).flatten(1).norm(dim=1) for k in net.holders[bond]]
+        assert all(torch.allclose(norm, norms[0], rtol=0.05) for norm in norms)
+
+
+def test_balancing_leaves_dead_slices_dead() -> None:
+    net = formats.SVD().network({"o": 3, "i": 2})
+    cores = [torch.tensor([[1.0, 0], [2, 0]]).double(), torch.ones(2, 3).double()]
+    even = balanced(net, cores)
+    assert torch.allclose(net.dense(even), net.dense(cores), rtol=1e-14)
+    assert all(torch.isfinite(core).all() for core in even)
+
+
+# ---- metric
+def moment(size: int, seed: int) -> Tensor:
+    factor = normal(size, 3 * size, seed=seed) * torch.logspace(0, 1, size).double()[:, None]
+    return factor @ factor.mT / (3 * size)
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(list(formats.BUILT_IN)), st.booleans(), st.integers(1, 3), seeds)
+def test_a_metric_lowers_the_error_that_it_measures(name: str, both: bool, rank: int, seed: int) -> None:
+    if name == "cp":
+        return  # iterates from other starts: no law
+    axes = {"o": 5, "i": 6, "h": 2, "w": 3}
+    form, weight = formats.format_named(name), normal(*axes.values(), seed=seed)
+    net = form.network(axes)
+    net = net.with_ranks([min(rank, full) for full in net.ranks])
+    metric = Metric({"i": moment(6, seed)} | ({"o": moment(5, seed + 1)} if both else {}))
+    cores, plain = form.decompose(weight, net, metric), form.decompose(weight, net)
+    cost = [metric.squared_error(net.weight(each) - weight, tuple(axes)) for each in (cores, plain)]
+    bound = 1.0 if len(net.bonds) == 1 else len(net.bonds)  # one bond: the optimum; more: within their number of it
+    assert cost[0] <= bound * cost[1] * (1 + 1e-9)
+    assert [tuple(core.shape) for core in cores] == list(net.shapes)
+
+
+def test_a_metric_makes_svd_the_best_in_that_metric() -> None:
+    axes, left, right = {"o": 5, "i": 7}, moment(5, 1), moment(7, 2)
+    weight, net = normal(5, 7), formats.SVD().network(axes, [2])
+    metric = Metric({"o": left, "i": right})
+    cost = metric.squared_error(net.weight(formats.SVD().decompose(weight, net, metric)) - weight, ("o", "i"))
+    factors = [torch.linalg.cholesky(each) for each in (left, right)]  # another root than the symmetric one
+    whitened = factors[0].mT @ weight @ factors[1]
+    assert math.isclose(cost, float(tail(torch.linalg.svdvals(whitened).square())[2]), rel_tol=1e-9)
+
+
+def test_the_cost_of_a_difference_is_the_error_of_the_outputs() -> None:
+    inputs, difference = normal(50, 7, seed=1), normal(5, 7, seed=2)
+    metric = Metric({"i": inputs.mT @ inputs})
+    wanted = (inputs @ difference.mT).square().sum()
+    assert math.isclose(metric.squared_error(difference, ("o", "i")), wanted, rel_tol=1e-12)
+    assert math.isclose(Metric({}).squared_error(difference, ("o", "i")), difference.square().sum(), rel_tol=1e-12)
+
+
+def test_directions_that_no_input_has_are_cut_first() -> None:
+    basis = normal(2, 6, seed=3)
+    metric = Metric({"i": basis.mT @ basis})
+    weight, net = normal(4, 6), formats.SVD().network({"o": 4, "i": 6}, [2])
+    cost = metric.squared_error(net.weight(formats.SVD().decompose(weight, net, metric)) - weight, ("o", "i"))
+    assert cost < 1e-5 * metric.squared_error(weight, ("o", "i"))
+
+
+def test_a_metric_that_cannot_be_gets_a_sentence() -> None:
+    weight = normal(6, 8)
+    split = formats.TT().network({"o": 6, "i": 8})
+    with pytest.raises(TenfoldError, match="axis 'i' is split into modes or padded; its metric needs one factor"):
+        formats.TT().decompose(weight, split, Metric({"i": moment(8, 0)}))
+    net = formats.SVD().network({"o": 6, "i": 8})
+    with pytest.raises(TenfoldError, match="second moment of axis 'i' is zero; calibrate on inputs that reach"):
+        formats.SVD().decompose(weight, net, Metric({"i": torch.zeros(8, 8)}))

@@ -1,0 +1,372 @@
+"""One suite for every format: exact at full rank, true to planted ranks, and a sentence for every mistake."""
+
+import math
+from collections.abc import Mapping
+
+import pytest
+import tensorly
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tensorly.decomposition import parafac, tensor_train
+from tensorly.decomposition import tucker as tensorly_tucker
+from torch import Tensor
+
+from tenfold import formats
+from tenfold.fitting import energies, leading_vectors, tail
+from tenfold.fitting.spectra import unfolded
+from tenfold.formats import BUILT_IN, CP, HT2, SVD, TT, Format, Tucker, Tucker2, format_named
+from tenfold.formats.base import options_of
+from tenfold.network import TensorNetwork
+from tenfold.protocols import TenfoldError
+
+seeds = st.integers(0, 2**16)
+
+
+def normal(axes: Mapping[str, int], seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(tuple(axes.values()), generator=draw, dtype=torch.float64).to(dtype)
+
+
+def relative(net: TensorNetwork, cores: list[Tensor], weight: Tensor) -> float:
+    return float(torch.dist(net.weight([core.double() for core in cores]), weight.double()) / weight.double().norm())
+
+
+# ---- mistakes
+MATRIX, KERNEL, GROUPED = {"o": 6, "i": 5}, {"o": 6, "i": 5, "h": 4, "w": 3}, {"g": 2, "o": 6, "i": 5, "h": 3, "w": 3}
+
+
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if name != "tucker"])
+def test_modes_that_cross_axes_get_a_sentence(name: str) -> None:
+    with pytest.raises(TenfoldError, match="modes of 'o i' cross the borders of axes"):
+        format_named(name).network(MATRIX, None, {"o i": (5, 6)})
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_modes_of_the_groups_get_a_sentence(name: str) -> None:
+    with pytest.raises(TenfoldError, match=r"axis 'g' \(the groups\) is not split"):
+        format_named(name).network(GROUPED, None, {"g": (2, 1)})
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("svd", {"first": 3}, "option 'first' of format 'svd' takes text or nothing, not 3."),
+        ("svd", {"frist": "i"}, "format 'svd' has no option 'frist'; did you mean 'first'?"),
+        ("tt", {"order": "two"}, "option 'order' of format 'tt' takes a whole number or nothing, not 'two'."),
+        ("tt", {"order": True}, "option 'order' of format 'tt' takes a whole number or nothing, not True."),
+        ("tt", {"order": 0}, "no order 0; axes are split into 1 mode or more."),
+        ("tt", {"layout": "pair"}, "tt has no layout 'pair'; did you mean 'pairs'?"),
+        ("cp", {"window": "splitt"}, "cp has no window 'splitt'; use 'joint' or 'split'."),
+        ("cp", {"starts": 0}, "cp needs 1 start and 1 sweep or more, not 0 and 100."),
+        ("tuker", {}, "no format is called 'tuker'; did you mean 'tucker' or 'tucker2'?"),
+    ],
+)
+def test_wrong_options_get_a_sentence(name: str, options: dict[str, object], words: str) -> None:
+    with pytest.raises(TenfoldError) as caught:
+        format_named(name, **options)
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize("first", ["o", "h w", "i i", "i x", "", "i h w o"])
+def test_a_first_core_that_cannot_be_gets_a_sentence(first: str) -> None:
+    with pytest.raises(TenfoldError, match="SVD's first core cannot hold"):
+        SVD(first).network(KERNEL)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_window_axis_in_modes_is_applied_in_one_stage(name: str) -> None:
+    net = format_named(name).network(KERNEL, None, {"h": (2, 2)})
+    assert [len(partition) for partition in net.partitions()] == [1]
+    with pytest.raises(TenfoldError, match="split a window are applied in one stage"):
+        net.stages([(k,) for k in range(len(net.cores))])
+
+
+# ---- corners
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_one_core_is_the_weight(name: str) -> None:
+    net = format_named(name).network(MATRIX, [None] * len(format_named(name).network(MATRIX).bonds))
+    assert len(net.cores) == 1
+    weight = normal(MATRIX)
+    assert torch.equal(net.weight(format_named(name).decompose(weight, net)), weight)
+
+
+@pytest.mark.parametrize(("window", "rank"), [("joint", 6), ("split", 30)])
+def test_the_largest_factor_bounds_the_rank_of_cp(window: str, rank: int) -> None:
+    assert CP(window=window).network({"o": 3, "i": 2, "h": 5, "w": 5}).ranks == (rank,)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_zero_weight_can_still_be_trained(name: str) -> None:
+    net = format_named(name).network(KERNEL)
+    cores = [core.requires_grad_() for core in format_named(name).decompose(torch.zeros(6, 5, 4, 3), net)]
+    weight = net.weight(cores)
+    assert not weight.any()
+    (weight - 1).square().sum().backward()
+    assert any(core.grad.any() for core in cores)
+
+
+# ---- laws for every format on generated weights
+AXES = st.one_of(
+    st.fixed_dictionaries({"o": st.integers(1, 13), "i": st.integers(1, 13)}),
+    st.tuples(
+        st.sampled_from(["o i h", "o i h w", "o i d h w", "g o i h", "g o i h w"]),
+        st.lists(st.integers(1, 4), min_size=5, max_size=5),
+    ).map(lambda given: dict(zip(given[0].split(), given[1], strict=False)) | {"o": 7}),
+    st.sampled_from(
+        [{"o": 5, "i": 3, "h": 2, "w": 2}, {"o": 4, "i": 6, "h": 4, "w": 3}, {"o": 3, "i": 7, "h": 1, "w": 1}]
+    ),
+)  # fmt: skip
+OPTIONS = {
+    "svd": [{}, {"first": "i"}],
+    "tucker": [{}, {"sweeps": 2}],
+    "tucker2": [{}, {"sweeps": 2}],
+    "cp": [{}, {"window": "split"}],
+    "tt": [
+        {},
+        {"layout": "pairs", "order": 2},
+        {"layout": "split", "order": 2},
+        {"layout": "split", "order": 3, "sweeps": 1},
+    ],
+    "ht2": [{}],
+}
+EVERY = [(name, options) for name, choices in OPTIONS.items() for options in choices]
+CLOSED = [(name, options) for name, options in EVERY if name != "cp"]  # CP iterates: its exact ranks are tested apart
+
+
+def test_every_format_is_here() -> None:
+    assert list(OPTIONS) == list(BUILT_IN)
+    for name, options in EVERY:
+        form = format_named(name.upper(), **options)
+        assert (formats.name_of(form), options_of(form)) == (name, options)
+
+
+@pytest.mark.parametrize(("name", "options"), CLOSED)
+@settings(max_examples=25)
+@given(AXES, seeds)
+def test_full_rank_is_exact(name: str, options: dict[str, object], axes: dict[str, int], seed: int) -> None:
+    weight = normal(axes, seed)
+    for form in format_named(name, **options).variants(axes):
+        net = form.network(axes)
+        assert net == net.clipped()
+        assert relative(net, form.decompose(weight, net), weight) < 1e-12
+
+
+@pytest.mark.parametrize(("name", "options"), CLOSED)
+@settings(max_examples=25)
+@given(AXES, st.integers(1, 3), seeds)
+def test_planted_ranks_are_found(
+    name: str, options: dict[str, object], axes: dict[str, int], rank: int, seed: int
+) -> None:
+    form = format_named(name, **options)
+    folds = form.network(axes).folds
+    modes = {fold.axes[0]: form.network(axes).shape(fold.modes) for fold in folds if fold.axes != ("g",)}
+    axes = axes | {axis: math.prod(sizes) for axis, sizes in modes.items()}  # without padding, which raises ranks
+    net = form.network(axes, None, modes)
+    net = net.with_ranks([min(rank, full) for full in net.ranks])
+    weight = net.weight(net.draw(1.0, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+    assert relative(net, form.decompose(weight, net), weight) < 1e-12
+
+
+@pytest.mark.parametrize(("name", "options"), EVERY)
+@settings(max_examples=15)
+@given(AXES, st.integers(1, 3), seeds)
+def test_cores_have_the_shapes_of_the_network_and_do_not_change(
+    name: str, options: dict[str, object], axes: dict[str, int], rank: int, seed: int
+) -> None:
+    form, weight = format_named(name, **options), normal(axes, seed)
+    net = form.network(axes)
+    net = net.with_ranks([rank] * len(net.bonds))  # above the useful ranks, too
+    cores, again = form.decompose(weight, net), form.decompose(weight, net)
+    assert [tuple(core.shape) for core in cores] == list(net.shapes)
+    assert all(torch.equal(core, other) for core, other in zip(cores, again, strict=True))
+    assert net.params == sum(core.numel() for core in cores)
+    assert relative(net, cores, weight) <= 1 + 1e-12  # no fit is worse than zero
+
+
+@pytest.mark.parametrize(("name", "options"), CLOSED)
+@settings(max_examples=15)
+@given(AXES, seeds, st.data())
+def test_a_bond_without_a_rank_is_a_bond_at_its_full_rank(
+    name: str, options: dict[str, object], axes: dict[str, int], seed: int, data: st.DataObject
+) -> None:
+    form, weight = format_named(name, **options), normal(axes, seed)
+    modes = form.default_modes(axes)
+    ranks = [None if data.draw(st.booleans()) else rank for rank in form.network(axes).ranks]
+    net = form.network(axes, ranks, modes)
+    assert net.ranks == tuple(rank for rank in ranks if rank is not None)
+    assert relative(net, form.decompose(weight, net), weight) < 1e-12
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+@settings(max_examples=30)
+@given(AXES, st.booleans())
+def test_what_stands_in_suits(name: str, axes: dict[str, int], first: bool) -> None:
+    found = format_named(name).suit(axes, first=first)
+    assert isinstance(found, Format)
+    assert found.suit(axes, first=first) == found
+    assert found.network(axes).params >= 1
+    if name in ("tucker2", "cp", "ht2") and all(axes.get(x, 1) == 1 for x in "dhw"):
+        assert isinstance(found, SVD)
+
+
+@pytest.mark.parametrize(("name", "options"), EVERY)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_weights_are_accepted(name: str, options: dict[str, object], dtype: torch.dtype) -> None:
+    weight = normal(KERNEL, dtype=dtype)
+    form = format_named(name, **options)
+    net = form.network(KERNEL)
+    net = net.with_ranks([max(1, rank // 2) for rank in net.ranks])
+    cores = form.decompose(weight, net)
+    assert all(core.dtype == dtype for core in cores)
+    exact = relative(net, form.decompose(weight.double(), net), weight)
+    assert relative(net, cores, weight) <= exact + 4 * torch.finfo(dtype).eps  # a rounding a core
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_weight_that_cannot_be_gets_a_sentence(name: str) -> None:
+    form = format_named(name)
+    net, bonds = form.network(KERNEL), form.network(KERNEL).bonds
+    with pytest.raises(TenfoldError, match="values that are not finite; check the file"):
+        form.decompose(torch.full((6, 5, 4, 3), math.nan), net)
+    with pytest.raises(TenfoldError, match=r"shape \(5, 6, 4, 3\) has not the axes {'o': 6, 'i': 5, 'h': 4, 'w': 3}"):
+        form.decompose(torch.ones(5, 6, 4, 3), net)
+    wanted = f"{len(bonds) + 1} ranks given, {len(bonds)} wanted, for the bonds {', '.join(bonds)}."
+    with pytest.raises(TenfoldError, match=wanted):
+        form.network(KERNEL, [1] * (len(bonds) + 1))
+    with pytest.raises(TenfoldError, match=f"no rank 0 for bond '{bonds[0]}'; ranks are 1 or more."):
+        form.network(KERNEL, [0] * len(bonds))
+    with pytest.raises(TenfoldError, match="modes 2 x 2 of axis 'o' make 4, not 6; their product must be 6 or more"):
+        form.network(KERNEL, None, {"o": (2, 2)})
+    with pytest.raises(TenfoldError, match="modes are given for axis 'x'; the weight has the axes o i h w"):
+        form.network(KERNEL, None, {"x": (2, 2)})
+
+
+# ---- equalities between independent routes (METHODS 0.6)
+def test_tensor_train_of_two_modes_is_svd_is_tucker() -> None:
+    weight = normal({"o": 9, "i": 7})
+    optimum = tail(torch.linalg.svdvals(weight).square())[3].sqrt() / weight.norm()
+    for form in (SVD(), TT(layout="split", order=1)):
+        net = form.network({"o": 9, "i": 7}, [3])
+        assert abs(relative(net, form.decompose(weight, net), weight) - optimum) < 1e-12
+    both = Tucker().network({"o": 9, "i": 7}, [3, 3])
+    assert abs(relative(both, Tucker().decompose(weight, both), weight) - optimum) < 1e-12
+    absorbed = Tucker().network({"o": 9, "i": 7}, [3, None])
+    assert absorbed.cores == (("i", "r1"), ("r1", "o"))
+
+
+def test_a_superdiagonal_core_makes_tucker_cp() -> None:
+    cp = CP().network({"o": 5, "i": 4, "h": 3}, [3])
+    tucker = Tucker().network({"o": 5, "i": 4, "h": 3}, [3, 3, 3])
+    i, h, o = cp.draw(1.0, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    core = torch.zeros(3, 3, 3, dtype=torch.float64)
+    core[range(3), range(3), range(3)] = 1
+    assert torch.dist(tucker.weight([i, h, core, o.mT]), cp.weight([i, h, o])) < 1e-12
+
+
+def test_cp_of_the_product_of_all_axes_but_the_largest_is_exact() -> None:
+    axes = {"o": 7, "i": 2, "h": 3}
+    weight, net = normal(axes), CP().network(axes)
+    assert net.ranks == (6,)
+    hot = torch.eye(6, dtype=torch.float64).reshape(2, 3, 6)  # factors that are one at the pair of a term
+    i, h = hot.amax(1), hot.amax(0)
+    assert torch.dist(net.weight([i, h, weight.reshape(7, 6)]), weight) == 0
+    assert relative(net, CP(sweeps=200).decompose(weight, net), weight) < 1e-3  # it iterates
+
+
+def test_tucker2_is_tucker_without_the_factors_of_the_window() -> None:
+    weight = normal(KERNEL)
+    tucker = Tucker().network(KERNEL, [3, None, None, 4])
+    other = Tucker2().network(KERNEL, [3, 4])
+    assert [set(core) for core in tucker.cores] == [{"i", "r1"}, {"h", "w", "r1", "r4"}, {"r4", "o"}]
+    assert torch.dist(
+        tucker.weight(Tucker().decompose(weight, tucker)), other.weight(Tucker2().decompose(weight, other))
+    ) < 1e-12 * weight.norm()  # fmt: skip
+
+
+def test_ht2_is_the_tensor_train_of_i_h_w_o_and_its_corners_are_the_other_formats() -> None:
+    ht2, train = HT2().network(KERNEL, [3, 8, 4]), TT().network(KERNEL, [3, 8, 4])
+    assert ht2.cores == train.cores == (("i", "r1"), ("r1", "h", "r2"), ("r2", "w", "r3"), ("r3", "o"))
+    assert [set(ht2.unfolding(bond)[0]) for bond in ht2.bonds] == [{"i"}, {"i", "h"}, {"i", "h", "w"}]
+    merged = HT2().network(KERNEL, [3, None, 4])
+    assert [set(core) for core in merged.cores] == [{"i", "r1"}, {"r1", "h", "w", "r3"}, {"r3", "o"}]  # Tucker-2
+    spatial = HT2().network(KERNEL, [None, 8, None])
+    assert [set(core) for core in spatial.cores] == [{"i", "h", "r2"}, {"r2", "w", "o"}]
+    first = HT2().network(KERNEL, [None, None, 4])
+    assert [set(core) for core in first.cores] == [{"i", "h", "w", "r3"}, {"r3", "o"}]
+    weight = normal(KERNEL)
+    for net, form, twin in ((spatial, SVD("i h"), [8]), (first, SVD("i h w"), [4])):
+        other = form.network(KERNEL, twin)
+        assert torch.dist(
+            net.weight(HT2().decompose(weight, net)), other.weight(form.decompose(weight, other))
+        ) < 1e-12 * weight.norm()  # fmt: skip
+    hosvd = Tucker2().network(KERNEL, [3, 4])
+    assert relative(merged, HT2().decompose(weight, merged), weight) < 1.05 * relative(
+        hosvd, Tucker2(sweeps=20).decompose(weight, hosvd), weight
+    )
+
+
+def test_both_channel_factors_of_ht2_come_from_the_kernel_itself() -> None:
+    weight, net = normal(KERNEL), HT2().network(KERNEL, [2, 4, 3])
+    first, *_, last = HT2().decompose(weight, net)
+    for factor, axis in ((first, 1), (last.mT, 0)):
+        wanted = leading_vectors(unfolded(weight, [axis]), factor.shape[1])
+        found = torch.linalg.qr(factor).Q
+        assert torch.dist(found @ found.mT, wanted @ wanted.mT) < 1e-10
+
+
+def test_the_worked_count() -> None:
+    axes = {"o": 64, "i": 64, "h": 3, "w": 3}
+    assert HT2().network(axes, [24, 40, 24]).params == 8832
+
+
+def test_a_kernel_of_one_position_in_pairs_is_the_matrix_in_pairs() -> None:
+    kernel, matrix = {"o": 6, "i": 4, "h": 1, "w": 1}, {"o": 6, "i": 4}
+    weight, modes = normal(matrix), {"i": (2, 2), "o": (3, 2)}
+    form = TT(layout="pairs")
+    one = form.network(kernel, [None, 3], modes)
+    two = form.network(matrix, [3], modes)
+    found = one.weight(form.decompose(weight.reshape(6, 4, 1, 1), one)).reshape(6, 4)
+    assert torch.dist(found, two.weight(form.decompose(weight, two))) < 1e-12
+
+
+def test_a_sum_of_indices_has_tensor_train_ranks_two() -> None:
+    axes = {"o": 4, "i": 3, "h": 5}
+    weight = (torch.arange(4)[:, None, None] + torch.arange(3)[:, None] + torch.arange(5)).double()
+    exact, short = TT().network(axes, [2, 2]), TT().network(axes, [2, 1])
+    assert relative(exact, TT().decompose(weight, exact), weight) < 1e-12
+    assert relative(short, TT().decompose(weight, short), weight) > 1e-2
+    spectrum = energies(unfolded(exact.to_modes(weight), [1]))
+    assert (spectrum > 1e-12 * spectrum[0]).sum() == 2
+
+
+# ---- tensorly as oracle
+def test_the_tensor_train_is_that_of_tensorly() -> None:
+    weight, net = normal(KERNEL), TT().network(KERNEL, [4, 9, 5])
+    theirs = tensor_train(weight.permute(1, 2, 3, 0).numpy(), rank=[1, 4, 9, 5, 1])
+    wanted = torch.from_numpy(tensorly.tt_to_tensor(theirs)).permute(3, 0, 1, 2)
+    assert torch.dist(net.weight(TT().decompose(weight, net)), wanted) < 1e-10 * weight.norm()
+
+
+def test_tucker_with_sweeps_errs_as_little_as_that_of_tensorly() -> None:
+    weight, net = normal(KERNEL), Tucker(sweeps=50).network(KERNEL, [3, 2, 2, 4])
+    theirs = tensorly_tucker(weight.permute(1, 2, 3, 0).numpy(), rank=[3, 2, 2, 4], n_iter_max=200, tol=1e-9)
+    wanted = torch.from_numpy(tensorly.tucker_to_tensor(theirs)).permute(3, 0, 1, 2)
+    found = relative(net, Tucker(sweeps=50).decompose(weight, net), weight)
+    assert found < 1.02 * float(torch.dist(wanted, weight) / weight.norm())
+
+
+@pytest.mark.parametrize("rank", [2, 4, 8])
+def test_cp_errs_as_little_as_that_of_tensorly(rank: int) -> None:
+    weight, net = normal(KERNEL), CP(window="split").network(KERNEL, [rank])
+    theirs = parafac(weight.numpy(), rank=rank, n_iter_max=200, init="random", random_state=0)
+    wanted = float(torch.dist(torch.from_numpy(tensorly.cp_to_tensor(theirs)), weight) / weight.norm())
+    assert relative(net, CP(window="split").decompose(weight, net), weight) < 1.03 * wanted
+
+
+@settings(max_examples=20)
+@given(st.sampled_from(["joint", "split"]), st.integers(1, 2), seeds)
+def test_cp_finds_small_planted_ranks(window: str, rank: int, seed: int) -> None:
+    net = CP(window=window).network(KERNEL, [rank])
+    weight = net.weight(net.draw(1.0, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+    assert relative(net, CP(window=window, starts=5, sweeps=500).decompose(weight, net), weight) < 1e-6
