@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from table import printed
 
+from table import printed
 from tenfold.api import open_network, parse_inputs, planned, profiled
 from tenfold.surgery import decompose, lower
 
@@ -29,9 +29,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder)
         profile, inspecting = timed(lambda: profiled(model, inputs, profile=kept))
-        first, planning = timed(
-            lambda: planned(model, profile, profile=kept, params="2x", macs="2x", format=FORMATS)
-        )
+        first, planning = timed(lambda: planned(model, profile, profile=kept, params="2x", macs="2x", format=FORMATS))
         again, _ = timed(lambda: profiled(model, inputs, profile=kept))
         _, second = timed(lambda: planned(model, again, profile=kept, params="3x", macs="3x", format=FORMATS))
         curves = (kept / "curves.json").stat().st_size / 1e6

@@ -1,6 +1,7 @@
 """Formats by name. A new one is a file here and a line in `BUILT_IN`; third parties use the entry point
 group `tenfold.formats`."""
 
+from functools import cache
 from importlib.metadata import entry_points
 from types import NoneType
 from typing import get_args, get_type_hints
@@ -28,6 +29,7 @@ BUILT_IN: dict[str, type[Format]] = {
 PLAIN: dict[type, str] = {str: "text", int: "a whole number", bool: "true or false", NoneType: "nothing"}
 
 
+@cache
 def available() -> dict[str, type[Format]]:
     """Every format by name, those of installed packages included."""
     return BUILT_IN | {entry.name: entry.load() for entry in entry_points(group="tenfold.formats")}
