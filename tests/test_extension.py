@@ -77,9 +77,11 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[nn.Mod
     (info / "entry_points.txt").write_text(ENTRIES)
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
+    formats.available.cache_clear()
     layers.available.cache_clear()
     yield importlib.import_module("toy_tensors").Scaled
     sys.modules.pop("toy_tensors")
+    formats.available.cache_clear()
     layers.available.cache_clear()
 
 

@@ -1,0 +1,45 @@
+"""What the ResNet-20 benchmarks share: the trained network, the data, the budgets."""
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tenfold.api import first_inputs, open_network
+from tenfold.data import load_data
+from tenfold.measure import Profile, inspect
+from tenfold.protocols import Data
+
+WEIGHTS = Path(__file__).parent.parent.parent / "shared" / "data" / "weights" / "cifar10" / "resnet20-12fca82f.th"
+BUDGETS = {"params": "2.5x", "macs": "2.5x"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """The trained network, CIFAR-10 under its normalisation, and its profile at one image."""
+
+    model: nn.Module
+    data: Data
+    profile: Profile
+
+
+def task() -> Task:
+    """Read the arguments that every ResNet-20 benchmark takes."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--weights", default=str(WEIGHTS), help="resnet20-12fca82f.th")
+    arguments.add_argument("--data", default=os.environ.get("TENFOLD_DATA", "."), help="folder with cifar10/")
+    arguments.add_argument("--threads", type=int, default=2)
+    given = arguments.parse_args()
+    torch.set_num_threads(given.threads)
+    opened = open_network("resnet20", weights=given.weights)
+    data = load_data(f"cifar10:{given.data}/cifar10", mean=opened.mean, std=opened.std, batch_size=128)
+    return Task(opened.model, data, inspect(opened.model, first_inputs(data)[:1]))
+
+
+def halves(data: Data) -> tuple[list[object], list[object]]:
+    """The test batches in two halves: the first may settle a recipe, the second judges it."""
+    batches = list(data.test)
+    return batches[: len(batches) // 2], batches[len(batches) // 2 :]
