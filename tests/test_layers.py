@@ -392,6 +392,7 @@ def test_layers_export_and_compile(
 
 
 @pytest.mark.inductor
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(("module", "form", "stages"), EXPORTED[:4:3])
 def test_inductor_agrees(compiler: None, module: nn.Module, form: Format, stages: list[tuple[int, ...]]) -> None:
     layer = made(module, form, stages).eval()
