@@ -10,9 +10,9 @@ import time
 
 import tensorly
 import torch
-from table import printed
 from tensorly.decomposition import parafac
 
+from table import printed
 from tenfold.formats import CP
 
 SIZES = {"o": 256, "i": 256, "h": 3, "w": 3}

@@ -9,10 +9,9 @@ weights have seen all 50,000 training images, so no split of those can choose); 
 import statistics
 import time
 
+import tenfold
 from resnet20 import BUDGETS, halves, task
 from table import printed
-
-import tenfold
 from tenfold.measure.score import score
 
 SEEDS = (0, 1, 2)

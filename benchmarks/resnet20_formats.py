@@ -2,15 +2,15 @@
 
     python benchmarks/resnet20_formats.py --data DIR --weights resnet20-12fca82f.th
 
-`global`: one multiplier for each budget over all layers; `uniform`: one share of the full ranks everywhere. Top-1 on the
-10,000 test images, of the lowered network: after decomposition, and after batch norms were estimated anew on 32 batches
-of 128 augmented training images, no labels. One seed (CP alone draws numbers); a standard error is 0.3 to 0.5 points.
+`global`: one multiplier for each budget over all layers; `uniform`: one share of the full ranks everywhere, the rest
+filled in the same way. Top-1 on the 10,000 test images, of the lowered network: after decomposition, and after batch
+norms were estimated anew on 32 batches of 128 augmented training images, no labels. One seed (CP alone draws numbers);
+a standard error is 0.3 to 0.5 points.
 """
 
+import tenfold
 from resnet20 import BUDGETS, Task, task
 from table import printed
-
-import tenfold
 from tenfold.formats import BUILT_IN
 from tenfold.measure import macs, params
 from tenfold.measure.score import score

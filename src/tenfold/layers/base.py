@@ -50,6 +50,16 @@ class FactoredWeight(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"kept": None}
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the cores; networks ask their layers' weights for it."""
+        return next(self.cores.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Of the cores."""
+        return next(self.cores.parameters()).device
+
     def weight(self) -> Tensor:
         """The dense weight in its axes."""
         return self.net.weight(list(self.cores))
