@@ -5,7 +5,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from tenfold.api import first_inputs, open_network
@@ -26,14 +25,17 @@ class Task:
     profile: Profile
 
 
+def arguments() -> argparse.Namespace:
+    """What every ResNet-20 benchmark takes."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--weights", default=str(WEIGHTS), help="resnet20-12fca82f.th")
+    parser.add_argument("--data", default=os.environ.get("TENFOLD_DATA", "."), help="folder with cifar10/")
+    return parser.parse_args()
+
+
 def task() -> Task:
-    """Read the arguments that every ResNet-20 benchmark takes."""
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("--weights", default=str(WEIGHTS), help="resnet20-12fca82f.th")
-    arguments.add_argument("--data", default=os.environ.get("TENFOLD_DATA", "."), help="folder with cifar10/")
-    arguments.add_argument("--threads", type=int, default=2)
-    given = arguments.parse_args()
-    torch.set_num_threads(given.threads)
+    """The network and the data that the arguments name."""
+    given = arguments()
     opened = open_network("resnet20", weights=given.weights)
     data = load_data(f"cifar10:{given.data}/cifar10", mean=opened.mean, std=opened.std, batch_size=128)
     return Task(opened.model, data, inspect(opened.model, first_inputs(data)[:1]))
