@@ -2,9 +2,9 @@
 
     python benchmarks/resnet20_finetune.py --data DIR --weights resnet20-12fca82f.th
 
-Nesterov SGD, momentum 0.9, one cycle to 0.02, batch 128, weight decay 5e-4, crops and flips, nine tenths of the loss the
-distance to the dense network's outputs (temperature 4). The recipe was settled on the first half of the test images (the
-weights have seen all 50,000 training images, so no split of those can choose); both halves are reported. The final
+Nesterov SGD, momentum 0.9, one cycle to 0.02, batch 128, weight decay 5e-4, crops and flips, nine tenths of the loss
+the distance to the dense network's outputs (temperature 4). The recipe was settled on the first half of the test images
+(the weights have seen all 50,000 training images, so no split of those can choose); both halves are reported. The final
 weights are judged, no epoch is chosen. The last 5,000 training images are left out, as always with `cifar10:DIR`.
 """
 
@@ -14,10 +14,10 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import torch
-from resnet20 import BUDGETS, arguments, halves, task
-from table import printed
 
 import tenfold
+from resnet20 import BUDGETS, arguments, halves, task
+from table import printed
 from tenfold.measure.score import score
 
 SEEDS = (0, 1, 2)
