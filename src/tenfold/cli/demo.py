@@ -26,16 +26,16 @@ def demo(
     machine(None, threads)
     mine = storage.is_folder(out) and bool(storage.read_document(out).settings.get("demo"))
     storage.check_writable(out, overwrite or mine)
-    api.check_training(epochs=1, lr=0.1, distill=0.5, has_data=True)
+    api.check_training(epochs=1, lr=0.1, distill=0.0, has_data=True)
     opened = api.open_network(NETWORK, seed=seed)
     data = load_data(DATA, mean=opened.mean, std=opened.std, batch_size=64, seed=seed)
     screen.note("1. Train digits-cnn on 1,079 images of handwritten digits, 8 x 8 pixels, from scikit-learn.")
     dense = api.recover(opened.model, data, epochs=15, lr=0.1, bn=False, seed=seed, watch=screen.bar)
     screen.note("2. Compress it: every weight becomes a tensor network, ten times fewer parameters in all.")
-    screen.note("3. Recover: batch norms estimated anew, then 20 epochs of fine-tuning, taught by the dense network.")
+    screen.note("3. Recover: batch norms estimated anew, then 20 epochs of fine-tuning on the same images.")
     settings: dict[str, storage.JSON] = {"model": NETWORK, "data": DATA, "batch_size": 64}
     result = api.compress(
-        dense, data, params="10x", epochs=20, lr=0.05, distill=0.5, seed=seed,
+        dense, data, params="10x", epochs=20, lr=0.05, seed=seed,
         document=replace(opened.document, settings={"demo": True}), settings=settings, watch=screen.bar,
     )  # fmt: skip
     screen.note("4. Write the folder, and judge both on 359 images that neither training nor these settings have seen.")
