@@ -39,7 +39,7 @@ class Batches:
 
     Images come out as float32 (n, c, h, w), `(byte / white - mean) / std`; labels as int64 (n,). The order and the
     augmentation of a pass depend on `seed` and `epoch` only; each pass begun advances `epoch` by one, and setting it
-    resumes a run where it stopped.
+    (`set_epoch`) resumes a run where it stopped.
 
     Args:
         images: uint8 (n, c, h, w), or whatever an index tensor selects from, if `augment` makes images of that.
@@ -85,6 +85,10 @@ class Batches:
     def __len__(self) -> int:
         """The number of batches in a pass."""
         return math.ceil(len(self.order) / self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin the next pass as this epoch, from 0."""
+        self.epoch = epoch
 
     def __iter__(self) -> Iterator[Any]:
         epoch, self.epoch = self.epoch, self.epoch + 1

@@ -1,0 +1,242 @@
+"""The verbs in Python: what `compress` keeps, promises and hands on."""
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import tenfold
+from tenfold import api
+from tenfold.formats import available
+from tenfold.measure import inspect, macs, params
+from tenfold.protocols import Data, TenfoldError
+from tenfold.recovery import Step
+from tenfold.surgery import lower
+
+X = torch.randn(4, 2, 10, 10, generator=torch.Generator().manual_seed(3))
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 12, 3, padding=1, bias=False),
+        nn.BatchNorm2d(12),
+        nn.ReLU(),
+        nn.Conv2d(12, 20, (3, 2), stride=2),
+        nn.ReLU(),
+        nn.Conv2d(20, 20, 3, padding=1, groups=2),
+        nn.Flatten(),
+        nn.Linear(400, 16),
+        nn.Linear(16, 10),
+    ).eval()
+
+
+MODEL = network()
+
+
+def data() -> Data:
+    draw = torch.Generator().manual_seed(1)
+    y = torch.arange(48) % 10
+    x = torch.randn(48, 2, 10, 10, generator=draw) + y.reshape(-1, 1, 1, 1) / 3
+    batches = list(zip(x.split(12), y.split(12), strict=True))
+    return Data(train=batches, inputs=x.split(12), validation=batches[:2], test=batches[2:])
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# ---- compress
+def test_the_argument_is_untouched() -> None:
+    model = network().train()
+    before = state(model)
+    result = tenfold.compress(model, data(), params="2x", format="svd", epochs=1)
+    assert same(state(model), before)
+    assert model.training
+    assert not result.model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+BUDGETS: list[dict[str, Any]] = [{"params": "2.5x"}, {"macs": "2x"}, {"bytes": "40%"}, {"params": "2x", "macs": "1.5x"}]
+
+
+@pytest.mark.parametrize("budgets", BUDGETS, ids=str)
+@pytest.mark.parametrize("format", [*available(), "auto"])
+def test_what_was_planned_is_what_was_measured(format: str, budgets: dict[str, Any]) -> None:
+    try:
+        result = tenfold.compress(MODEL, inputs=X, format=format, **budgets)
+    except TenfoldError as error:
+        assert format != "auto"
+        assert "cannot be met" in str(error)  # noqa: PT017
+        return
+    expected = api.predicted(MODEL, result.plan, inspect(MODEL, X[:1], repeats=1))
+    ratio = result.report.ratio
+    assert ratio.params == expected.ratio.params == params(MODEL) / params(result.model)
+    assert ratio.macs == expected.ratio.macs == macs(MODEL, X[:1]).total / macs(lower(result.model), X[:1]).total
+    for name, asked in budgets.items():
+        least = 2.5 if asked == "40%" else float(asked.rstrip("x"))
+        assert getattr(expected.ratio, name) >= least
+
+
+def test_a_report_says_what_was_asked(tmp_path: Path) -> None:
+    result = tenfold.compress(
+        MODEL, data(), params="2x", include=("3", "7"), layers={"7": "svd:4"}, format="svd", multiple=2, seed=3,
+        settings={"data": "mine"},
+    )  # fmt: skip
+    document = json.loads(result.report.to_json())
+    assert set(document) == {"schema", "dense", "compressed", "recovered", "ratio", "layers", "settings"}
+    said = document["settings"]
+    assert (said["params"], said["include"], said["layers"], said["multiple"]) == ("2x", ["3", "7"], {"7": "svd:4"}, 2)
+    assert (said["seed"], said["data"], said["epochs"], said["inputs"]) == (3, "mine", 0, [[2, 10, 10]])
+    for name in ("dense", "compressed", "recovered"):  # batch norms were estimated anew
+        assert document[name]["score"]["name"] == "top-1"
+        assert document[name]["ms_per_batch"]["batch"] == 12
+    assert any("times fewer parameters" in sentence for sentence in result.words)
+    assert result.document.input == {"x": [2, 10, 10]}
+
+
+def test_recovery_is_what_was_asked_for() -> None:
+    untouched = tenfold.compress(MODEL, data(), params="2x", format="svd", bn=False)
+    assert untouched.report.recovered is None
+    norms = tenfold.compress(MODEL, data(), params="2x", format="svd")
+    assert not torch.equal(norms.model[1].running_mean, untouched.model[1].running_mean)
+    assert torch.equal(norms.model[7].bias, untouched.model[7].bias)
+    steps: list[Step] = []
+
+    def watch(given: Iterator[Step]) -> Iterator[Step]:
+        for step in given:
+            steps.append(step)
+            yield step
+
+    trained = tenfold.compress(MODEL, data(), params="2x", format="svd", epochs=2, distill=0.5, watch=watch)
+    assert [step.step for step in steps] == list(range(1, 9))
+    assert not torch.equal(trained.model[7].bias, untouched.model[7].bias)
+    assert trained.report.settings["distill"] == 0.5
+
+
+def test_the_same_seed_gives_the_same_network() -> None:
+    asked: dict[str, Any] = {"params": "2x", "format": "cp,svd", "epochs": 1, "seed": 5}
+    a, b = (tenfold.compress(MODEL, data(), **asked) for _ in range(2))
+    assert same(state(a.model), state(b.model))
+    assert a.plan == b.plan
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({}, "nothing was asked for"),
+        ({"params": None, "include": ()}, "nothing was asked for"),
+        ({"params": "2x", "plan": "p.yaml"}, "a plan was given and params too"),
+        ({"plan": "nowhere.yaml"}, "nowhere.yaml: cannot be read"),
+        ({"params": "2x", "epochs": 1}, "epochs=1 needs data"),
+        ({"params": "2x", "epochs": -1}, "epochs=-1"),
+        ({"params": "2x", "distill": 2.0}, "distill=2.0"),
+        ({"params": "2x", "lr": float("nan")}, "lr=nan"),
+        ({"params": "2x", "format": "tuker"}, "did you mean 'tucker'"),
+        ({"params": "2x", "exclude": ["9"]}, "no layer matches '9'"),
+        ({"macs": "2x"}, "a budget on macs needs inputs"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_the_network_runs(
+    asked: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenfold.api.profiles.inspect", lambda *_: pytest.fail("measured"))
+    with pytest.raises(TenfoldError, match=words):
+        tenfold.compress(MODEL, **asked)
+
+
+def test_none_is_as_if_not_given() -> None:
+    made = tenfold.compress(MODEL, params="2x", format="svd", macs=None, energy=None, include=(), layers=None)
+    again = tenfold.compress(MODEL, plan=made.plan, params=None)
+    assert again.plan == made.plan
+
+
+# ---- profiles
+def test_a_second_budget_does_not_run_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = api.profiled(MODEL, X[:1], profile=tmp_path)
+    one = api.planned(MODEL, first, profile=tmp_path, params="2x")
+    monkeypatch.setattr(nn.Module, "__call__", lambda *_: pytest.fail("ran"))
+    kept = api.profiled(MODEL, X[:1], profile=tmp_path)
+    assert kept == first
+    assert api.planned(MODEL, kept, profile=tmp_path, params="2x") == one
+    before = (tmp_path / "curves.json").read_bytes()
+    api.planned(MODEL, kept, profile=tmp_path, params="3x")
+    assert (tmp_path / "curves.json").read_bytes() == before
+
+
+def test_a_profile_of_other_weights_or_inputs_is_made_anew(tmp_path: Path) -> None:
+    first = api.profiled(MODEL, X[:1], profile=tmp_path)
+    other = copy.deepcopy(MODEL)
+    with torch.no_grad():
+        other[8].bias += 1
+    found = api.profiled(other, X[:1], profile=tmp_path)
+    assert found.weights_hash != first.weights_hash
+    assert api.profiled(other, X[:2], profile=tmp_path).batch == 2
+    assert api.profiled(other, None, profile=tmp_path).batch == 2
+    api.planned(other, found, profile=tmp_path, params="2x", format="svd")
+    api.planned(MODEL, first, profile=tmp_path, params="2x", format="svd")
+
+
+# ---- folders
+@pytest.mark.parametrize("format", available())
+def test_saved_and_loaded_is_the_same_bit_for_bit(format: str, tmp_path: Path) -> None:
+    result = tenfold.compress(MODEL, inputs=X, params="1.5x", format=format)
+    tenfold.save(result, tmp_path / "small")
+    loaded = tenfold.load(tmp_path / "small", model=network())
+    with torch.no_grad():
+        assert torch.equal(loaded(X), result.model(X))
+    assert json.loads((tmp_path / "small/report.json").read_text()) == json.loads(result.report.to_json())
+    with pytest.raises(TenfoldError, match="overwrite"):
+        tenfold.save(result, tmp_path / "small")
+
+
+def test_a_network_trained_further_is_saved_as_it_is(tmp_path: Path) -> None:
+    result = tenfold.compress(MODEL, data(), params="2x", format="svd")
+    tenfold.recover(result.model, data(), epochs=1, teacher=MODEL, lr=0.02)
+    tenfold.save(result, tmp_path / "small")
+    loaded = tenfold.load(tmp_path / "small", model=network())
+    assert same(state(loaded), state(result.model))
+
+
+# ---- the rest
+def test_evaluate_one_and_several() -> None:
+    one = tenfold.evaluate(MODEL, data())
+    assert one.score is not None
+    assert one.ms_per_batch is not None
+    small = tenfold.compress(MODEL, params="2x", format="svd").model
+    both = api.side_by_side({"dense": (MODEL, data()), "small": (small, None)})
+    assert (both["dense"].score, both["small"].score) == (one.score, None)
+    assert both["dense"].macs == one.macs
+    assert tenfold.evaluate(MODEL).macs is None
+
+
+def test_inputs_in_words() -> None:
+    x = api.parse_inputs(["3x4x5"])
+    assert x.shape == (64, 3, 4, 5)
+    assert torch.equal(x[0], x[63])
+    named = api.parse_inputs(["ids=7:int64", "mask=7:bool"])
+    assert {key: (tuple(value.shape), value.dtype) for key, value in named.items()} == {
+        "ids": ((64, 7), torch.int64),
+        "mask": ((64, 7), torch.bool),
+    }
+    assert [tuple(part.shape) for part in api.parse_inputs(["3", "4"])] == [(64, 3), (64, 4)]
+    for wrong in (["3x"], ["x3"], ["3x0"], ["a=3", "4"], ["3:int3"]):
+        with pytest.raises(TenfoldError):
+            api.parse_inputs(wrong)
+
+
+@pytest.mark.parametrize(("format", "rule"), [("svd", {"energy": 0.5}), ("ht2", {"energy": 0.8}), ("tt", {"ranks": 3})])
+def test_rules_in_place_of_budgets(format: str, rule: dict[str, Any]) -> None:
+    result = tenfold.compress(MODEL, inputs=X, format=format, **rule)
+    expected = api.predicted(MODEL, result.plan, inspect(MODEL, X[:1], repeats=1))
+    assert result.report.ratio.params == expected.ratio.params > 1
+    assert result.report.ratio.macs == expected.ratio.macs
