@@ -1,11 +1,25 @@
 """The verbs, and what they open and hand on."""
 
-from tenfold.api.compress import Compressed, compress, evaluate, first_inputs, load, recover, save
+from tenfold.api.border import check_asked, check_file, check_one, check_training, write_plan
+from tenfold.api.compress import (
+    Compressed,
+    compress,
+    evaluate,
+    first_inputs,
+    load,
+    plan_from,
+    recover,
+    recover_folder,
+    save,
+    side_by_side,
+)
 from tenfold.api.opened import Opened, open_network, origin_of
+from tenfold.api.predicted import PlannedLayer, Predicted, foreseen, predicted
 from tenfold.api.profiles import planned, profiled
 from tenfold.api.samples import parse_inputs
 
 __all__ = [
-    "Compressed", "Opened", "compress", "evaluate", "first_inputs", "load", "open_network", "origin_of",
-    "parse_inputs", "planned", "profiled", "recover", "save",
+    "Compressed", "Opened", "PlannedLayer", "Predicted", "check_asked", "check_file", "check_one", "check_training",
+    "compress", "evaluate", "first_inputs", "foreseen", "load", "open_network", "origin_of", "parse_inputs", "plan_from",
+    "planned", "predicted", "profiled", "recover", "recover_folder", "save", "side_by_side", "write_plan",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -11,13 +11,16 @@ import torch
 from torch import nn
 
 from tenfold import recovery, storage
-from tenfold.api.opened import load, origin_of
+from tenfold.api.border import check_asked, check_one, check_training, claim, given_only, release, sha256
+from tenfold.api.opened import Opened, build, load, origin_of
 from tenfold.api.profiles import planned, profiled
 from tenfold.api.samples import first_inputs, samples, timed_samples
-from tenfold.measure import Profile, inspect, macs
-from tenfold.measure.score import score
+from tenfold.measure import Profile, inspect, macs, weights_hash
+from tenfold.measure.forward import tensors_in
+from tenfold.measure.score import device_of, score
+from tenfold.models import load_weights
 from tenfold.planning import Asked
-from tenfold.protocols import Data, TenfoldError, within
+from tenfold.protocols import Data, TenfoldError, to_device, within
 from tenfold.recovery import Step
 from tenfold.report import Measurement, Report, ScoreValue, compare, layer_rows, sentences
 from tenfold.storage import JSON, Document
@@ -25,7 +28,9 @@ from tenfold.surgery import Plan, decompose, lower
 
 Watch = Callable[[Iterator[Step]], Iterable[Step]]
 
-__all__ = ["Compressed", "compress", "evaluate", "first_inputs", "load", "recover", "save"]
+__all__ = [
+    "Compressed", "compress", "evaluate", "first_inputs", "load", "recover", "recover_folder", "save", "side_by_side",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,28 +86,52 @@ def compress(
         asked: budgets, rule, format and the other arguments of `tenfold.plan`.
     Raises: TenfoldError, one sentence.
     """
-    if plan is not None and asked:
-        raise TenfoldError(f"a plan was given and {', '.join(asked)} too; give one or the other.")
-    if epochs and data is None:
-        raise TenfoldError(f"epochs={epochs} needs data to train on.")
+    wanted = given_only(asked)
+    check_one(plan, wanted)
+    check_training(epochs=epochs, lr=lr, distill=distill, has_data=data is not None)
+    inputs = first_inputs(data) if inputs is None and data is not None else inputs
+    read = None if plan is None else plan_from(plan)
+    if read is None:
+        check_asked(model, wanted, known_macs=inputs is not None or profile is not None)
     dense = copy.deepcopy(model).eval()
     dense = dense if device is None else dense.to(device)
-    inputs = first_inputs(data) if inputs is None and data is not None else inputs
+    inputs = None if inputs is None else to_device(inputs, device_of(dense))
     before = profiled(dense, None if inputs is None else samples(inputs, 1), profile=profile)
-    chosen = planned(dense, before, profile=profile, **asked) if plan is None else plan_from(plan)
+    chosen = planned(dense, before, profile=profile, seed=seed, **wanted) if read is None else read
     small = decompose(dense, chosen, seed=seed)
     networks: dict[str, nn.Module] = {"dense": dense, "compressed": small}
     if data is not None and recovers(small, bn, epochs):
-        recovered = copy.deepcopy(small)
-        teacher = dense if distill else None
-        recover(recovered, data, teacher=teacher, epochs=epochs, bn=bn, lr=lr, distill=distill, seed=seed, state=state,
-                watch=watch)  # fmt: skip
-        networks["recovered"] = recovered
-    used = {**asked, "epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed,
-            "threads": torch.get_num_threads(), **(settings or {})}  # fmt: skip
-    report, words = reported(networks, chosen, before, data, inputs, plain(used))
+        networks["recovered"] = recovered = copy.deepcopy(small)
+        if state is not None and epochs:
+            claim(Path(state), network=before.weights_hash, plan=sha256(chosen.to_yaml()), **whose(settings))
+        recover(recovered, data, teacher=dense if distill else None, epochs=epochs, bn=bn, lr=lr, distill=distill,
+                seed=seed, state=state, watch=watch)  # fmt: skip
+        if state is not None:
+            release(Path(state))
+    used = {**wanted, "epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed, "device": device,
+            "threads": torch.get_num_threads(), "inputs": shapes(inputs), **(settings or {})}  # fmt: skip
+    report, words = reported(networks, chosen, before, data, inputs, {key: plain(value) for key, value in used.items()})
     final = networks.get("recovered", small)
-    return Compressed(final, chosen, report, words, document or Document(origin_of(model)))
+    return Compressed(final, chosen, report, words, documented(document or Document(origin_of(model)), inputs))
+
+
+def whose(settings: Mapping[str, JSON] | None) -> dict[str, JSON]:
+    """What of the settings makes checkpoints those of another run."""
+    return {key: plain(value) for key, value in (settings or {}).items() if key in ("data", "batch_size")}
+
+
+def shapes(inputs: Any) -> list[list[int]]:
+    """Of one sample, of every tensor in the inputs."""
+    return [list(tensor.shape[1:]) for tensor in tensors_in(inputs)]
+
+
+def documented(document: Document, inputs: Any) -> Document:
+    """The document, with the shape of one sample where it did not have it: by name, or `x`."""
+    if document.input is not None or inputs is None:
+        return document
+    found = shapes(inputs)
+    names = inputs if isinstance(inputs, Mapping) else ["x"] if len(found) == 1 else [f"x{k}" for k in range(len(found))]
+    return replace(document, input=dict(zip(names, found, strict=False)))
 
 
 def recovers(model: nn.Module, bn: bool, epochs: int) -> bool:
@@ -134,7 +163,7 @@ def reported(
     inputs: Any,
     settings: Mapping[str, JSON],
 ) -> tuple[Report, tuple[str, ...]]:
-    """Everything measured on the networks, and the sentences that say it."""
+    """Everything measured on the networks, and the sentences that say it; `inputs` are on their device."""
     scores = {name: judged(network, data) for name, network in networks.items()}
     batch = None if inputs is None else samples(inputs, timed_samples(before.macs or 1))
     measured = compare(networks, batch, scores=scores)
@@ -171,10 +200,8 @@ def recover(
     """
     if teacher is None:
         options.pop("distill", None)
-    place = None if state is None else Path(state)
-    for _ in watch(recovery.recover(small, data, epochs=epochs, teacher=teacher, bn=bn, seed=seed, **(
-        {**options, "state": place} if epochs else {}
-    ))):  # fmt: skip
+    training = {**options, "state": None if state is None else Path(state)} if epochs else {}
+    for _ in watch(recovery.recover(small, data, epochs=epochs, teacher=teacher, bn=bn, seed=seed, **training)):
         pass
     return small.eval()
 
@@ -186,8 +213,78 @@ def evaluate(model: nn.Module, data: Data | None = None, *, inputs: Any = None) 
     """
     inputs = first_inputs(data) if inputs is None and data is not None else inputs
     if inputs is not None:
+        inputs = to_device(inputs, device_of(model))
         inputs = samples(inputs, timed_samples(macs(model, samples(inputs, 1)).total))
     return compare({"model": model}, inputs, scores={"model": judged(model, data)})["model"]
+
+
+def side_by_side(
+    networks: Mapping[str, tuple[nn.Module, Data | None]], *, inputs: Any = None
+) -> dict[str, Measurement]:
+    """`evaluate` of several networks, each judged on its own data; all are timed in turn in one run.
+
+    Args: inputs: to measure on, for all of them; by default those of the first data.
+    """
+    if inputs is None:
+        inputs = next((first_inputs(data) for _, data in networks.values() if data is not None), None)
+    if inputs is not None:
+        first = next(model for model, _ in networks.values())
+        inputs = to_device(inputs, device_of(first))
+        with within(f"the {next(iter(networks))} network"):
+            inputs = samples(inputs, timed_samples(macs(first, samples(inputs, 1)).total))
+    scores = {name: judged(model, data) for name, (model, data) in networks.items()}
+    return compare({name: model for name, (model, _) in networks.items()}, inputs, scores=scores)
+
+
+def recover_folder(
+    folder: Path,
+    opened: Opened,
+    data: Data,
+    *,
+    document: Document,
+    weights: str | Path | None = None,
+    epochs: int = 0,
+    bn: bool = True,
+    distill: float = 0.0,
+    lr: float = 0.01,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    state: Path | None = None,
+    settings: Mapping[str, JSON] | None = None,
+    watch: Watch = iter,
+) -> Report:
+    """Recover the network of a folder and put the result in the folder's place, whole.
+
+    Sizes, costs and times of its report stand, for the shapes of the cores do; the recovered network is judged anew.
+
+    Args:
+        weights: of the dense network, which is the teacher; the rest as in `compress`.
+    Raises: TenfoldError for a folder without a report, weights that do not suit, or as `compress` does.
+    """
+    check_training(epochs=epochs, lr=lr, distill=distill, has_data=True)
+    kept = storage.read_report(folder)
+    if kept is None or opened.plan is None:
+        raise TenfoldError(f"'{folder}' has no report of what was measured; compress the network again.")
+    before = Report.from_json(json.dumps(kept))
+    model = copy.deepcopy(opened.model)
+    model = model if device is None else model.to(device)
+    if not recovers(model, bn, epochs):
+        raise TenfoldError("there is nothing to recover: no epochs, and no batch norms to estimate anew.")
+    teacher = None
+    if weights is not None:
+        teacher = build(opened.document.origin, folder).eval().to(device_of(model))
+        load_weights(teacher, weights)
+    if state is not None and epochs:
+        claim(state, network=weights_hash(model), plan=sha256(opened.plan.to_yaml()), **whose(settings))
+    recover(model, data, teacher=teacher, epochs=epochs, bn=bn, lr=lr, distill=distill, seed=seed, state=state,
+            watch=watch)  # fmt: skip
+    used = {"epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed, **(settings or {})}
+    past = before.settings.get("recover", [])
+    again = [*past, {key: plain(value) for key, value in used.items()}]
+    report = with_score(replace(before, settings={**before.settings, "recover": again}), judged(model, data))
+    result = Compressed(model.cpu(), opened.plan, report, (), document)
+    save(result, folder, overwrite=True)
+    return report
 
 
 def save(compressed: Compressed, folder: str | Path, *, overwrite: bool = False) -> None:
@@ -196,7 +293,10 @@ def save(compressed: Compressed, folder: str | Path, *, overwrite: bool = False)
     Raises: TenfoldError for a folder that cannot be written.
     """
     report = json.loads(compressed.report.to_json())
-    storage.save(folder, compressed.model, compressed.plan, compressed.document, report=report, overwrite=overwrite)
+    storage.save(
+        folder, compressed.model, compressed.plan, compressed.document, report=report, overwrite=overwrite,
+        keep_state=False,
+    )  # fmt: skip
 
 
 def with_score(report: Report, value: ScoreValue | None) -> Report:
@@ -204,7 +304,10 @@ def with_score(report: Report, value: ScoreValue | None) -> Report:
     return replace(report, recovered=replace(report.final, score=value))
 
 
-def plain(settings: Mapping[str, Any]) -> dict[str, JSON]:
-    """Settings as JSON knows them."""
-    return {key: value if isinstance(value, str | int | float | bool | None | list | dict) else str(value)
-            for key, value in settings.items()}  # fmt: skip
+def plain(value: Any) -> JSON:
+    """A setting as JSON knows it."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(part) for part in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

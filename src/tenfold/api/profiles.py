@@ -6,6 +6,7 @@ from typing import Any, Unpack
 from torch import nn
 
 from tenfold.measure import Profile, inspect, weights_hash
+from tenfold.measure.forward import described
 from tenfold.planning import Asked, ErrorCurves, plan
 from tenfold.protocols import TenfoldError, within
 from tenfold.storage import write_text
@@ -17,7 +18,7 @@ PROFILE, CURVES = "profile.json", "curves.json"
 def profiled(model: nn.Module, inputs: Any = None, *, profile: str | Path | None = None) -> Profile:
     """The profile of a network: read from the folder `profile` if it is of these weights and inputs, else measured.
 
-    A measured one is written there. An older one of other weights is replaced.
+    A measured one is written there, in the place of one of other weights or inputs.
     """
     if profile is None:
         return inspect(model, inputs)
@@ -25,17 +26,19 @@ def profiled(model: nn.Module, inputs: Any = None, *, profile: str | Path | None
     if path.exists():
         with within(str(path)):
             kept = Profile.from_json(path.read_text(encoding="utf-8"))
-        if kept.weights_hash == weights_hash(model) and (inputs is None or kept.macs is not None):
+        if kept.weights_hash == weights_hash(model) and (inputs is None or kept.inputs == described(inputs)):
             return kept
     found = inspect(model, inputs)
     write_text(path, found.to_json())
     return found
 
 
-def planned(model: nn.Module, measured: Profile, *, profile: str | Path | None = None, **asked: Unpack[Asked]) -> Plan:
+def planned(
+    model: nn.Module, measured: Profile, *, profile: str | Path | None = None, seed: int = 0, **asked: Unpack[Asked]
+) -> Plan:
     """A plan (`tenfold.plan`), its error curves kept in the folder `profile`."""
     if profile is None:
-        return plan(model, measured, **asked)
+        return plan(model, measured, seed=seed, **asked)
     path = Path(profile) / CURVES
     curves = ErrorCurves(measured.weights_hash)
     if path.exists():
@@ -44,7 +47,7 @@ def planned(model: nn.Module, measured: Profile, *, profile: str | Path | None =
         except TenfoldError:
             path.unlink()  # of other weights: made again below
     before = curves.count
-    result = plan(model, measured, curves=curves, **asked)
+    result = plan(model, measured, curves=curves, seed=seed, **asked)
     if curves.count != before:
         write_text(path, curves.to_json())
     return result

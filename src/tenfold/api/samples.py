@@ -18,9 +18,10 @@ MOST_MACS = 8e9  # of one timed batch
 
 
 def parse_inputs(shapes: Sequence[str]) -> Any:
-    """One sample for each input of a network: `3x224x224`, or `ids=128:int64` for inputs by name.
+    """A batch for each input of a network: `3x224x224`, or `ids=128:int64` for inputs by name.
 
-    Returns: (1, 3, 224, 224) numbers from a fixed normal draw, zeros for whole numbers; a dict where names are given.
+    Returns: (64, 3, 224, 224), one sample seen 64 times: numbers from a fixed normal draw, zeros for whole numbers; a
+        dict where names are given.
     Raises: TenfoldError for another spelling.
     """
     found: list[tuple[str | None, Tensor]] = []
@@ -30,7 +31,7 @@ def parse_inputs(shapes: Sequence[str]) -> Any:
             raise TenfoldError(f"input '{text}' is no shape; write 3x224x224, or ids=128:int64 for an input by name.")
         if (kind := match["dtype"] or "float32") not in DTYPES:
             raise TenfoldError(f"input '{text}': there is no '{kind}'; use one of {', '.join(DTYPES)}.")
-        found.append((match["name"], sample([1, *map(int, match["sizes"].split("x"))], DTYPES[kind])))
+        found.append((match["name"], sample([*map(int, match["sizes"].split("x"))], DTYPES[kind])))
     if all(name is None for name, _ in found):
         tensors = tuple(tensor for _, tensor in found)
         return tensors[0] if len(tensors) == 1 else tensors
@@ -40,10 +41,12 @@ def parse_inputs(shapes: Sequence[str]) -> Any:
 
 
 def sample(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Normal numbers from seed 0, or zeros."""
-    if not dtype.is_floating_point:
-        return torch.zeros(tuple(shape), dtype=dtype)
-    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0)).to(dtype)
+    """Normal numbers from seed 0, or zeros; (64, *shape), the same in every sample and in memory once."""
+    if dtype.is_floating_point:
+        one = torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0)).to(dtype)
+    else:
+        one = torch.zeros(tuple(shape), dtype=dtype)
+    return one.expand(MOST_SAMPLES, *shape)
 
 
 def first_inputs(data: Data) -> Any:
@@ -59,7 +62,7 @@ def first_inputs(data: Data) -> Any:
 def samples(inputs: Any, count: int) -> Any:
     """The first samples of a batch, in whatever tensors, tuples or dicts it comes."""
     if isinstance(inputs, Tensor):
-        return inputs[:count] if inputs.ndim else inputs
+        return inputs[:count].contiguous() if inputs.ndim else inputs
     if isinstance(inputs, dict):
         return {key: samples(part, count) for key, part in inputs.items()}
     if isinstance(inputs, tuple | list):

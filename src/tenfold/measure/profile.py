@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tenfold.layers import name_of
 from tenfold.measure import documents
 from tenfold.measure.counts import Macs, macs, parameter_bytes, params
-from tenfold.measure.forward import batch_size, device_of, evaluating, run, timed
+from tenfold.measure.forward import batch_size, described, device_of, evaluating, run, timed
 from tenfold.measure.memory import live_bytes, peak_memory_bytes
 from tenfold.measure.timing import seconds_of
 from tenfold.measure.weights import Weight, share, weights
@@ -78,6 +78,7 @@ class Profile:
         peak_memory_bytes: parameters and the largest sum of live tensors in one forward.
         batch: samples in the inputs; threads: torch's own; device: `cpu` or the GPU's name.
         weights_hash: of the state that was measured.
+        inputs: shapes and dtypes that it was measured on, in words.
     """
 
     layers: Mapping[str, LayerProfile] = field(hash=False)
@@ -91,6 +92,7 @@ class Profile:
     threads: int
     device: str
     weights_hash: str
+    inputs: str | None = None
 
     def to_json(self) -> str:
         """The profile as a JSON document."""
@@ -143,6 +145,7 @@ def inspect(model: nn.Module, inputs: Any = None, *, repeats: int = 5) -> Profil
         threads=torch.get_num_threads(),
         device=torch.cuda.get_device_name(device) if device is not None and device.type == "cuda" else "cpu",
         weights_hash=weights_hash(model),
+        inputs=None if inputs is None else described(inputs),
     )
 
 

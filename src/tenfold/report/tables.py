@@ -1,15 +1,36 @@
 """Measurements as tables for a screen; who prints them is not their concern."""
 
 from collections.abc import Callable, Iterable, Mapping
+from math import prod
+from typing import Protocol
 
+from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from tenfold.measure import LayerProfile, Profile
 from tenfold.report.layer_row import LayerRow
 from tenfold.report.measurement import Measurement
 from tenfold.report.report import Report
+from tenfold.surgery import Plan
 
 UNKNOWN = "-"
+
+
+class PlannedCosts(Protocol):
+    """A weight before and after: numbers stored and multiply-adds of one sample."""
+
+    @property
+    def params_before(self) -> int: ...
+
+    @property
+    def params(self) -> int: ...
+
+    @property
+    def macs_before(self) -> int | None: ...
+
+    @property
+    def macs(self) -> int | None: ...
 
 
 def summary_table(report: Report) -> Table:
@@ -19,79 +40,117 @@ def summary_table(report: Report) -> Table:
     ratio = report.ratio
     ratios = {
         "parameters": times(ratio.params),
-        "file": times(ratio.file_bytes),
+        "bytes in the file": times(ratio.file_bytes),
         "MACs a sample": times(ratio.macs),
-        "time a batch": times(ratio.time),
+        "ms a batch": times(ratio.time),
     }
     return side_by_side(networks, ratios)
 
 
 def side_by_side(networks: Mapping[str, Measurement], ratios: Mapping[str, str] | None = None) -> Table:
     """A column a network, a row a number; with `ratios`, a last column."""
-    table = Table()
-    table.add_column("")
+    table = titled("")
     for name in (*networks, *(("ratio",) if ratios is not None else ())):
-        table.add_column(name, justify="right")
+        table.add_column(Text(name), justify="right", overflow="fold")
     for label, show in ROWS.items():
         shown = [show(network) for network in networks.values()]
         if label in OPTIONAL and set(shown) == {UNKNOWN}:
             continue
-        table.add_row(label, *shown, *((ratios.get(label, ""),) if ratios is not None else ()))
+        add(table, label, *shown, *((ratios.get(label, ""),) if ratios is not None else ()))
     return table
 
 
-def layer_table(layers: Iterable[LayerRow]) -> Table:
-    """What became of every weight."""
-    table = titled("layer", "kind", "shape", "format", "ranks", "stages", right=("parameters", "MACs", "error"))
-    table.add_column("reason", overflow="fold")
+def layer_table(layers: Iterable[LayerRow], *, wide: bool = False) -> Table:
+    """What became of every weight; 80 columns will do, `wide` takes 120. Why: `reasons`.
+
+    `kept`: the share of the dense weight's numbers.
+    """
+    table = titled("layer", *(("kind", "shape") if wide else ()), "format", "ranks", *(("stages",) if wide else ()))
+    right(table, "params", "kept", "MACs", "error")
     for row in layers:
-        ranks = " ".join("full" if rank is None else str(rank) for rank in row.ranks)
-        stages = " ".join("".join(f"({','.join(map(str, stage))})") for stage in row.stages)
-        shown = (number(row.params), number(row.macs), f"{row.rel_error:.4f}")
-        table.add_row(row.name, row.kind, sizes(row.shape), row.format, ranks, stages, *shown, row.reason)
+        shape = (row.kind, sizes(row.shape)) if wide else ()
+        stages = (" ".join(f"({','.join(map(str, stage))})" for stage in row.stages),) if wide else ()
+        shown = (number(row.params), share(row.params, prod(row.shape.values())), short(row.macs), f"{row.rel_error:.3f}")
+        add(table, row.name, *shape, row.format, ranks(row.ranks), *stages, *shown)
     return table
 
 
-def profile_table(profile: Profile) -> Table:
-    """What `inspect` found: a row a weight, the rest, and the whole."""
-    table = titled("layer", "module", "shape", right=("parameters", "MACs", "ms", "MiB"))
-    table.add_column("note", overflow="fold")
+def plan_table(plan: Plan, costs: Mapping[str, PlannedCosts]) -> Table:
+    """What is to become of every weight, with its numbers and multiply-adds before and after. Why: `reasons`."""
+    table = titled("layer", "format", "ranks")
+    right(table, "params", "kept", "MACs", "kept")
+    for row in plan.rows.values():
+        cost = costs[row.name]
+        shown = (number(cost.params), share(cost.params, cost.params_before), short(cost.macs))
+        add(table, row.name, row.format, ranks(row.ranks), *shown, share(cost.macs, cost.macs_before))
+    return table
+
+
+def profile_table(profile: Profile, *, wide: bool = False) -> Table:
+    """What `inspect` found: a row a weight, the rest, and the whole; 80 columns will do, `wide` takes 120."""
+    table = titled("layer", *(("module",) if wide else ()), "shape")
+    right(table, "params", "MACs", "ms", "MiB")
+    table.add_column("gain")
+    blank = ("",) if wide else ()
     for row in profile.layers.values():
-        table.add_row(row.name, row.module, sizes(row.axes), *costs(row), row.note)
+        module = (row.module,) if wide else ()
+        add(table, row.name, *module, sizes(row.axes), *costs(row), "no" if row.note else "yes")
     rest = profile.params - sum(row.params for row in profile.layers.values())
     table.add_section()
-    table.add_row("all else", "", "", number(rest), number(profile.other_macs), "", "", "")
-    whole = (number(profile.params), number(profile.macs), ms(profile.seconds), mebibytes(profile.peak_memory_bytes))
-    table.add_row("whole", "", "", *whole, conditions(profile))
+    add(table, "all else", *blank, "", number(rest), short(profile.other_macs), "", "", "")
+    whole = (number(profile.params), short(profile.macs), ms(profile.seconds), mebibytes(profile.peak_memory_bytes))
+    add(table, "whole", *blank, "", *whole, "")
     return table
 
 
-def titled(*left: str, right: Iterable[str]) -> Table:
-    """A table with these columns; numbers stand on the right."""
-    table = Table()
+def titled(*left: str) -> Table:
+    """A table with these columns, no wider than it must be."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in left:
-        table.add_column(name)
-    for name in right:
-        table.add_column(name, justify="right")
+        table.add_column(name, overflow="fold")
     return table
+
+
+def right(table: Table, *names: str) -> None:
+    """Columns of numbers, which stand on the right and are never broken."""
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+
+
+def add(table: Table, *cells: str) -> None:
+    """A row of plain texts: a `[` in a layer's name means nothing more."""
+    table.add_row(*(Text(cell) for cell in cells))
 
 
 def costs(row: LayerProfile) -> tuple[str, str, str, str]:
     """The numbers of one weight."""
-    return number(row.params), number(row.macs), ms(row.seconds), mebibytes(row.memory_bytes)
-
-
-def conditions(profile: Profile) -> str:
-    """Under what the profile was measured."""
-    if profile.batch is None:
-        return "no inputs: no MACs, time or memory"
-    return f"batch {profile.batch}, {profile.threads} threads, {profile.device}"
+    return number(row.params), short(row.macs), ms(row.seconds), mebibytes(row.memory_bytes)
 
 
 # ---- numbers as text
 def number(value: int | None) -> str:
     """`1,234,567`."""
     return UNKNOWN if value is None else f"{value:,}"
+
+
+def short(value: int | None) -> str:
+    """`231.2M`."""
+    if value is None:
+        return UNKNOWN
+    for scale, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= scale:
+            return f"{value / scale:,.1f}{unit}"
+    return str(value)
+
+
+def share(part: int | None, whole: int | None) -> str:
+    """`23 %`."""
+    return UNKNOWN if part is None or not whole else f"{100 * part / whole:.0f} %"
+
+
+def ranks(given: Iterable[int | None]) -> str:
+    """`12 full 8`: a bond that is not cut is full."""
+    return " ".join("full" if rank is None else str(rank) for rank in given)
 
 
 def times(value: float | None) -> str:
@@ -115,9 +174,9 @@ def sizes(axes: Mapping[str, int]) -> str:
 
 
 def batch_time(network: Measurement) -> str:
-    """`12.31 ± 0.40 ms`; the second number is the distance between the quartiles."""
+    """`12.31 ± 0.40`, in milliseconds; the second number is the distance between the quartiles."""
     time = network.ms_per_batch
-    return UNKNOWN if time is None else f"{time.median:,.2f} ± {time.spread:,.2f} ms"
+    return UNKNOWN if time is None else f"{time.median:,.2f} ± {time.spread:,.2f}"
 
 
 def scored(network: Measurement) -> str:
@@ -133,10 +192,10 @@ def more_deployed(network: Measurement) -> str:
 ROWS: dict[str, Callable[[Measurement], str]] = {
     "parameters": lambda network: number(network.params),
     "parameters that run": more_deployed,
-    "file": lambda network: number(network.file_bytes),
+    "bytes in the file": lambda network: number(network.file_bytes),
     "MACs a sample": lambda network: number(network.macs),
-    "peak memory": lambda network: number(network.peak_memory_bytes),
-    "time a batch": batch_time,
+    "peak memory, MiB": lambda network: mebibytes(network.peak_memory_bytes),
+    "ms a batch": batch_time,
     "score": scored,
 }
 OPTIONAL = ("parameters that run", "score")

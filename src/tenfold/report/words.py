@@ -1,10 +1,28 @@
 """A report in plain words."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Protocol
 
 from tenfold.measure import Profile
 from tenfold.report.report import Report
+
+
+MEASURED = re.compile(r"[\d.]+x fewer |relative error about ")  # parts of a reason that tables have as numbers
+MOST_NAMES = 8
+
+
+class Explained(Protocol):
+    """A row that says why it is so."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def format(self) -> str: ...
+
+    @property
+    def reason(self) -> str: ...
 
 
 class Growth(NamedTuple):
@@ -32,6 +50,38 @@ def sentences(report: Report, before: Profile | None = None, after: Profile | No
         deployed(report),
     ]
     return [sentence for sentence in found if sentence]
+
+
+def reasons(rows: Iterable[Explained]) -> list[str]:
+    """Why layers are as they are: `fc, conv1: excluded by 'fc'`, a line for all that have a reason in common."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        parts = [part for part in row.reason.split("; ") if part and not MEASURED.match(part)]
+        for part in [row.reason] if row.format == "dense" and row.reason else parts:
+            found.setdefault(part, []).append(row.name)
+    return [f"{some(names)}: {reason}." for reason, names in found.items()]
+
+
+def notes(profile: Profile) -> list[str]:
+    """Which weights can gain, why the others cannot, and under what was measured."""
+    stays: dict[str, list[str]] = {}
+    for row in profile.layers.values():
+        if row.note:
+            stays.setdefault(row.note, []).append(row.name)
+    count = len(profile.layers) - sum(map(len, stays.values()))
+    found = [f"{count} of {len(profile.layers)} layers can gain."]
+    found += [f"{some(names)}: {reason}." for reason, names in stays.items()]
+    if profile.batch is None:
+        return [*found, "No inputs, so no MACs, time or memory; give --input 3x224x224, or --data."]
+    threads = f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
+    batch = f"{profile.batch} sample{'s' if profile.batch > 1 else ''}"
+    return [*found, f"Measured on {batch} with {threads} on {profile.device}; MACs are those of one sample."]
+
+
+def some(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names) if more <= 1 else f"{', '.join(names[:MOST_NAMES])} and {more} more"
 
 
 def smaller(ratio: float | None, what: str) -> str:

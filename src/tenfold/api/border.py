@@ -1,0 +1,125 @@
+"""What can be refused before any work: settings out of range, options that exclude each other, patterns without a match."""
+
+import hashlib
+import importlib.util
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from tenfold.planning import BUDGETS, Asked
+from tenfold.planning.asked import AUTO, formats_asked, overrides_asked, ranks_asked
+from tenfold.planning.budgets import limit
+from tenfold.planning.planner import check_asked as check_together
+from tenfold.protocols import TenfoldError
+from tenfold.storage import JSON, write_text
+from tenfold.surgery import Plan, matching, sites
+
+CLAIM = "command.json"
+
+
+def given_only(asked: Mapping[str, Any]) -> Asked:
+    """The options that say something: None and empty ones are as if they were not there."""
+    return Asked(**{key: value for key, value in asked.items() if value is not None and value not in ((), [], {})})  # type: ignore[typeddict-item]
+
+
+def check_training(*, epochs: int, lr: float, distill: float, has_data: bool) -> None:
+    """Settings of recovery.
+
+    Raises: TenfoldError for one that is out of range, that wants data where there is none, or that would do nothing.
+    """
+    if epochs < 0:
+        raise TenfoldError(f"cannot fine-tune for epochs={epochs}; use 0 (batch norms only) or more.")
+    if not (lr > 0 and math.isfinite(lr)):
+        raise TenfoldError(f"cannot fine-tune with lr={lr}; use a number above 0, such as 0.01.")
+    if not 0 <= distill <= 1:
+        raise TenfoldError(f"cannot fine-tune with distill={distill}; use 0 (labels only) to 1 (teacher only).")
+    if epochs and not has_data:
+        raise TenfoldError(f"epochs={epochs} needs data to train on; give data, or epochs=0.")
+    if distill and not epochs:
+        raise TenfoldError(f"distill={distill} is a part of fine-tuning; give epochs, too.")
+    if epochs and importlib.util.find_spec("accelerate") is None:
+        raise TenfoldError("fine-tuning needs accelerate, which is not installed; pip install 'tenfold[train]'.")
+
+
+def check_one(plan: Plan | str | Path | None, asked: Asked) -> None:
+    """Raise where a plan is given beside what would make another."""
+    if plan is not None and asked:
+        raise TenfoldError(f"a plan was given and {', '.join(asked)} too; give one or the other.")
+
+
+def check_asked(model: nn.Module, asked: Asked, *, known_macs: bool = True) -> None:
+    """Refuse what `tenfold.plan` would refuse, as far as that can be seen before the network has run."""
+    budgets = [name for name in BUDGETS if name in asked]
+    rules = [name for name in ("energy", "ranks") if name in asked]
+    check_together(
+        budgets, rules, asked.get("energy"), asked.get("multiple", 1), asked.get("allocation", "global")
+    )
+    formats_asked(asked.get("format", AUTO))
+    if (ranks := asked.get("ranks")) is not None:
+        ranks_asked(ranks)
+    for name, value in asked.items():
+        if name in budgets and isinstance(value, str | int | float):
+            limit(name, value, None if name == "macs" and not known_macs else 1)
+    names = list(sites(model))
+    for pattern in (*asked.get("include", ()), *asked.get("exclude", ())):
+        matching(pattern, names)
+    overrides_asked(asked.get("layers") or {}, names)
+
+
+def check_file(path: str | Path, overwrite: bool) -> None:
+    """Raise where a plan file cannot be written."""
+    place = Path(path)
+    if place.is_dir():
+        raise TenfoldError(f"'{path}' is a folder; name a file, such as {place / 'plan.yaml'}.")
+    if place.exists() and not overwrite:
+        raise TenfoldError(f"'{path}' exists; --overwrite replaces it, or name another file with --out.")
+    above = next(folder for folder in place.resolve().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise TenfoldError(f"'{path}' cannot be written in '{above}'; name another place with --out.")
+
+
+def claim(state: Path, **run: JSON) -> None:
+    """Note whose checkpoints a folder keeps, so that no other run goes on with them.
+
+    Raises: TenfoldError if it holds an epoch of a run on another network, plan or data.
+    """
+    path = state / CLAIM
+    found: dict[str, JSON] = {}
+    if path.exists() and any(state.glob("epoch-*")):
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            found = {"damaged": True}
+    others = [name for name in run if found and found.get(name) != run[name]]
+    if others:
+        raise TenfoldError(
+            f"'{state}' holds epochs of a run with another {', another '.join(others)}; repeat that command, or delete "
+            "the folder to start anew."
+        )
+    write_text(path, json.dumps(run, indent=1) + "\n")
+
+
+def release(state: Path) -> None:
+    """Take the note away once the run has ended, and the folder if nothing else is in it."""
+    (state / CLAIM).unlink(missing_ok=True)
+    if state.is_dir() and not any(state.iterdir()):
+        state.rmdir()
+
+
+def sha256(text: str) -> str:
+    """Of a text, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_plan(path: str | Path, plan: Plan, *, overwrite: bool = False) -> None:
+    """Leave a plan as a file to edit.
+
+    Raises: TenfoldError if one is there already, or if it cannot be written.
+    """
+    check_file(path, overwrite)
+    write_text(Path(path), plan.to_yaml())

@@ -1,0 +1,102 @@
+"""What a plan will make of a network, known before any weight is decomposed."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Unpack
+
+from torch import nn
+
+from tenfold.api.border import check_asked, check_one, given_only
+from tenfold.api.profiles import planned, profiled
+from tenfold.api.samples import first_inputs, samples
+from tenfold.measure import LayerProfile, Profile
+from tenfold.planning import Asked
+from tenfold.protocols import Data
+from tenfold.surgery import Plan, Row
+from tenfold.surgery.carry_out import networks
+
+
+@dataclass(frozen=True)
+class PlannedLayer:
+    """A weight before and after: numbers stored, and multiply-adds of one sample (None where not measured)."""
+
+    params_before: int
+    params: int
+    macs_before: int | None
+    macs: int | None
+
+
+@dataclass(frozen=True)
+class PlannedRatios:
+    """Dense over planned, of the whole network."""
+
+    params: float
+    bytes: float
+    macs: float | None
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a plan will make of a network; `layers` by name."""
+
+    layers: Mapping[str, PlannedLayer] = field(hash=False)
+    ratio: PlannedRatios
+
+
+def predicted(model: nn.Module, plan: Plan, profile: Profile) -> Predicted:
+    """Sizes and costs by the plan alone.
+
+    Raises: TenfoldError that names the layer where the plan is not this network's.
+    """
+    nets = networks(model, plan)
+    layers = {}
+    saved_bytes = 0
+    for name, measured in profile.layers.items():
+        params, macs = measured.params, measured.macs
+        if name in nets:
+            net = nets[name][1]
+            params, macs = net.params, macs_in(plan.rows[name], net, measured)
+        layers[name] = PlannedLayer(measured.params, params, measured.macs, macs)
+        saved_bytes += (measured.params - params) * measured.itemsize
+    saved = sum(layer.params_before - layer.params for layer in layers.values())
+    whole = profile.macs
+    if whole is not None:
+        whole = whole - sum((layer.macs_before or 0) - (layer.macs or 0) for layer in layers.values())
+    ratio = PlannedRatios(
+        params=profile.params / max(profile.params - saved, 1),
+        bytes=profile.bytes / max(profile.bytes - saved_bytes, 1),
+        macs=None if profile.macs is None or not whole else profile.macs / whole,
+    )
+    return Predicted(layers, ratio)
+
+
+def macs_in(row: Row, net: Any, measured: LayerProfile) -> int | None:
+    """Multiply-adds of one sample, all calls, in the planned stages."""
+    if measured.macs is None or measured.positions is None:
+        return measured.macs
+    once = math.prod(measured.axes.values()) * math.prod(after for _, after in measured.positions.values())
+    cost: int = measured.macs * net.stages(row.partition(net)).macs(measured.positions) // once
+    return cost
+
+
+def foreseen(
+    model: nn.Module,
+    data: Data | None = None,
+    *,
+    inputs: Any = None,
+    plan: Plan | None = None,
+    seed: int = 0,
+    profile: str | Path | None = None,
+    **asked: Unpack[Asked],
+) -> tuple[Plan, Predicted]:
+    """The plan that `compress` would carry out, and what it would make; arguments as there."""
+    wanted = given_only(asked)
+    check_one(plan, wanted)
+    inputs = first_inputs(data) if inputs is None and data is not None else inputs
+    if plan is None:
+        check_asked(model, wanted, known_macs=inputs is not None or profile is not None)
+    measured = profiled(model, None if inputs is None else samples(inputs, 1), profile=profile)
+    found = planned(model, measured, profile=profile, seed=seed, **wanted) if plan is None else plan
+    return found, predicted(model, found, measured)

@@ -1,0 +1,153 @@
+"""What was typed, checked and made into values before any work."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tenfold.api import Opened, open_network, parse_inputs
+from tenfold.cli.screen import note
+from tenfold.data import DATA_SETS, load_data
+from tenfold.planning import Asked
+from tenfold.protocols import Data, TenfoldError
+from tenfold.storage import Document
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network, and what it is to be measured and judged on.
+
+    Attributes:
+        inputs: as asked for, or of the network's own shape; None where data gives them, or nothing does.
+    """
+
+    opened: Opened
+    document: Document
+    data: Data | None
+    inputs: Any
+
+
+def prepare(
+    model: str,
+    *,
+    weights: Path | None = None,
+    data: str | None = None,
+    shapes: Sequence[str] | None = None,
+    mean: str | None = None,
+    std: str | None = None,
+    batch_size: int = 128,
+    seed: int = 0,
+    trust_code: bool = False,
+) -> Prepared:
+    """The network and its data, or the sentence that says which of the two cannot be had."""
+    asked = parse_inputs(shapes) if shapes else None
+    given = {"mean": numbers("mean", mean), "std": numbers("std", std)}
+    opened = open_network(model, weights=weights, trust_code=trust_code, seed=seed)
+    if opened.document.origin.kind == "zoo" and opened.plan is None and weights is None:
+        note(f"warning: '{model}' has no trained weights, they are drawn at random; give --weights FILE.")
+    normalised = normalisation(opened, given, data)
+    shape = tuple(asked.shape[1:]) if isinstance(asked, torch.Tensor) else opened.input_shape
+    loaded = None
+    if data is not None:
+        loaded = load_data(data, **normalised, batch_size=batch_size, seed=seed, input_shape=shape)
+        if normalised and is_known(data):
+            note("inputs: " + ", ".join(f"{key} {' '.join(f'{v:g}' for v in normalised[key])}" for key in normalised))
+    if asked is None and loaded is None and opened.document.input:
+        asked = parse_inputs([spelled(name, sizes) for name, sizes in opened.document.input.items()])
+    document = replace(opened.document, normalisation=normalised or None)
+    return Prepared(opened, document, loaded, asked)
+
+
+def spelled(name: str, sizes: Sequence[int]) -> str:
+    """A shape as it is typed; a lone tensor has no name."""
+    text = "x".join(map(str, sizes))
+    return text if name == "x" else f"{name}={text}"
+
+
+def is_known(data: str) -> bool:
+    """Whether this is a data set of ours, which normalises as it is told."""
+    return data.partition(":")[0].lower() in DATA_SETS
+
+
+def normalisation(
+    opened: Opened, given: dict[str, tuple[float, ...] | None], data: str | None
+) -> dict[str, tuple[float, ...]]:
+    """Mean and std by channel: as typed, or the network's own, or the data set's; empty where nobody says."""
+    own = opened.document.normalisation or {}
+    entry = DATA_SETS[data.partition(":")[0].lower()] if data is not None and is_known(data) else None
+    found = {}
+    for key, value in given.items():
+        values = value or own.get(key) or (getattr(entry, key) if entry else None)
+        if values is not None:
+            found[key] = tuple(values)
+    if len(found) == 1:
+        raise TenfoldError(f"--{next(iter(found))} alone does not say how inputs are normalised; give --mean and --std.")
+    if found and len(found["mean"]) != len(found["std"]):
+        raise TenfoldError(
+            f"--mean has {len(found['mean'])} channels and --std {len(found['std'])}; give a number a channel to both."
+        )
+    return found
+
+
+def numbers(name: str, text: str | None) -> tuple[float, ...] | None:
+    """`0.5,0.5,0.5` as numbers."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise TenfoldError(f"--{name} '{text}' is no list of numbers; write 0.5,0.5,0.5.") from None
+
+
+def layers_of(given: Sequence[str] | None) -> dict[str, str]:
+    """`PATTERN=FORMAT[:RANKS]`, split at the last `=` outside brackets."""
+    found = {}
+    for text in given or ():
+        depth, at = 0, -1
+        for k in reversed(range(len(text))):
+            depth += {")": 1, "(": -1}.get(text[k], 0)
+            if text[k] == "=" and depth == 0:
+                at = k
+                break
+        if at < 1 or not text[at + 1 :]:
+            raise TenfoldError(f"--layer '{text}' is not PATTERN=FORMAT; write 'fc=svd:16' or 'layer1.*=dense'.")
+        found[text[:at]] = text[at + 1 :]
+    return found
+
+
+def asked_for(layer: Sequence[str] | None, **given: Any) -> Asked:
+    """The options of `tenfold.plan` that were given."""
+    found = {key: value for key, value in {**given, "layers": layers_of(layer)}.items() if value not in (None, [], {})}
+    return Asked(**found)  # type: ignore[typeddict-item]
+
+
+def machine(device: str | None, threads: int | None) -> torch.device | None:
+    """Set torch's threads, and the device by its name.
+
+    Raises: TenfoldError for one that is not there.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device is None:
+        return None
+    try:
+        found = torch.device(device.lower())
+    except RuntimeError:
+        found = None
+    if found is None or found.type not in ("cpu", "cuda"):
+        raise TenfoldError(f"there is no device '{device}'; use cpu, cuda or cuda:1.")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise TenfoldError(f"device '{device}' is not there: torch finds {count} CUDA devices; use cpu.")
+    return found
+
+
+def dense_only(opened: Opened, model: str) -> None:
+    """Raise for a folder where a dense network is wanted."""
+    if opened.plan is not None:
+        raise TenfoldError(
+            f"'{model}' is compressed already; give the dense network that it was made from, or train it on with "
+            f"tenfold recover {model}."
+        )

@@ -1,0 +1,94 @@
+"""`tenfold compress`."""
+
+from tenfold.cli import options as o
+
+
+def compress(
+    model: o.Model,
+    weights: o.Weights = None,
+    data: o.DataSpec = None,
+    input: o.Input = None,
+    mean: o.Mean = None,
+    std: o.Std = None,
+    batch_size: o.BatchSize = 128,
+    trust_code: o.TrustCode = False,
+    params: o.Params = None,
+    macs: o.Macs = None,
+    bytes: o.Bytes = None,
+    energy: o.Energy = None,
+    ranks: o.Ranks = None,
+    allocation: o.Allocation = None,
+    multiple: o.Multiple = None,
+    plan: o.PlanFile = None,
+    format: o.Format = None,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    layer: o.Layer = None,
+    epochs: o.Epochs = 0,
+    lr: o.Lr = 0.01,
+    distill: o.Distill = 0.0,
+    bn: o.Bn = True,
+    out: o.Out = None,
+    overwrite: o.Overwrite = False,
+    dry_run: o.DryRun = False,
+    profile: o.Profile = None,
+    seed: o.Seed = 0,
+    device: o.Device = None,
+    threads: o.Threads = None,
+    as_json: o.Json = False,
+) -> None:
+    """Measure, plan, decompose, recover and measure again; leave a folder that anyone can load."""
+    from tenfold import api
+    from tenfold.cli import screen
+    from tenfold.cli.border import asked_for, dense_only, machine, prepare
+    from tenfold.cli.planned import plan_document, show_plan
+    from tenfold.cli.reported import show_compressed
+    from tenfold.protocols import TenfoldError
+    from tenfold.storage import check_writable
+
+    if out is None and not dry_run:
+        raise TenfoldError("nowhere to write; give --out FOLDER, or --dry-run to see the plan only.")
+    where = machine(device, threads)
+    if out is not None and not dry_run:
+        check_writable(out, overwrite)
+    asked = asked_for(
+        layer, params=params, macs=macs, bytes=bytes, energy=energy, ranks=ranks, allocation=allocation,
+        multiple=multiple, format=format, include=include, exclude=exclude,
+    )  # fmt: skip
+    api.check_training(epochs=epochs, lr=lr, distill=distill, has_data=data is not None)
+    api.check_one(plan, asked)
+    read = None if plan is None else api.plan_from(plan)
+    given = prepare(
+        model, weights=weights, data=data, shapes=input, mean=mean, std=std, batch_size=batch_size, seed=seed,
+        trust_code=trust_code,
+    )  # fmt: skip
+    dense_only(given.opened, model)
+    if dry_run:
+        found, expected = api.foreseen(
+            given.opened.model, given.data, inputs=given.inputs, plan=read, seed=seed, profile=profile, **asked
+        )
+        if as_json:
+            screen.show_json(plan_document(found, expected))
+        else:
+            show_plan(found, expected)
+        return
+    assert out is not None
+    state = out / "state" if epochs else None
+    settings = {
+        "model": model,
+        "weights": None if weights is None else str(weights),
+        "data": data,
+        "batch_size": batch_size,
+        **({} if plan is None else {"plan": str(plan)}),
+    }
+    with screen.resumable(state):
+        result = api.compress(
+            given.opened.model, given.data, inputs=given.inputs, plan=read, epochs=epochs, bn=bn, distill=distill, lr=lr,
+            seed=seed, device=where, profile=profile, state=state, document=given.document, settings=settings,
+            watch=screen.bar, **asked,
+        )  # fmt: skip
+    api.save(result, out, overwrite=overwrite)
+    if as_json:
+        screen.show_json(result.report.to_json().rstrip("\n"))
+    else:
+        show_compressed(result, out)

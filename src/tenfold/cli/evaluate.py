@@ -1,0 +1,53 @@
+"""`tenfold evaluate`."""
+
+from tenfold.cli import options as o
+
+
+def evaluate(
+    models: o.Models,
+    weights: o.Weights = None,
+    data: o.DataSpec = None,
+    input: o.Input = None,
+    mean: o.Mean = None,
+    std: o.Std = None,
+    batch_size: o.BatchSize = 128,
+    trust_code: o.TrustCode = False,
+    seed: o.Seed = 0,
+    device: o.Device = None,
+    threads: o.Threads = None,
+    as_json: o.Json = False,
+) -> None:
+    """Score, size, multiply-adds, memory and time; several networks are put side by side, timed in turn."""
+    from dataclasses import asdict
+
+    from tenfold import api, storage
+    from tenfold.cli import screen
+    from tenfold.cli.border import machine, prepare
+    from tenfold.protocols import TenfoldError
+    from tenfold.report import side_by_side
+
+    where = machine(device, threads)
+    dense = [model for model in models if not storage.is_folder(model)]
+    if len(set(models)) < len(models):
+        raise TenfoldError("a network is named twice; name each once.")
+    if weights is not None and len(dense) != 1:
+        raise TenfoldError(f"--weights is for one dense network, and {len(dense)} are named.")
+    given = {
+        model: prepare(
+            model, weights=weights if model in dense else None, data=data, shapes=input, mean=mean, std=std,
+            batch_size=batch_size, seed=seed, trust_code=trust_code,
+        )
+        for model in models
+    }  # fmt: skip
+    subjects = {
+        model: (each.opened.model if where is None else each.opened.model.to(where), each.data)
+        for model, each in given.items()
+    }
+    inputs = next((each.inputs for each in given.values() if each.inputs is not None), None)
+    found = api.side_by_side(subjects, inputs=inputs)
+    if as_json:
+        screen.show_json({"schema": 1, "networks": {model: asdict(each) for model, each in found.items()}})
+        return
+    screen.show(side_by_side(found))
+    if all(each.macs is None for each in found.values()):
+        screen.say("Without inputs there are no multiply-adds, memory or time; give --input 3x224x224, or --data.")

@@ -1,0 +1,122 @@
+"""Every option once; commands take the ones that concern them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NETWORK, BUDGET, LAYERS, RECOVERY, RUN = "Network and data", "Budgets and rules", "Formats and layers", "Recovery", "Run"
+
+# ---- the network and its data
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A zoo name, net.py:function, package.module:function, or a folder.")
+]
+Models = Annotated[
+    list[str], typer.Argument(metavar="MODEL...", help="One network, or several to be put side by side.")
+]
+Folder = Annotated[str, typer.Argument(metavar="FOLDER", help="A folder that tenfold wrote.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="Trained weights: safetensors, or a torch file of tensors.", rich_help_panel=NETWORK),
+]
+TeacherWeights = Annotated[
+    Path | None, typer.Option("--weights", help="Weights of the dense network, for --distill.", rich_help_panel=NETWORK)
+]
+DataSpec = Annotated[
+    str | None,
+    typer.Option(
+        help="digits, mnist:DIR, fashion-mnist:DIR, cifar10:DIR, imagefolder:DIR, or data.py:function.",
+        rich_help_panel=NETWORK,
+    ),
+]
+Input = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Shape of one sample, 3x224x224, or ids=128:int64; once for each input.", rich_help_panel=NETWORK
+    ),
+]
+Mean = Annotated[
+    str | None, typer.Option(help="Mean of the inputs by channel: 0.5,0.5,0.5.", rich_help_panel=NETWORK)
+]
+Std = Annotated[
+    str | None, typer.Option(help="Standard deviation of the inputs by channel.", rich_help_panel=NETWORK)
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Samples in a batch of data.", rich_help_panel=NETWORK)]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Let a folder run the code that it names.", rich_help_panel=NETWORK)
+]
+
+# ---- budgets, or one rule
+Params = Annotated[
+    str | None, typer.Option(help="Parameters: 4x fewer, or 25% kept.", rich_help_panel=BUDGET, metavar="RATIO")
+]
+Macs = Annotated[
+    str | None, typer.Option(help="Multiply-adds of one sample, likewise.", rich_help_panel=BUDGET, metavar="RATIO")
+]
+Bytes = Annotated[
+    str | None, typer.Option(help="Bytes of the parameters, likewise.", rich_help_panel=BUDGET, metavar="RATIO")
+]
+Energy = Annotated[
+    float | None,
+    typer.Option(help="Rule: share of every unfolding's squared norm to keep, 0 to 1.", rich_help_panel=BUDGET),
+]
+Ranks = Annotated[str | None, typer.Option(help="Rule: 8 for every bond, or 24,40,24.", rich_help_panel=BUDGET)]
+Allocation = Annotated[
+    str | None,
+    typer.Option(help="global (default), or uniform: one share of the ranks.", rich_help_panel=BUDGET),
+]
+Multiple = Annotated[
+    int | None, typer.Option(min=1, help="Every rank a multiple of this.", rich_help_panel=BUDGET)
+]
+PlanFile = Annotated[
+    Path | None, typer.Option("--plan", help="A plan file, instead of budgets.", rich_help_panel=BUDGET)
+]
+
+# ---- which layers, and how
+Format = Annotated[
+    str | None,
+    typer.Option(help="ht2; svd,tucker2,tt; conv=ht2,linear=svd; or auto (default).", rich_help_panel=LAYERS),
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(help="Only these layers: name, glob or re:expression; repeatable.", rich_help_panel=LAYERS),
+]
+Exclude = Annotated[
+    list[str] | None, typer.Option(help="Never these layers; repeatable.", rich_help_panel=LAYERS)
+]
+Layer = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="One layer by pattern: 'fc=svd:16', 'layer1.*=dense'; repeatable.",
+        rich_help_panel=LAYERS,
+        metavar="PATTERN=FORMAT[:RANKS]",
+    ),
+]
+
+# ---- recovery
+Epochs = Annotated[int, typer.Option(min=0, help="Epochs of fine-tuning; 0: batch norms only.", rich_help_panel=RECOVERY)]
+Lr = Annotated[float, typer.Option(help="Largest learning rate.", rich_help_panel=RECOVERY)]
+Distill = Annotated[
+    float,
+    typer.Option(
+        min=0, max=1, help="Share of the loss that is the distance to the dense network.", rich_help_panel=RECOVERY
+    ),
+]
+Bn = Annotated[bool, typer.Option("--bn/--no-bn", help="Estimate batch norms anew.", rich_help_panel=RECOVERY)]
+
+# ---- the run
+Out = Annotated[Path | None, typer.Option(help="The folder to write.", rich_help_panel=RUN)]
+PlanOut = Annotated[Path, typer.Option("--out", help="The plan file to write.", rich_help_panel=RUN)]
+DemoOut = Annotated[Path, typer.Option("--out", help="The folder to write.", rich_help_panel=RUN)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what tenfold wrote there.", rich_help_panel=RUN)]
+Profile = Annotated[
+    Path | None,
+    typer.Option(help="Folder that keeps what was measured, for the next budget.", rich_help_panel=RUN),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.", rich_help_panel=RUN)]
+Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn.", rich_help_panel=RUN)]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.", rich_help_panel=RUN)]
+Threads = Annotated[int | None, typer.Option(min=1, help="Of torch.", rich_help_panel=RUN)]
+Json = Annotated[
+    bool, typer.Option("--json", help="The result as JSON on standard output, and nothing else there.", rich_help_panel=RUN)
+]

@@ -1,0 +1,62 @@
+"""`tenfold plan`."""
+
+from pathlib import Path
+
+from tenfold.cli import options as o
+
+
+def plan(
+    model: o.Model,
+    weights: o.Weights = None,
+    data: o.DataSpec = None,
+    input: o.Input = None,
+    batch_size: o.BatchSize = 128,
+    trust_code: o.TrustCode = False,
+    params: o.Params = None,
+    macs: o.Macs = None,
+    bytes: o.Bytes = None,
+    energy: o.Energy = None,
+    ranks: o.Ranks = None,
+    allocation: o.Allocation = None,
+    multiple: o.Multiple = None,
+    format: o.Format = None,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    layer: o.Layer = None,
+    out: o.PlanOut = Path("plan.yaml"),
+    overwrite: o.Overwrite = False,
+    profile: o.Profile = None,
+    seed: o.Seed = 0,
+    device: o.Device = None,
+    threads: o.Threads = None,
+    as_json: o.Json = False,
+) -> None:
+    """Find what becomes of every layer under budgets or by a rule, and leave it as a file to edit."""
+    from tenfold.api import check_asked, check_file, first_inputs, planned, predicted, profiled, write_plan
+    from tenfold.api.samples import samples
+    from tenfold.cli import screen
+    from tenfold.cli.border import asked_for, dense_only, machine, prepare
+    from tenfold.cli.planned import plan_document, show_plan
+
+    where = machine(device, threads)
+    check_file(out, overwrite)
+    asked = asked_for(
+        layer, params=params, macs=macs, bytes=bytes, energy=energy, ranks=ranks, allocation=allocation,
+        multiple=multiple, format=format, include=include, exclude=exclude,
+    )  # fmt: skip
+    given = prepare(
+        model, weights=weights, data=data, shapes=input, batch_size=batch_size, seed=seed, trust_code=trust_code
+    )
+    dense_only(given.opened, model)
+    network = given.opened.model if where is None else given.opened.model.to(where)
+    inputs = first_inputs(given.data) if given.inputs is None and given.data is not None else given.inputs
+    check_asked(network, asked, known_macs=inputs is not None or profile is not None)
+    measured = profiled(network, None if inputs is None else samples(inputs, 1), profile=profile)
+    found = planned(network, measured, profile=profile, seed=seed, **asked)
+    expected = predicted(network, found, measured)
+    write_plan(out, found, overwrite=overwrite)
+    if as_json:
+        screen.show_json(plan_document(found, expected))
+        return
+    show_plan(found, expected)
+    screen.say(f"Written to {out}; edit it and hand it back: tenfold compress {model} --plan {out} --out FOLDER")

@@ -1,0 +1,26 @@
+"""A plan on screen, and as JSON."""
+
+from dataclasses import asdict
+from typing import Any
+
+from tenfold.api import Predicted
+from tenfold.cli import screen
+from tenfold.report import plan_table, reasons
+from tenfold.surgery import Plan
+
+SCHEMA = 1
+
+
+def show_plan(plan: Plan, expected: Predicted) -> None:
+    """The rows, what the network will hold, and why each layer is so."""
+    screen.show(plan_table(plan, expected.layers))
+    screen.say(*reasons(plan.rows.values()), "")
+    words = {"params": "parameters", "bytes": "bytes", "macs": "multiply-adds a sample"}
+    for name, ratio in asdict(expected.ratio).items():
+        screen.say(f"{words[name]}: {'not known without inputs (--input)' if ratio is None else f'{ratio:.2f}x fewer'}")
+
+
+def plan_document(plan: Plan, expected: Predicted) -> dict[str, Any]:
+    """For `--json`: the rows, and dense over planned."""
+    rows = [{**asdict(row), **asdict(expected.layers[name])} for name, row in plan.rows.items()]
+    return {"schema": SCHEMA, "ratio": asdict(expected.ratio), "layers": rows}

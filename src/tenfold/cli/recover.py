@@ -1,0 +1,57 @@
+"""`tenfold recover`."""
+
+from tenfold.cli import options as o
+
+
+def recover(
+    folder: o.Folder,
+    data: o.DataSpec = None,
+    weights: o.TeacherWeights = None,
+    mean: o.Mean = None,
+    std: o.Std = None,
+    batch_size: o.BatchSize = 128,
+    trust_code: o.TrustCode = False,
+    epochs: o.Epochs = 0,
+    lr: o.Lr = 0.01,
+    distill: o.Distill = 0.0,
+    bn: o.Bn = True,
+    seed: o.Seed = 0,
+    device: o.Device = None,
+    threads: o.Threads = None,
+    as_json: o.Json = False,
+) -> None:
+    """Train a compressed network on; the folder is replaced when all is done, whole."""
+    from pathlib import Path
+
+    from tenfold import api, storage
+    from tenfold.cli import screen
+    from tenfold.cli.border import machine, prepare
+    from tenfold.protocols import TenfoldError
+
+    where = machine(device, threads)
+    if data is None:
+        raise TenfoldError("there is nothing to recover on; give --data.")
+    if not storage.is_folder(folder):
+        raise TenfoldError(f"'{folder}' is not a folder that tenfold wrote; tenfold compress makes one.")
+    if (distill > 0) != (weights is not None):
+        raise TenfoldError("--distill learns from the dense network; give --distill and --weights FILE together.")
+    place = Path(folder)
+    storage.check_writable(place, overwrite=True)
+    api.check_training(epochs=epochs, lr=lr, distill=distill, has_data=True)
+    given = prepare(folder, data=data, mean=mean, std=std, batch_size=batch_size, seed=seed, trust_code=trust_code)
+    assert given.data is not None
+    state = place / "state" if epochs else None
+    settings = {"data": data, "batch_size": batch_size, "weights": None if weights is None else str(weights)}
+    with screen.resumable(state):
+        report = api.recover_folder(
+            place, given.opened, given.data, document=given.document, weights=weights, epochs=epochs, bn=bn, lr=lr,
+            distill=distill, seed=seed, device=where, state=state, settings=settings, watch=screen.bar,
+        )  # fmt: skip
+    if as_json:
+        screen.show_json(report.to_json().rstrip("\n"))
+        return
+    from tenfold.report import summary_table
+    from tenfold.report.words import score
+
+    screen.show(summary_table(report))
+    screen.say(*filter(None, [score(report)]), f"Written to {folder}")

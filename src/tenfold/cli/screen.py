@@ -1,0 +1,81 @@
+"""What is shown: results on standard output, notes and bars on standard error."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from tenfold.recovery import Step
+
+WIDE = 110  # columns from which tables show all they know
+
+out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+
+
+def is_wide() -> bool:
+    """Whether there is room for every column."""
+    return out.width >= WIDE
+
+
+def show(table: Table) -> None:
+    """A table on standard output."""
+    out.print(table)
+
+
+def say(*lines: str) -> None:
+    """Lines on standard output, as they are."""
+    for line in lines:
+        out.print(line, markup=False)
+
+
+def note(line: str) -> None:
+    """A line on standard error."""
+    err.print(line, markup=False, soft_wrap=True)
+
+
+def show_json(document: Mapping[str, Any] | str) -> None:
+    """The one document of `--json`."""
+    typer.echo(document if isinstance(document, str) else json.dumps(document, indent=1, ensure_ascii=False), nl=True)
+
+
+def bar(steps: Iterator[Step]) -> Iterable[Step]:
+    """The same steps, with epoch, loss, score and time left shown while they pass."""
+    columns = [TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[words]}")]
+    with Progress(*columns, console=err) as progress:
+        task, score = None, ""
+        for step in steps:
+            if task is None:
+                task = progress.add_task("", total=step.steps, words="")
+            score = score if step.score is None else f"  score {step.score:.2f}"
+            words = f"loss {step.loss:.3f}{score}  {clock(step.seconds_left)} left"
+            progress.update(task, completed=step.step, description=f"epoch {step.epoch}", words=words)
+            yield step
+
+
+def clock(seconds: float) -> str:
+    """`1:02:03` or `2:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@contextmanager
+def resumable(state: Path | None) -> Iterator[None]:
+    """A stop by the keyboard says what became of the run."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = state is not None and any(state.glob("epoch-*"))
+        way = (
+            f"the same command goes on after the last whole epoch (kept in {state})."
+            if kept
+            else "no epoch had ended; the same command starts anew."
+        )
+        typer.echo(f"stopped; {way}", err=True)
+        raise typer.Exit(130) from None
