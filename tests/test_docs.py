@@ -21,6 +21,7 @@ from tenfold import formats, layers
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+LINKED = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 FILE = re.compile(r"# (\w+\.py)\n")
@@ -30,6 +31,12 @@ def blocks(page: Path) -> list[tuple[str, str]]:
     """(language, text) of every fenced block."""
     found = [(match[1], match[2]) for match in BLOCK.finditer(page.read_text(encoding="utf-8"))]
     return found[2:] if page == README else found  # those two set a machine up: .ci/run and fresh clones run them
+
+
+def links(page: Path) -> list[str]:
+    """Where a page leads within the repository."""
+    found = [match[1] or match[2] for match in LINK.finditer(BLOCK.sub("", page.read_text(encoding="utf-8")))]
+    return [link for link in found if "://" not in link]
 
 
 @pytest.fixture
@@ -62,10 +69,12 @@ def command(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run `tenfold ..` in this process; it must succeed."""
     cli = importlib.import_module("tenfold.cli")
     monkeypatch.setattr(sys, "argv", shlex.split(line))
+    code: object = 0
     try:
         cli.main()
     except SystemExit as end:
-        assert end.code in (0, None), line
+        code = end.code
+    assert code in (0, None), line
 
 
 @pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.stem)
@@ -86,12 +95,10 @@ def test_what_a_page_shows_runs(page: Path, folder: Path, monkeypatch: pytest.Mo
                     command(line.partition(" # ")[0], monkeypatch)
 
 
-@pytest.mark.parametrize("page", [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES], ids=lambda p: p.stem)
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.stem)
 def test_links_lead_somewhere(page: Path) -> None:
-    for match in LINK.finditer(BLOCK.sub("", page.read_text(encoding="utf-8"))):
-        target, _, anchor = (match[1] or match[2]).partition("#")
-        if "://" in target:
-            continue
+    for link in links(page):
+        target, _, anchor = link.partition("#")
         path = (page.parent / target).resolve() if target else page
         assert path.exists(), f"{page.name} links to {target}"
         if anchor:
@@ -102,8 +109,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("start", [README, ROOT / "docs" / "index.md"], ids=["README", "index"])
 def test_every_page_is_linked(start: Path) -> None:
-    links = {(start.parent / (m[1] or m[2]).partition("#")[0]).resolve() for m in LINK.finditer(start.read_text("utf-8"))}
-    assert [page.name for page in PAGES if page not in links and page != start] == []
+    linked = {(start.parent / link.partition("#")[0]).resolve() for link in links(start)}
+    assert [page.name for page in PAGES if page not in linked and page != start] == []
 
 
 def test_the_reference_has_every_public_name_once() -> None:
