@@ -21,7 +21,9 @@ from tenfold.report import (
     growths,
     layer_rows,
     layer_table,
+    notes,
     profile_table,
+    reasons,
     sentences,
     side_by_side,
     summary_table,
@@ -270,7 +272,7 @@ def test_the_summary_shows_every_network_and_the_ratio() -> None:
         "ratio",
         "1,234,567",
         "2,000,000",
-        "4.00 ± 0.25 ms",
+        "4.00 ± 0.25",
         "top-1 93.50",
     ]:
         assert part in text
@@ -282,13 +284,52 @@ def test_the_summary_shows_every_network_and_the_ratio() -> None:
 
 
 def test_the_layer_table_shows_what_became_of_every_weight() -> None:
-    text = shown(layer_table(report().layers))
-    for part in ["o16 i16 h3 w3", "tucker2", "4 full", "(0,1)", "the first layer stays", "0.0000"]:
+    text = shown(layer_table(report().layers, wide=True))
+    for part in ["o16 i16 h3 w3", "tucker2", "4 full", "(0,1)", "32 %", "0.782"]:
         assert part in text
 
 
 def test_the_profile_table_adds_up() -> None:
-    text = shown(profile_table(inspect(network(), X, repeats=1)))
-    for part in ["Conv2d", "o10 i144", "1,440", "all else", "whole", "batch 2", f"{params(network()):,}"]:
+    text = shown(profile_table(inspect(network(), X, repeats=1), wide=True))
+    for part in ["Conv2d", "o10 i144", "1,440", "all else", "whole", "yes", f"{params(network()):,}"]:
         assert part in text
-    assert "no inputs" in shown(profile_table(inspect(network())))
+
+
+def test_why_is_said_once_for_all_that_have_it_in_common() -> None:
+    rows = [
+        Row("a", reason="excluded by 'a*'"),
+        Row("b", "svd", reason="2.0x fewer parameters; relative error about 0.10; best of svd, tt"),
+        Row("ab", reason="excluded by 'a*'"),
+        Row("c", "tt", reason="3.1x fewer parameters; relative error about 0.20; best of svd, tt"),
+        Row("d", "tt", reason="3.1x fewer parameters"),
+    ]
+    assert reasons(rows) == ["a, ab: excluded by 'a*'.", "b, c: best of svd, tt."]
+    many = [Row(f"layer{k}", reason="not included") for k in range(20)]
+    assert reasons(many)[0].endswith("layer7 and 12 more: not included.")
+
+
+def test_a_profile_says_which_layers_can_gain() -> None:
+    depthwise = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 16, 3))
+    said = notes(inspect(depthwise, torch.zeros(2, 8, 8, 8), repeats=1))
+    assert said[0] == "1 of 2 layers can gain."
+    assert said[1].startswith("0: ")
+    assert "2 samples" in said[2]
+    assert "No inputs" in notes(inspect(network()))[-1]
+
+
+def test_a_name_in_brackets_stays_a_name() -> None:
+    text = shown(layer_table([replace(report().layers[0], name="[bold]x[/bold]")]))
+    assert "[bold]x[/bold]" in text
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_tables_fit_the_screen(columns: int) -> None:
+    console = Console(file=StringIO(), width=columns)
+    rows = [
+        replace(row, name=f"layer4.0.downsample.{k}", shape={"o": 2048, "i": 1024, "h": 1, "w": 1})
+        for k, row in enumerate(report().layers)
+    ]
+    found = profile_table(inspect(network(), X, repeats=1), wide=columns > 100)
+    for table in (layer_table(rows, wide=columns > 100), found, summary_table(report(recovered=measured()))):
+        assert table.__rich_measure__(console, console.options).minimum <= columns
+        assert console.measure(table).maximum <= columns

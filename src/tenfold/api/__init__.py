@@ -1,6 +1,6 @@
 """The verbs, and what they open and hand on."""
 
-from tenfold.api.border import check_asked, check_file, check_one, check_training, write_plan
+from tenfold.api.border import check_asked, check_file, check_one, check_training, given_only, write_plan
 from tenfold.api.compress import (
     Compressed,
     compress,
@@ -20,6 +20,7 @@ from tenfold.api.samples import parse_inputs
 
 __all__ = [
     "Compressed", "Opened", "PlannedLayer", "Predicted", "check_asked", "check_file", "check_one", "check_training",
-    "compress", "evaluate", "first_inputs", "foreseen", "load", "open_network", "origin_of", "parse_inputs", "plan_from",
-    "planned", "predicted", "profiled", "recover", "recover_folder", "save", "side_by_side", "write_plan",
+    "compress", "evaluate", "first_inputs", "foreseen", "given_only", "load", "open_network", "origin_of",
+    "parse_inputs", "plan_from", "planned", "predicted", "profiled", "recover", "recover_folder", "save",
+    "side_by_side", "write_plan",
 ]  # fmt: skip

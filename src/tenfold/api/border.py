@@ -1,4 +1,4 @@
-"""What can be refused before any work: settings out of range, options that exclude each other, patterns without a match."""
+"""What can be refused before any work: settings out of range, options that exclude each other, names unknown."""
 
 import hashlib
 import importlib.util
@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -24,7 +24,8 @@ CLAIM = "command.json"
 
 def given_only(asked: Mapping[str, Any]) -> Asked:
     """The options that say something: None and empty ones are as if they were not there."""
-    return Asked(**{key: value for key, value in asked.items() if value is not None and value not in ((), [], {})})  # type: ignore[typeddict-item]
+    said = {key: value for key, value in asked.items() if value is not None and value not in ((), [], {})}
+    return cast(Asked, said)
 
 
 def check_training(*, epochs: int, lr: float, distill: float, has_data: bool) -> None:
@@ -56,9 +57,7 @@ def check_asked(model: nn.Module, asked: Asked, *, known_macs: bool = True) -> N
     """Refuse what `tenfold.plan` would refuse, as far as that can be seen before the network has run."""
     budgets = [name for name in BUDGETS if name in asked]
     rules = [name for name in ("energy", "ranks") if name in asked]
-    check_together(
-        budgets, rules, asked.get("energy"), asked.get("multiple", 1), asked.get("allocation", "global")
-    )
+    check_together(budgets, rules, asked.get("energy"), asked.get("multiple", 1), asked.get("allocation", "global"))
     formats_asked(asked.get("format", AUTO))
     if (ranks := asked.get("ranks")) is not None:
         ranks_asked(ranks)

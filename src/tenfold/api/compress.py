@@ -130,7 +130,8 @@ def documented(document: Document, inputs: Any) -> Document:
     if document.input is not None or inputs is None:
         return document
     found = shapes(inputs)
-    names = inputs if isinstance(inputs, Mapping) else ["x"] if len(found) == 1 else [f"x{k}" for k in range(len(found))]
+    numbered = ["x"] if len(found) == 1 else [f"x{k}" for k in range(len(found))]
+    names = inputs if isinstance(inputs, Mapping) else numbered
     return replace(document, input=dict(zip(names, found, strict=False)))
 
 

@@ -13,10 +13,10 @@ from tenfold.cli.inspect import inspect
 from tenfold.cli.plan import plan
 from tenfold.cli.recover import recover
 
-HELP = """Trained PyTorch networks several times smaller: every weight a tensor network, chosen under a budget, measured.
+HELP = """Trained PyTorch networks several times smaller: every weight a tensor network, under a budget, measured.
 
-MODEL is a network of the zoo (resnet20), a function without arguments that returns one (net.py:build or
-package.module:build), or a folder that tenfold wrote."""
+MODEL is a network of the zoo (resnet20), a function that returns one (net.py:build, package.module:build), or a folder
+that tenfold wrote."""
 
 
 class Commands(TyperGroup):

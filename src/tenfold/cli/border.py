@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tenfold.api import Opened, open_network, parse_inputs
+from tenfold.api import Opened, given_only, open_network, parse_inputs
 from tenfold.cli.screen import note
 from tenfold.data import DATA_SETS, load_data
 from tenfold.planning import Asked
@@ -40,12 +40,16 @@ def prepare(
     batch_size: int = 128,
     seed: int = 0,
     trust_code: bool = False,
+    wants_weights: bool = True,
 ) -> Prepared:
-    """The network and its data, or the sentence that says which of the two cannot be had."""
+    """The network and its data, or the sentence that says which of the two cannot be had.
+
+    Args: wants_weights: warn where the weights are drawn at random.
+    """
     asked = parse_inputs(shapes) if shapes else None
     given = {"mean": numbers("mean", mean), "std": numbers("std", std)}
     opened = open_network(model, weights=weights, trust_code=trust_code, seed=seed)
-    if opened.document.origin.kind == "zoo" and opened.plan is None and weights is None:
+    if wants_weights and opened.document.origin.kind == "zoo" and opened.plan is None and weights is None:
         note(f"warning: '{model}' has no trained weights, they are drawn at random; give --weights FILE.")
     normalised = normalisation(opened, given, data)
     shape = tuple(asked.shape[1:]) if isinstance(asked, torch.Tensor) else opened.input_shape
@@ -83,7 +87,7 @@ def normalisation(
         if values is not None:
             found[key] = tuple(values)
     if len(found) == 1:
-        raise TenfoldError(f"--{next(iter(found))} alone does not say how inputs are normalised; give --mean and --std.")
+        raise TenfoldError(f"--{next(iter(found))} alone does not normalise inputs; give --mean and --std.")
     if found and len(found["mean"]) != len(found["std"]):
         raise TenfoldError(
             f"--mean has {len(found['mean'])} channels and --std {len(found['std'])}; give a number a channel to both."
@@ -119,8 +123,7 @@ def layers_of(given: Sequence[str] | None) -> dict[str, str]:
 
 def asked_for(layer: Sequence[str] | None, **given: Any) -> Asked:
     """The options of `tenfold.plan` that were given."""
-    found = {key: value for key, value in {**given, "layers": layers_of(layer)}.items() if value not in (None, [], {})}
-    return Asked(**found)  # type: ignore[typeddict-item]
+    return given_only({**given, "layers": layers_of(layer)})
 
 
 def machine(device: str | None, threads: int | None) -> torch.device | None:

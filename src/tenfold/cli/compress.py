@@ -44,7 +44,7 @@ def compress(
     from tenfold.cli.planned import plan_document, show_plan
     from tenfold.cli.reported import show_compressed
     from tenfold.protocols import TenfoldError
-    from tenfold.storage import check_writable
+    from tenfold.storage import JSON, check_writable
 
     if out is None and not dry_run:
         raise TenfoldError("nowhere to write; give --out FOLDER, or --dry-run to see the plan only.")
@@ -74,7 +74,7 @@ def compress(
         return
     assert out is not None
     state = out / "state" if epochs else None
-    settings = {
+    settings: dict[str, JSON] = {
         "model": model,
         "weights": None if weights is None else str(weights),
         "data": data,
@@ -83,8 +83,8 @@ def compress(
     }
     with screen.resumable(state):
         result = api.compress(
-            given.opened.model, given.data, inputs=given.inputs, plan=read, epochs=epochs, bn=bn, distill=distill, lr=lr,
-            seed=seed, device=where, profile=profile, state=state, document=given.document, settings=settings,
+            given.opened.model, given.data, inputs=given.inputs, plan=read, epochs=epochs, bn=bn, distill=distill,
+            lr=lr, seed=seed, device=where, profile=profile, state=state, document=given.document, settings=settings,
             watch=screen.bar, **asked,
         )  # fmt: skip
     api.save(result, out, overwrite=overwrite)

@@ -32,8 +32,8 @@ def demo(
     screen.note("1. Train digits-cnn on 1,079 images of handwritten digits, 8 x 8 pixels, from scikit-learn.")
     dense = api.recover(opened.model, data, epochs=15, lr=0.1, bn=False, seed=seed, watch=screen.bar)
     screen.note("2. Compress it: every weight becomes a tensor network, ten times fewer parameters in all.")
-    screen.note("3. Recover: batch norms estimated anew, then 20 epochs of fine-tuning, the dense network as a teacher.")
-    settings = {"model": NETWORK, "data": DATA, "batch_size": 64}
+    screen.note("3. Recover: batch norms estimated anew, then 20 epochs of fine-tuning, taught by the dense network.")
+    settings: dict[str, storage.JSON] = {"model": NETWORK, "data": DATA, "batch_size": 64}
     result = api.compress(
         dense, data, params="10x", epochs=20, lr=0.05, distill=0.5, seed=seed,
         document=replace(opened.document, settings={"demo": True}), settings=settings, watch=screen.bar,
@@ -44,4 +44,4 @@ def demo(
         screen.show_json(result.report.to_json().rstrip("\n"))
         return
     show_compressed(result, out)
-    screen.say(f"Next: tenfold evaluate {out} --data {DATA}")
+    screen.say_unbroken(f"Next: tenfold evaluate {out} --data {DATA}")

@@ -25,8 +25,9 @@ def inspect(
 
     where = machine(device, threads)
     given = prepare(
-        model, weights=weights, data=data, shapes=input, batch_size=batch_size, seed=seed, trust_code=trust_code
-    )
+        model, weights=weights, data=data, shapes=input, batch_size=batch_size, seed=seed, trust_code=trust_code,
+        wants_weights=False,
+    )  # fmt: skip
     network = given.opened.model if where is None else given.opened.model.to(where)
     inputs = first_inputs(given.data) if given.inputs is None and given.data is not None else given.inputs
     found = profiled(network, None if inputs is None else samples(inputs, 1), profile=profile)

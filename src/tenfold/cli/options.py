@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-NETWORK, BUDGET, LAYERS, RECOVERY, RUN = "Network and data", "Budgets and rules", "Formats and layers", "Recovery", "Run"
+NETWORK, BUDGET, LAYERS = "Network and data", "Budgets and rules", "Formats and layers"
+RECOVERY, RUN = "Recovery", "Run"
 
 # ---- the network and its data
 Model = Annotated[
@@ -17,14 +18,20 @@ Models = Annotated[
 Folder = Annotated[str, typer.Argument(metavar="FOLDER", help="A folder that tenfold wrote.")]
 Weights = Annotated[
     Path | None,
-    typer.Option(help="Trained weights: safetensors, or a torch file of tensors.", rich_help_panel=NETWORK),
+    typer.Option(
+        metavar="FILE", help="Trained weights: safetensors, or a torch file of tensors.", rich_help_panel=NETWORK
+    ),
 ]
 TeacherWeights = Annotated[
-    Path | None, typer.Option("--weights", help="Weights of the dense network, for --distill.", rich_help_panel=NETWORK)
+    Path | None,
+    typer.Option(
+        "--weights", metavar="FILE", help="Weights of the dense network, for --distill.", rich_help_panel=NETWORK
+    ),
 ]
 DataSpec = Annotated[
     str | None,
     typer.Option(
+        metavar="SPEC",
         help="digits, mnist:DIR, fashion-mnist:DIR, cifar10:DIR, imagefolder:DIR, or data.py:function.",
         rich_help_panel=NETWORK,
     ),
@@ -32,16 +39,22 @@ DataSpec = Annotated[
 Input = Annotated[
     list[str] | None,
     typer.Option(
-        help="Shape of one sample, 3x224x224, or ids=128:int64; once for each input.", rich_help_panel=NETWORK
+        metavar="SHAPE",
+        help="Shape of one sample, 3x224x224, or ids=128:int64; once for each input.",
+        rich_help_panel=NETWORK,
     ),
 ]
 Mean = Annotated[
-    str | None, typer.Option(help="Mean of the inputs by channel: 0.5,0.5,0.5.", rich_help_panel=NETWORK)
+    str | None,
+    typer.Option(metavar="NUMBERS", help="Mean of the inputs by channel: 0.5,0.5,0.5.", rich_help_panel=NETWORK),
 ]
 Std = Annotated[
-    str | None, typer.Option(help="Standard deviation of the inputs by channel.", rich_help_panel=NETWORK)
+    str | None,
+    typer.Option(metavar="NUMBERS", help="Standard deviation of the inputs by channel.", rich_help_panel=NETWORK),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Samples in a batch of data.", rich_help_panel=NETWORK)]
+BatchSize = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Samples in a batch of data.", rich_help_panel=NETWORK)
+]
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Let a folder run the code that it names.", rich_help_panel=NETWORK)
 ]
@@ -58,31 +71,39 @@ Bytes = Annotated[
 ]
 Energy = Annotated[
     float | None,
-    typer.Option(help="Rule: share of every unfolding's squared norm to keep, 0 to 1.", rich_help_panel=BUDGET),
+    typer.Option(
+        metavar="SHARE", help="Rule: share of every unfolding's squared norm to keep, 0 to 1.", rich_help_panel=BUDGET
+    ),
 ]
-Ranks = Annotated[str | None, typer.Option(help="Rule: 8 for every bond, or 24,40,24.", rich_help_panel=BUDGET)]
+Ranks = Annotated[
+    str | None, typer.Option(metavar="RANKS", help="Rule: 8 for every bond, or 24,40,24.", rich_help_panel=BUDGET)
+]
 Allocation = Annotated[
     str | None,
-    typer.Option(help="global (default), or uniform: one share of the ranks.", rich_help_panel=BUDGET),
+    typer.Option(metavar="HOW", help="global (default), or uniform: one share of the ranks.", rich_help_panel=BUDGET),
 ]
 Multiple = Annotated[
-    int | None, typer.Option(min=1, help="Every rank a multiple of this.", rich_help_panel=BUDGET)
+    int | None, typer.Option(min=1, metavar="N", help="Every rank a multiple of this.", rich_help_panel=BUDGET)
 ]
 PlanFile = Annotated[
-    Path | None, typer.Option("--plan", help="A plan file, instead of budgets.", rich_help_panel=BUDGET)
+    Path | None, typer.Option("--plan", metavar="FILE", help="A plan file, instead of budgets.", rich_help_panel=BUDGET)
 ]
 
 # ---- which layers, and how
 Format = Annotated[
     str | None,
-    typer.Option(help="ht2; svd,tucker2,tt; conv=ht2,linear=svd; or auto (default).", rich_help_panel=LAYERS),
+    typer.Option(
+        metavar="FORMATS", help="ht2; svd,tucker2,tt; conv=ht2,linear=svd; or auto (default).", rich_help_panel=LAYERS
+    ),
 ]
 Include = Annotated[
     list[str] | None,
-    typer.Option(help="Only these layers: name, glob or re:expression; repeatable.", rich_help_panel=LAYERS),
+    typer.Option(
+        metavar="PATTERN", help="Only these layers: name, glob or re:expression; repeatable.", rich_help_panel=LAYERS
+    ),
 ]
 Exclude = Annotated[
-    list[str] | None, typer.Option(help="Never these layers; repeatable.", rich_help_panel=LAYERS)
+    list[str] | None, typer.Option(metavar="PATTERN", help="Never these layers; repeatable.", rich_help_panel=LAYERS)
 ]
 Layer = Annotated[
     list[str] | None,
@@ -94,29 +115,36 @@ Layer = Annotated[
 ]
 
 # ---- recovery
-Epochs = Annotated[int, typer.Option(min=0, help="Epochs of fine-tuning; 0: batch norms only.", rich_help_panel=RECOVERY)]
-Lr = Annotated[float, typer.Option(help="Largest learning rate.", rich_help_panel=RECOVERY)]
+Epochs = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Epochs of fine-tuning; 0: batch norms only.", rich_help_panel=RECOVERY)
+]
+Lr = Annotated[float, typer.Option(metavar="RATE", help="Largest learning rate.", rich_help_panel=RECOVERY)]
 Distill = Annotated[
     float,
     typer.Option(
-        min=0, max=1, help="Share of the loss that is the distance to the dense network.", rich_help_panel=RECOVERY
+        min=0,
+        max=1,
+        metavar="SHARE",
+        help="Share of the loss that is the distance to the dense network.",
+        rich_help_panel=RECOVERY,
     ),
 ]
 Bn = Annotated[bool, typer.Option("--bn/--no-bn", help="Estimate batch norms anew.", rich_help_panel=RECOVERY)]
 
 # ---- the run
-Out = Annotated[Path | None, typer.Option(help="The folder to write.", rich_help_panel=RUN)]
-PlanOut = Annotated[Path, typer.Option("--out", help="The plan file to write.", rich_help_panel=RUN)]
-DemoOut = Annotated[Path, typer.Option("--out", help="The folder to write.", rich_help_panel=RUN)]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="The folder to write.", rich_help_panel=RUN)]
+PlanOut = Annotated[Path, typer.Option("--out", metavar="FILE", help="The plan file to write.", rich_help_panel=RUN)]
+DemoOut = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.", rich_help_panel=RUN)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what tenfold wrote there.", rich_help_panel=RUN)]
 Profile = Annotated[
     Path | None,
-    typer.Option(help="Folder that keeps what was measured, for the next budget.", rich_help_panel=RUN),
+    typer.Option(metavar="DIR", help="Folder that keeps what was measured, for the next budget.", rich_help_panel=RUN),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.", rich_help_panel=RUN)]
-Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn.", rich_help_panel=RUN)]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.", rich_help_panel=RUN)]
-Threads = Annotated[int | None, typer.Option(min=1, help="Of torch.", rich_help_panel=RUN)]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of everything that is drawn.", rich_help_panel=RUN)]
+Device = Annotated[str | None, typer.Option(metavar="DEVICE", help="cpu, cuda or cuda:1.", rich_help_panel=RUN)]
+Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Of torch.", rich_help_panel=RUN)]
 Json = Annotated[
-    bool, typer.Option("--json", help="The result as JSON on standard output, and nothing else there.", rich_help_panel=RUN)
+    bool,
+    typer.Option("--json", help="The result as JSON on standard output, and nothing else there.", rich_help_panel=RUN),
 ]

@@ -59,4 +59,5 @@ def plan(
         screen.show_json(plan_document(found, expected))
         return
     show_plan(found, expected)
-    screen.say(f"Written to {out}; edit it and hand it back: tenfold compress {model} --plan {out} --out FOLDER")
+    screen.say_unbroken(f"Written to {out}; edit it and hand it back:")
+    screen.say_unbroken(f"    tenfold compress {model} --plan {out} --out FOLDER")

@@ -29,10 +29,10 @@ def recover(
     from tenfold.protocols import TenfoldError
 
     where = machine(device, threads)
-    if data is None:
-        raise TenfoldError("there is nothing to recover on; give --data.")
     if not storage.is_folder(folder):
         raise TenfoldError(f"'{folder}' is not a folder that tenfold wrote; tenfold compress makes one.")
+    if data is None:
+        raise TenfoldError("there is nothing to recover on; give --data.")
     if (distill > 0) != (weights is not None):
         raise TenfoldError("--distill learns from the dense network; give --distill and --weights FILE together.")
     place = Path(folder)
@@ -41,7 +41,8 @@ def recover(
     given = prepare(folder, data=data, mean=mean, std=std, batch_size=batch_size, seed=seed, trust_code=trust_code)
     assert given.data is not None
     state = place / "state" if epochs else None
-    settings = {"data": data, "batch_size": batch_size, "weights": None if weights is None else str(weights)}
+    settings: dict[str, storage.JSON] = {"data": data, "batch_size": batch_size}
+    settings |= {} if weights is None else {"weights": str(weights)}
     with screen.resumable(state):
         report = api.recover_folder(
             place, given.opened, given.data, document=given.document, weights=weights, epochs=epochs, bn=bn, lr=lr,

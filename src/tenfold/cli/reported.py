@@ -14,4 +14,4 @@ def show_compressed(result: Compressed, folder: Path) -> None:
     screen.say(*reasons(result.report.layers), "")
     screen.show(summary_table(result.report))
     screen.say(*result.words, "")
-    screen.say(f"Written to {folder}", f"    model = tenfold.load({str(folder)!r}{argument(result.document)})")
+    screen.say_unbroken(f"Written to {folder}", f"    model = tenfold.load({str(folder)!r}{argument(result.document)})")

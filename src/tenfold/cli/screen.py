@@ -29,9 +29,15 @@ def show(table: Table) -> None:
 
 
 def say(*lines: str) -> None:
-    """Lines on standard output, as they are."""
+    """Sentences on standard output."""
     for line in lines:
         out.print(line, markup=False)
+
+
+def say_unbroken(*lines: str) -> None:
+    """Lines on standard output that are to be copied."""
+    for line in lines:
+        out.print(line, markup=False, soft_wrap=True)
 
 
 def note(line: str) -> None:

@@ -70,7 +70,12 @@ def layer_table(layers: Iterable[LayerRow], *, wide: bool = False) -> Table:
     for row in layers:
         shape = (row.kind, sizes(row.shape)) if wide else ()
         stages = (" ".join(f"({','.join(map(str, stage))})" for stage in row.stages),) if wide else ()
-        shown = (number(row.params), share(row.params, prod(row.shape.values())), short(row.macs), f"{row.rel_error:.3f}")
+        shown = (
+            number(row.params),
+            share(row.params, prod(row.shape.values())),
+            short(row.macs),
+            f"{row.rel_error:.3f}",
+        )
         add(table, row.name, *shape, row.format, ranks(row.ranks), *stages, *shown)
     return table
 

@@ -7,7 +7,6 @@ from typing import NamedTuple, Protocol
 from tenfold.measure import Profile
 from tenfold.report.report import Report
 
-
 MEASURED = re.compile(r"[\d.]+x fewer |relative error about ")  # parts of a reason that tables have as numbers
 MOST_NAMES = 8
 

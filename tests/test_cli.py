@@ -1,0 +1,449 @@
+"""The commands as a user meets them: what they print, leave, refuse, and how a run that was killed goes on."""
+
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from click.testing import Result
+from safetensors.torch import load_file, save_file
+from torch import nn
+from typer.testing import CliRunner
+
+import tenfold
+from tenfold.cli import app
+from tenfold.cli.border import layers_of
+from tenfold.planning import Asked
+from tenfold.protocols import TenfoldError
+
+NET = """
+import torch
+from torch import nn
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Conv2d(16, 24, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(24, 24, 3, groups=24), nn.Flatten(),
+        nn.Linear(96, 10),
+    )
+"""
+DATA = """
+import torch
+
+class Sleepy:
+    def __init__(self, batches): self.batches = batches
+    def __len__(self): return len(self.batches)
+    def __iter__(self):
+        import time
+        for batch in self.batches:
+            time.sleep(0.05)
+            yield batch
+
+class Own:
+    def __init__(self):
+        draw = torch.Generator().manual_seed(0)
+        y = torch.arange(96) % 10
+        x = torch.randn(96, 1, 8, 8, generator=draw) * 0.5 + y.reshape(-1, 1, 1, 1) / 5
+        labelled = list(zip(x.split(16), y.split(16)))
+        self.train, self.inputs, self.validation, self.test = Sleepy(labelled), x.split(16), labelled[:2], labelled[2:4]
+
+def own(): return Own()
+"""
+RUN = CliRunner()
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "net.py").write_text(NET)
+    (tmp_path / "own.py").write_text(DATA)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    return tmp_path
+
+
+def tenfold_(*arguments: str) -> Result:
+    return RUN.invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def refused(*arguments: str) -> str:
+    """What was said of arguments that cannot work: one sentence, exit code 2, nothing on standard output."""
+    result = tenfold_(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    return " ".join(result.stderr.replace("│", " ").split())
+
+
+def document(*arguments: str) -> dict[str, Any]:
+    """Standard output of `--json`, all of it."""
+    result = tenfold_(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def files(place: Path) -> set[str]:
+    return {str(path.relative_to(place)) for path in place.rglob("*")}
+
+
+# ---- the face
+def test_help_and_version_import_nothing_heavy() -> None:
+    code = (
+        "import sys, tenfold.cli\n"
+        "from typer.testing import CliRunner\n"
+        "for words in (['--help'], ['compress', '--help'], ['--version']):\n"
+        "    assert CliRunner().invoke(tenfold.cli.app, words).exit_code == 0\n"
+        "print([m for m in ('torch', 'numpy', 'safetensors', 'yaml', 'accelerate') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_module_runs() -> None:
+    done = subprocess.run([sys.executable, "-m", "tenfold", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("tenfold ")
+
+
+@pytest.mark.parametrize("command", ["inspect", "plan", "compress", "recover", "evaluate", "demo"])
+def test_every_command_says_what_it_does(command: str) -> None:
+    result = tenfold_(command, "--help")
+    assert result.exit_code == 0
+    assert "--json" in result.stdout
+    assert command in tenfold_("--help").stdout
+
+
+def options(command: str) -> set[str]:
+    found = next(c.callback for c in app.registered_commands if c.callback.__name__ == command)  # type: ignore[union-attr]
+    return set(inspect.signature(found).parameters)
+
+
+def test_python_and_the_command_line_have_the_same_names() -> None:
+    """What differs is listed: what is given several times is in the singular; live objects cannot be typed."""
+    singular = {"inputs": "input", "layers": "layer"}
+    live = {"document", "settings", "watch", "state", "asked"}
+    verb = set(inspect.signature(tenfold.compress).parameters) | set(Asked.__annotations__)
+    wanted = {singular.get(name, name) for name in verb - live}
+    extra = {"weights", "mean", "std", "batch_size", "trust_code", "out", "overwrite", "dry_run", "threads", "as_json"}
+    assert options("compress") == wanted | extra
+    planning = {singular.get(name, name) for name in inspect.signature(tenfold.plan).parameters}
+    assert planning - {"curves"} <= options("plan")
+    training = set(inspect.signature(tenfold.recover).parameters) - {"small", "teacher", "state", "watch", "options"}
+    assert training <= options("recover")
+
+
+# ---- inspect
+def test_inspect_shows_what_can_gain_and_why_not(place: Path) -> None:
+    result = tenfold_("inspect", "net.py:build", "--input", "1x8x8")
+    assert result.exit_code == 0
+    for part in ["o24 i16 h3 w3", "all else", "whole", "3 of 4 layers can gain", "5: depthwise", "1 sample"]:
+        assert part in result.stdout
+    assert "No inputs" in tenfold_("inspect", "net.py:build").stdout
+
+
+def test_inspect_measures_a_zoo_network_on_its_own_input(place: Path) -> None:
+    found = document("inspect", "lenet5", "--profile", "kept")
+    assert found["macs"] == 20 * 25 * 24 * 24 + 50 * 500 * 8 * 8 + 800 * 500 + 5000
+    assert json.loads((place / "kept/profile.json").read_text())["macs"] == found["macs"]
+    assert found["inputs"] == "shape 1x1x28x28 float32"
+
+
+def test_inputs_by_name_and_type(place: Path) -> None:
+    (place / "two.py").write_text(
+        "from torch import nn\n"
+        "class Two(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(); self.e = nn.Embedding(9, 8); self.a = nn.Linear(8, 8); self.b = nn.Linear(4, 8)\n"
+        "    def forward(self, ids, x): return self.a(self.e(ids)).mean(1) + self.b(x)\n"
+    )
+    found = document("inspect", "two.py:Two", "--input", "ids=5:int64", "--input", "x=4")
+    assert found["macs"] == 5 * 64 + 32
+
+
+# ---- plan
+def test_a_plan_is_written_edited_and_handed_back(place: Path) -> None:
+    found = document("plan", "net.py:build", "--input", "1x8x8", "--params", "1.5x", "--format", "svd")
+    assert found["ratio"]["params"] >= 1.5
+    assert set(found) == {"schema", "ratio", "layers"}
+    plan = yaml.safe_load((place / "plan.yaml").read_text())
+    assert plan["layers"]["3"]["format"] == "svd"
+    plan["layers"]["3"] = {"format": "svd", "ranks": [5], "reason": "by hand"}
+    plan["layers"]["7"] = {"format": "dense"}
+    (place / "mine.yaml").write_text(yaml.safe_dump(plan))
+    assert "exists; --overwrite" in refused("plan", "net.py:build", "--params", "1.5x")
+    result = tenfold_("compress", "net.py:build", "--input", "1x8x8", "--plan", "mine.yaml", "--out", "small")
+    assert result.exit_code == 0, result.output
+    assert "by hand" in result.stdout
+    row = next(row for row in json.loads((place / "small/report.json").read_text())["layers"] if row["name"] == "3")
+    assert (row["format"], row["ranks"]) == ("svd", [5])
+    plan["layers"]["33"] = plan["layers"].pop("3")
+    (place / "mine.yaml").write_text(yaml.safe_dump(plan))
+    said = refused("compress", "net.py:build", "--input", "1x8x8", "--plan", "mine.yaml", "--out", "other")
+    assert "layer '33': the network has no such layer; did you mean" in said
+    assert not (place / "other").exists()
+
+
+def test_planning_again_reuses_the_profile(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = document("plan", "lenet5", "--params", "4x", "--macs", "1.5x", "--profile", "kept", "--out", "a.yaml")
+    assert {path.name for path in (place / "kept").iterdir()} == {"profile.json", "curves.json"}
+    monkeypatch.setattr("tenfold.api.profiles.inspect", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("tenfold.planning.curves.tail_shares", lambda *_: pytest.fail("decomposed again"))
+    again = document("plan", "lenet5", "--params", "4x", "--macs", "1.5x", "--profile", "kept", "--out", "b.yaml")
+    assert again == first
+    document("plan", "lenet5", "--params", "8x", "--profile", "kept", "--out", "c.yaml")
+
+
+def test_a_profile_of_another_input_is_not_used(place: Path) -> None:
+    small = document("inspect", "net.py:build", "--input", "1x8x8", "--profile", "kept")
+    large = document("inspect", "net.py:build", "--input", "1x8x8", "--profile", "kept")
+    assert small == large
+    (place / "conv.py").write_text("from torch import nn\ndef build(): return nn.Sequential(nn.Conv2d(1, 4, 3))\n")
+    save_file({"0.weight": torch.ones(4, 1, 3, 3), "0.bias": torch.ones(4)}, place / "w.safetensors")
+    arguments = ["inspect", "conv.py:build", "--weights", "w.safetensors", "--profile", "kept2", "--input"]
+    assert document(*arguments, "1x8x8")["macs"] * 4 == document(*arguments, "1x14x14")["macs"]
+
+
+def test_layers_are_split_at_the_last_equals_sign_outside_brackets() -> None:
+    assert layers_of(["fc=svd:16", "re:a=b=tt(layout=split):8,4", "x.*=dense", "c=ht2(window=w h)"]) == {
+        "fc": "svd:16",
+        "re:a=b": "tt(layout=split):8,4",
+        "x.*": "dense",
+        "c": "ht2(window=w h)",
+    }
+    for wrong in ("fc", "=svd", "fc="):
+        with pytest.raises(TenfoldError, match="is not PATTERN=FORMAT"):
+            layers_of([wrong])
+
+
+# ---- compress
+def test_compress_without_data(place: Path) -> None:
+    result = tenfold_("compress", "net.py:build", "--params", "1.5x", "--out", "small")
+    assert result.exit_code == 0, result.output
+    for part in ["kept", "times fewer parameters", "tenfold.load('small', trust_code=True)", "depthwise"]:
+        assert part in result.stdout
+    report = json.loads((place / "small/report.json").read_text())
+    assert report["recovered"] is None
+    assert report["dense"]["macs"] is None
+    assert report["ratio"]["params"] >= 1.5
+    assert "exists; --overwrite" in refused("compress", "net.py:build", "--params", "1.5x", "--out", "small")
+    assert tenfold_("compress", "net.py:build", "--params", "2x", "--out", "small", "--overwrite").exit_code == 0
+    assert "trust_code=True" in refused("evaluate", "small")
+    assert "compressed already" in refused("compress", "small", "--trust-code", "--params", "2x", "--out", "smaller")
+    found = document("evaluate", "small", "net.py:build", "--trust-code", "--input", "1x8x8")
+    assert list(found["networks"]) == ["small", "net.py:build"]
+    assert found["networks"]["small"]["params"] < found["networks"]["net.py:build"]["params"]
+
+
+def test_a_dry_run_writes_nothing_and_promises_what_comes(place: Path) -> None:
+    before = files(place)
+    asked = ["compress", "net.py:build", "--input", "1x8x8", "--params", "1.5x", "--macs", "1.3x"]
+    found = document(*asked, "--dry-run")
+    shown = tenfold_(*asked, "--dry-run", "--out", "small")
+    assert "x fewer" in shown.stdout
+    assert files(place) == before
+    made = document(*asked, "--out", "small")
+    assert made["ratio"]["params"] == found["ratio"]["params"]
+    assert made["ratio"]["macs"] == found["ratio"]["macs"]
+
+
+def test_json_is_the_report_and_all_else_is_elsewhere(place: Path) -> None:
+    result = tenfold_("-v", "compress", "net.py:build", "--data", "own.py:own", "--params", "1.5x", "--epochs", "1",
+                      "--out", "small", "--json")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report == json.loads((place / "small/report.json").read_text())
+    assert set(report) == {"schema", "dense", "compressed", "recovered", "ratio", "layers", "settings"}
+    assert report["recovered"]["score"]["name"] == "top-1"
+    assert (report["settings"]["data"], report["settings"]["params"]) == ("own.py:own", "1.5x")
+    assert report["settings"]["inputs"] == [[1, 8, 8]]
+    assert "epoch 1" in result.stderr
+    assert "parameters" in result.stderr  # log.info, by -v
+    assert not (place / "small/state").exists()
+    model = json.loads((place / "small/model.json").read_text())
+    assert model["input"] == {"x": [1, 8, 8]}
+
+
+def test_normalisation_is_kept_restored_and_overridden(place: Path) -> None:
+    asked = ["compress", "digits-cnn", "--data", "digits", "--params", "2x", "--no-bn", "--format", "svd", "--out"]
+    result = tenfold_(*asked, "a")
+    assert "mean 0.3053, std 0.376" in result.stderr
+    assert "no trained weights" in result.stderr
+    assert json.loads((place / "a/model.json").read_text())["normalisation"] == {"mean": [0.3053], "std": [0.376]}
+    own = tenfold_("evaluate", "a", "--data", "digits")
+    assert "mean 0.3053" in own.stderr
+    assert (
+        "mean 0.5, std 0.25" in tenfold_("evaluate", "a", "--data", "digits", "--mean", "0.5", "--std", "0.25").stderr
+    )
+    tenfold_(*asked, "b", "--mean", "0.5", "--std", "0.25")
+    assert "mean 0.5, std 0.25" in tenfold_("evaluate", "b", "--data", "digits").stderr
+
+
+# ---- recover
+def test_recover_replaces_the_folder_and_scores_it_anew(place: Path) -> None:
+    tenfold_("compress", "net.py:build", "--data", "own.py:own", "--params", "1.5x", "--no-bn", "--out", "small")
+    before = json.loads((place / "small/report.json").read_text())
+    old = load_file(place / "small/model.safetensors")
+    torch.save(nn_state(place), place / "w.pt")
+    found = document(
+        "recover", "small", "--data", "own.py:own", "--epochs", "2", "--lr", "0.05", "--distill", "0.3", "--weights",
+        "w.pt", "--trust-code",
+    )  # fmt: skip
+    assert found == json.loads((place / "small/report.json").read_text())
+    assert found["dense"] == before["dense"]
+    assert found["recovered"]["params"] == before["compressed"]["params"]
+    assert found["settings"]["recover"][0]["epochs"] == 2
+    new = load_file(place / "small/model.safetensors")
+    assert any(not torch.equal(old[name], new[name]) for name in old)
+    assert not (place / "small/state").exists()
+    scored = document("evaluate", "small", "--data", "own.py:own", "--trust-code")["networks"]["small"]["score"]
+    assert scored == found["recovered"]["score"]
+
+
+def nn_state(place: Path) -> dict[str, torch.Tensor]:
+    scope: dict[str, Any] = {}
+    exec(NET, scope)
+    model: nn.Module = scope["build"]()
+    return dict(model.state_dict())
+
+
+# ---- what is refused
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("inspect resnet2", "did you mean 'resnet32'"),
+        ("inspect net.py:biuld", "no function 'biuld'; did you mean 'build'?"),
+        ("inspect nett.py:build", "there is no file 'nett.py'"),
+        ("inspect .", "a folder, but not one that tenfold wrote"),
+        ("inspct net.py:build", "Did you mean 'inspect'"),
+        ("inspect net.py:build --input 1*8", "write 3x224x224"),
+        ("inspect net.py:build --input 1x8x8:int65", "there is no 'int65'"),
+        ("inspect net.py:build --input 1x8", "cannot run on inputs of shape"),
+        ("plan net.py:build", "nothing was asked for"),
+        ("plan net.py:build --params 4x --energy 0.5", "--params, --energy exclude each other"),
+        ("plan net.py:build --macs 4x", "a budget on macs needs inputs"),
+        ("plan net.py:build --params 4y", "params '4y' is no budget"),
+        ("plan net.py:build --params 4x --format tuker", "did you mean 'tucker'"),
+        ("plan net.py:build --params 4x --format con=svd", "no kind of layer is called 'con'"),
+        ("plan net.py:build --params 4x --exclude 33", "no layer matches '33'"),
+        ("plan net.py:build --params 4x --layer 3=svdd:4", "did you mean 'svd'"),
+        ("plan net.py:build --params 4x --allocation even", "neither 'global' nor 'uniform'"),
+        ("plan net.py:build --params 400x", "the largest reachable ratio"),
+        ("plan net.py:build --params 2x --out .", "'.' is a folder; name a file"),
+        ("compress net.py:build --params 2x", "nowhere to write; give --out FOLDER"),
+        ("compress net.py:build --params 2x --out net.py", "is a file; name a folder"),
+        ("compress net.py:build --params 2x --out .", "was not written by tenfold"),
+        ("compress net.py:build --params 2x --out o --epochs 1", "needs data to train on"),
+        ("compress net.py:build --params 2x --out o --epochs -1", "--epochs"),
+        ("compress net.py:build --params 2x --out o --seed -1", "--seed"),
+        ("compress net.py:build --params 2x --out o --threads 0", "--threads"),
+        ("compress net.py:build --params 2x --out o --distill 0.5", "give epochs, too"),
+        ("compress net.py:build --params 2x --out o --data own.py:own --epochs 1 --lr 0", "lr=0.0"),
+        ("compress net.py:build --params 2x --out o --device gpu", "there is no device 'gpu'"),
+        ("compress net.py:build --params 2x --out o --device cuda:99", "torch finds"),
+        ("compress net.py:build --params 2x --out o --plan p.yaml", "a plan was given and params too"),
+        ("compress net.py:build --out o --plan p.yaml", "p.yaml: cannot be read"),
+        ("compress net.py:build --params 2x --out o --data digit", "did you mean 'digits'"),
+        ("compress net.py:build --params 2x --out o --data cifar10", "write cifar10:DIR"),
+        ("compress net.py:build --params 2x --out o --mean a", "--mean 'a' is no list of numbers"),
+        ("compress net.py:build --params 2x --out o --mean 0.5", "give --mean and --std"),
+        ("compress net.py:build --params 2x --out o --mean 0,0 --std 1", "--mean has 2 channels and --std 1"),
+        ("compress net.py:build --params 2x --out o --layer foo", "--layer 'foo' is not PATTERN=FORMAT"),
+        ("compress net.py:build --params 2x --out o --weights w.pt", "there is no such file of weights"),
+        ("compress net.py:build --param 2x --out o", "--params"),
+        ("evaluate net.py:build net.py:build", "named twice"),
+        ("evaluate lenet5 net.py:build --weights w.pt", "--weights is for one dense network"),
+        ("recover net.py:build --data digits", "not a folder that tenfold wrote"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence_and_leaves_nothing(place: Path, arguments: str, words: str) -> None:
+    before = files(place)
+    said = refused(*arguments.split())
+    assert words in said
+    assert "Traceback" not in said
+    assert files(place) == before
+
+
+def test_a_bug_is_not_hidden(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise ValueError("a bug of ours")
+
+    monkeypatch.setattr("tenfold.api.profiles.inspect", fails)
+    with pytest.raises(ValueError, match="a bug of ours"):
+        tenfold_("inspect", "net.py:build")
+
+
+# ---- runs that are stopped
+def command(out: str, *more: str) -> list[str]:
+    return [
+        sys.executable, "-m", "tenfold", "compress", "net.py:build", "--data", "own.py:own", "--params", "1.5x",
+        "--epochs", "4", "--format", "svd", "--out", out, *more,
+    ]  # fmt: skip
+
+
+def stopped(place: Path, how: signal.Signals) -> subprocess.Popen[str]:
+    """A run that got this signal once an epoch was kept."""
+    running = subprocess.Popen(command("cut"), cwd=place, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while not list(place.glob("cut/state/epoch-*")) and time.monotonic() < end and running.poll() is None:
+        time.sleep(0.01)
+    running.send_signal(how)
+    return running
+
+
+def test_a_killed_run_goes_on_where_it_was(place: Path) -> None:
+    stopped(place, signal.SIGKILL).communicate()
+    assert {path.name for path in (place / "cut").iterdir()} == {"state"}
+    assert "of a run with another plan" in refused(*command("cut", "--layer", "7=dense")[3:])
+    assert tenfold_(*command("cut")[3:]).exit_code == 0
+    assert tenfold_(*command("whole")[3:]).exit_code == 0
+    for name in ("model.safetensors", "plan.yaml"):
+        assert (place / "cut" / name).read_bytes() == (place / "whole" / name).read_bytes()
+    assert not (place / "cut/state").exists()
+
+
+def test_a_stop_by_the_keyboard_says_how_to_go_on(place: Path) -> None:
+    run = stopped(place, signal.SIGINT)
+    _, said = run.communicate()
+    assert run.returncode == 130
+    assert "the same command goes on after the last whole epoch" in said
+    assert "Traceback" not in said
+
+
+# ---- the demo
+@pytest.mark.slow
+def test_the_demo_is_the_main_job(place: Path) -> None:
+    result = tenfold_("demo")
+    assert result.exit_code == 0, result.output
+    assert "times fewer parameters" in result.stdout
+    report = json.loads((place / "tenfold-demo/report.json").read_text())
+    assert report["ratio"]["params"] >= 10
+    assert report["dense"]["score"]["value"] > 97
+    assert report["recovered"]["score"]["value"] > report["dense"]["score"]["value"] - 2
+    tenfold.load(place / "tenfold-demo")
+
+
+def test_the_demo_never_replaces_what_is_not_its_own(place: Path) -> None:
+    tenfold_("compress", "net.py:build", "--params", "1.5x", "--out", "small")
+    assert "exists; --overwrite" in refused("demo", "--out", "small")
+    assert "was not written by tenfold" in refused("demo", "--out", ".")
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"), [("sklearn.datasets", "tenfold[demo]"), ("accelerate", "tenfold[train]")]
+)
+def test_the_demo_says_which_extra_is_missing(
+    place: Path, monkeypatch: pytest.MonkeyPatch, missing: str, words: str
+) -> None:
+    if missing == "accelerate":
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "accelerate" else 1)
+    else:
+        monkeypatch.setitem(sys.modules, missing, None)
+    assert words in refused("demo")
+    assert not os.path.exists("tenfold-demo")
