@@ -121,3 +121,9 @@ def test_importing_tenfold_imports_no_library_and_opens_nothing_but_python() -> 
     assert seen["version"] == PROJECT["version"]
     allowed = (".py", ".pyc", ".so", ".zip", "METADATA", "PKG-INFO")
     assert [path for path in seen["opened"] if not re.sub(r"\.pyc\.\d+$", ".pyc", path).endswith(allowed)] == []
+
+
+def test_rooms_import_downwards_only() -> None:
+    code = "import sys; from importlinter.cli import lint_imports_command; lint_imports_command()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
