@@ -28,7 +28,7 @@ def given_only(asked: Mapping[str, Any]) -> Asked:
     return cast(Asked, said)
 
 
-def check_training(*, epochs: int, lr: float, distill: float, has_data: bool) -> None:
+def check_training(*, epochs: int, lr: float, distill: float | None, has_data: bool) -> None:
     """Settings of recovery.
 
     Raises: TenfoldError for one that is out of range, that wants data where there is none, or that would do nothing.
@@ -37,7 +37,7 @@ def check_training(*, epochs: int, lr: float, distill: float, has_data: bool) ->
         raise TenfoldError(f"cannot fine-tune for epochs={epochs}; use 0 (batch norms only) or more.")
     if not (lr > 0 and math.isfinite(lr)):
         raise TenfoldError(f"cannot fine-tune with lr={lr}; use a number above 0, such as 0.01.")
-    if not 0 <= distill <= 1:
+    if distill is not None and not 0 <= distill <= 1:
         raise TenfoldError(f"cannot fine-tune with distill={distill}; use 0 (labels only) to 1 (teacher only).")
     if epochs and not has_data:
         raise TenfoldError(f"epochs={epochs} needs data to train on; give data, or epochs=0.")

@@ -20,12 +20,13 @@ from tenfold.measure.forward import tensors_in
 from tenfold.measure.score import device_of, score
 from tenfold.models import load_weights
 from tenfold.planning import Asked
-from tenfold.protocols import Data, TenfoldError, to_device, within
+from tenfold.protocols import Data, TenfoldError, classification_loss, to_device, within
 from tenfold.recovery import Step
 from tenfold.report import Measurement, Report, ScoreValue, compare, layer_rows, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Plan, decompose, lower
 
+DISTILL = 0.9  # of the loss, where the data's own is that of classification
 Watch = Callable[[Iterator[Step]], Iterable[Step]]
 
 __all__ = [
@@ -58,8 +59,8 @@ def compress(
     plan: Plan | str | Path | None = None,
     epochs: int = 0,
     bn: bool = True,
-    distill: float = 0.0,
-    lr: float = 0.01,
+    distill: float | None = None,
+    lr: float = 0.02,
     seed: int = 0,
     device: str | torch.device | None = None,
     profile: str | Path | None = None,
@@ -77,7 +78,8 @@ def compress(
         plan: a plan, or a plan file, instead of budgets.
         epochs: of fine-tuning, at the top rate `lr`; 0: batch norms only.
         bn: estimate batch norms anew on the training batches (no labels needed).
-        distill: share of the loss, 0 to 1, that is the distance to the dense network's outputs.
+        distill: share of the loss, 0 to 1, that is the distance to the dense network's outputs (logits); by default
+            0.9 where the data's loss is that of classification, and 0 elsewhere.
         device: where to recover and measure; by default where the model is.
         profile: folder that keeps what was measured and found, for the next budget.
         state: folder that keeps checkpoints, by which a run that was stopped goes on.
@@ -99,6 +101,7 @@ def compress(
     before = profiled(dense, None if inputs is None else samples(inputs, 1), profile=profile)
     chosen = planned(dense, before, profile=profile, seed=seed, **wanted) if read is None else read
     small = decompose(dense, chosen, seed=seed)
+    distill = taught(data, distill) if epochs else 0.0
     networks: dict[str, nn.Module] = {"dense": dense, "compressed": small}
     if data is not None and recovers(small, bn, epochs):
         networks["recovered"] = recovered = copy.deepcopy(small)
@@ -113,6 +116,13 @@ def compress(
     report, words = reported(networks, chosen, before, data, inputs, {key: plain(value) for key, value in used.items()})
     final = networks.get("recovered", small)
     return Compressed(final, chosen, report, words, documented(document or Document(origin_of(model)), inputs))
+
+
+def taught(data: Data | None, distill: float | None) -> float:
+    """The share of the loss that the dense network gives, where it was left open: its outputs must be logits."""
+    if distill is not None:
+        return distill
+    return DISTILL if data is not None and data.loss is classification_loss else 0.0
 
 
 def whose(settings: Mapping[str, JSON] | None) -> dict[str, JSON]:
@@ -247,7 +257,7 @@ def recover_folder(
     epochs: int = 0,
     bn: bool = True,
     distill: float = 0.0,
-    lr: float = 0.01,
+    lr: float = 0.02,
     seed: int = 0,
     device: str | torch.device | None = None,
     state: Path | None = None,

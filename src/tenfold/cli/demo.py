@@ -35,7 +35,7 @@ def demo(
     screen.note("3. Recover: batch norms estimated anew, then 20 epochs of fine-tuning on the same images.")
     settings: dict[str, storage.JSON] = {"model": NETWORK, "data": DATA, "batch_size": 64}
     result = api.compress(
-        dense, data, params="10x", epochs=20, lr=0.05, seed=seed,
+        dense, data, params="10x", epochs=20, lr=0.05, distill=0.0, seed=seed,
         document=replace(opened.document, settings={"demo": True}), settings=settings, watch=screen.bar,
     )  # fmt: skip
     screen.note("4. Write the folder, and judge both on 359 images that neither training nor these settings have seen.")

@@ -119,16 +119,15 @@ Epochs = Annotated[
     int, typer.Option(min=0, metavar="N", help="Epochs of fine-tuning; 0: batch norms only.", rich_help_panel=RECOVERY)
 ]
 Lr = Annotated[float, typer.Option(metavar="RATE", help="Largest learning rate.", rich_help_panel=RECOVERY)]
-Distill = Annotated[
-    float,
-    typer.Option(
-        min=0,
-        max=1,
-        metavar="SHARE",
-        help="Share of the loss that is the distance to the dense network.",
-        rich_help_panel=RECOVERY,
-    ),
-]
+_DISTILL = typer.Option(
+    min=0,
+    max=1,
+    metavar="SHARE",
+    help="Share of the loss that is the distance to the dense network; compress takes 0.9 for classification.",
+    rich_help_panel=RECOVERY,
+)
+Distill = Annotated[float, _DISTILL]
+DefaultDistill = Annotated[float | None, _DISTILL]
 Bn = Annotated[bool, typer.Option("--bn/--no-bn", help="Estimate batch norms anew.", rich_help_panel=RECOVERY)]
 
 # ---- the run

@@ -12,7 +12,7 @@ def recover(
     batch_size: o.BatchSize = 128,
     trust_code: o.TrustCode = False,
     epochs: o.Epochs = 0,
-    lr: o.Lr = 0.01,
+    lr: o.Lr = 0.02,
     distill: o.Distill = 0.0,
     bn: o.Bn = True,
     seed: o.Seed = 0,

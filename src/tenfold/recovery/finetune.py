@@ -83,7 +83,7 @@ def finetune(
     data: Data,
     *,
     epochs: int,
-    lr: float = 0.01,
+    lr: float = 0.02,
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     teacher: nn.Module | None = None,
