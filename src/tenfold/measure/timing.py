@@ -23,21 +23,27 @@ def spread(samples: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True)
-class Timing:
-    """Seconds of every call, in order, and the threads that torch used."""
+class Samples:
+    """One number a round, in order."""
 
     samples: tuple[float, ...]
-    threads: int
 
     @property
     def median(self) -> float:
-        """Seconds."""
+        """The middle one."""
         return statistics.median(self.samples)
 
     @property
     def spread(self) -> float:
-        """Seconds between the quartiles."""
+        """The distance between the quartiles."""
         return spread(self.samples)
+
+
+@dataclass(frozen=True)
+class Timing(Samples):
+    """Seconds of every call, and the threads that torch used."""
+
+    threads: int
 
     @property
     def minimum(self) -> float:
@@ -45,21 +51,8 @@ class Timing:
         return min(self.samples)
 
 
-@dataclass(frozen=True)
-class Ratio:
+class Ratio(Samples):
     """How many times as long one thing takes as another, round by round."""
-
-    samples: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        """The middle one of the rounds' ratios."""
-        return statistics.median(self.samples)
-
-    @property
-    def spread(self) -> float:
-        """Distance between the quartiles of the rounds' ratios."""
-        return spread(self.samples)
 
 
 def paired(functions: Mapping[str, Callable[[], object]], *, repeats: int = 20, warmup: int = 3) -> dict[str, Timing]:
