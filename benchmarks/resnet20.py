@@ -30,14 +30,15 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--weights", default=str(WEIGHTS), help="resnet20-12fca82f.th")
     parser.add_argument("--data", default=os.environ.get("TENFOLD_DATA", "."), help="folder with cifar10/")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the benchmarks that train")
     return parser.parse_args()
 
 
-def task() -> Task:
-    """The network and the data that the arguments name."""
+def task(seed: int = 0) -> Task:
+    """The network and the data that the arguments name; `seed` orders and augments the training batches."""
     given = arguments()
     opened = open_network("resnet20", weights=given.weights)
-    data = load_data(f"cifar10:{given.data}/cifar10", mean=opened.mean, std=opened.std, batch_size=128)
+    data = load_data(f"cifar10:{given.data}/cifar10", mean=opened.mean, std=opened.std, batch_size=128, seed=seed)
     return Task(opened.model, data, inspect(opened.model, first_inputs(data)[:1]))
 
 
