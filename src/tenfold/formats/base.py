@@ -98,7 +98,7 @@ class Format(ABC):
                 raise TenfoldError(f"no rank {rank} for bond '{bond}'; ranks are 1 or more.")
         net = net.with_ranks([rank or 1 for rank in ranks])
         for bond, rank in zip(net.bonds, ranks, strict=True):
-            net = net.merged(bond) if rank is None else net
+            net = net.merged(bond) if rank is None and bond in net.bonds else net  # neighbours may share two bonds
         return net
 
     def decompose(
