@@ -1,7 +1,12 @@
-"""Factors of an axis: balanced modes, padded where the size has none."""
+"""Factors of an axis: balanced modes, padded where the size has none; channel modes in pairs."""
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
+
+from tenfold.formats.base import spatial_axes
+from tenfold.network import Labels
+from tenfold.protocols import TenfoldError
 
 
 @lru_cache(maxsize=4096)
@@ -30,3 +35,35 @@ def most_even(size: int, count: int) -> tuple[int, ...]:
             found = candidate
     assert found is not None  # 1 divides every size
     return found
+
+
+def channel_factors(axes: Mapping[str, int], order: int | None) -> dict[str, tuple[int, ...]]:
+    """Both channel axes in `order` modes, ascending and descending; by default 3, or 2 where one is below 64."""
+    count = order or (3 if min(axes["i"], axes["o"]) >= 64 else 2)
+    return {"i": balanced_factors(axes["i"], count), "o": balanced_factors(axes["o"], count)[::-1]}
+
+
+def one_by_one(modes: Mapping[str, Labels]) -> list[Labels]:
+    """Every channel mode by itself, input first, the window as one between them."""
+    window = tuple(x for axis in spatial_axes(modes) for x in modes[axis])
+    return [*((x,) for x in modes["i"]), *([window] if window else []), *((x,) for x in modes["o"])]
+
+
+def paired(modes: Mapping[str, Labels], who: str, way_out: str = "") -> list[Labels]:
+    """`(i_k, o_k)` for every k, and the window in front of them where there is one.
+
+    Raises: TenfoldError, "`who` joins .. give both the same number `way_out`", for axes of unequal order.
+    """
+    window = tuple(x for axis in spatial_axes(modes) for x in modes[axis])
+    if len(modes["i"]) != len(modes["o"]):
+        raise TenfoldError(
+            f"{who} joins the modes of 'i' and 'o' one by one; there are {len(modes['i'])} and {len(modes['o'])}; "
+            f"give both the same number{way_out}."
+        )
+    return [*([window] if window else []), *zip(modes["i"], modes["o"], strict=True)]
+
+
+def check_order(order: int | None) -> None:
+    """Refuse an order below 1."""
+    if order is not None and order < 1:
+        raise TenfoldError(f"no order {order}; axes are split into 1 mode or more.")
