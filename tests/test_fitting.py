@@ -261,7 +261,7 @@ def test_a_metric_lowers_the_error_that_it_measures(name: str, both: bool, rank:
         return  # iterates from other starts: no law
     axes = {"o": 5, "i": 6, "h": 2, "w": 3}
     form, weight = formats.format_named(name), normal(*axes.values(), seed=seed)
-    net = form.network(axes)
+    net = form.network(axes, modes={})
     net = net.with_ranks([min(rank, full) for full in net.ranks])
     metric = Metric({"i": moment(6, seed)} | ({"o": moment(5, seed + 1)} if both else {}))
     cores, plain = form.decompose(weight, net, metric), form.decompose(weight, net)

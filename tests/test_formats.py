@@ -15,7 +15,7 @@ from torch import Tensor
 from tenfold import formats
 from tenfold.fitting import energies, leading_vectors, tail
 from tenfold.fitting.spectra import unfolded
-from tenfold.formats import BUILT_IN, CP, HT2, SVD, TT, Format, Tucker, Tucker2, format_named
+from tenfold.formats import BUILT_IN, CP, HT, HT2, SVD, TT, Format, Tucker, Tucker2, format_named
 from tenfold.formats.base import options_of
 from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError
@@ -36,7 +36,7 @@ def relative(net: TensorNetwork, cores: list[Tensor], weight: Tensor) -> float:
 MATRIX, KERNEL, GROUPED = {"o": 6, "i": 5}, {"o": 6, "i": 5, "h": 4, "w": 3}, {"g": 2, "o": 6, "i": 5, "h": 3, "w": 3}
 
 
-@pytest.mark.parametrize("name", [name for name in BUILT_IN if name != "tucker"])
+@pytest.mark.parametrize("name", [name for name, kind in BUILT_IN.items() if not kind.reshapes])
 def test_modes_that_cross_axes_get_a_sentence(name: str) -> None:
     with pytest.raises(TenfoldError, match="modes of 'o i' cross the borders of axes"):
         format_named(name).network(MATRIX, None, {"o i": (5, 6)})
@@ -59,6 +59,13 @@ def test_modes_of_the_groups_get_a_sentence(name: str) -> None:
         ("tt", {"layout": "pair"}, "tt has no layout 'pair'; did you mean 'pairs'?"),
         ("cp", {"window": "splitt"}, "cp has no window 'splitt'; use 'joint' or 'split'."),
         ("cp", {"starts": 0}, "cp needs 1 start and 1 sweep or more, not 0 and 100."),
+        ("ht", {"order": 0}, "no order 0; axes are split into 1 mode or more."),
+        (
+            "ht",
+            {"tree": "(1 2 3)"},
+            "'(1 2 3)' is no binary tree; write 'balanced', 'caterpillar', or leaves in "
+            "brackets by twos, such as ((1 2) (3 4)).",
+        ),
         ("tuker", {}, "no format is called 'tuker'; did you mean 'tucker' or 'tucker2'?"),
     ],
 )
@@ -128,6 +135,7 @@ OPTIONS = {
         {"layout": "split", "order": 2},
         {"layout": "split", "order": 3, "sweeps": 1},
     ],
+    "ht": [{}, {"order": 3}, {"tree": "caterpillar", "order": 3, "sweeps": 1}],
     "ht2": [{}],
 }
 EVERY = [(name, options) for name, choices in OPTIONS.items() for options in choices]
@@ -237,7 +245,7 @@ def test_a_weight_that_cannot_be_gets_a_sentence(name: str) -> None:
     with pytest.raises(TenfoldError, match=f"no rank 0 for bond '{bonds[0]}'; ranks are 1 or more."):
         form.network(KERNEL, [0] * len(bonds))
     with pytest.raises(TenfoldError, match="modes 2 x 2 of axis 'o' make 4, not 6; their product must be 6 or more"):
-        form.network(KERNEL, None, {"o": (2, 2)})
+        form.network(KERNEL, None, {"o": (2, 2), "i": (5, 1)})
     with pytest.raises(TenfoldError, match="modes are given for axis 'x'; the weight has the axes o i h w"):
         form.network(KERNEL, None, {"x": (2, 2)})
 
@@ -338,6 +346,67 @@ def test_a_sum_of_indices_has_tensor_train_ranks_two() -> None:
     assert relative(short, TT().decompose(weight, short), weight) > 1e-2
     spectrum = energies(unfolded(exact.to_modes(weight), [1]))
     assert (spectrum > 1e-12 * spectrum[0]).sum() == 2
+
+
+# ---- hierarchical Tucker
+LINE = {"o": 1, "i": 120}  # its leaves are the modes of i
+FACTORS = {"o": (1, 1, 1, 1), "i": (4, 3, 2, 5)}
+
+
+def test_full_transfers_make_ht_tucker() -> None:
+    weight, ranks = normal(LINE), {"r1": 2, "r2": 2, "r3": 2, "r4": 3, "r1.2": 4, "r3.4": 4}
+    names = HT(order=4).network(LINE, None, FACTORS).bonds
+    assert names == ("r1", "r2", "r1.2", "r3.4", "r3", "r4")
+    net = HT(order=4).network(LINE, [ranks[bond] for bond in names], FACTORS)
+    other = Tucker().network(LINE, [2, 2, 2, 3, 1], {"i": FACTORS["i"]})
+    cores, twin = HT(order=4).decompose(weight, net), Tucker().decompose(weight, other)
+    assert torch.dist(net.weight(cores), other.weight(twin)) < 1e-12 * weight.norm()
+    assert net.params - other.params == 4 * 4 + 2 * 2 * 4 + 2 * 3 * 4 - 2 * 2 * 2 * 3 - 1  # transfers for the core
+
+
+def test_ht_on_the_caterpillar_with_whole_leaves_is_the_tensor_train() -> None:
+    form = HT(tree="caterpillar")
+    names = form.network(LINE, None, FACTORS).bonds
+    assert names == ("r1", "r2.3.4", "r2", "r3.4", "r3", "r4")
+    train = TT(layout="pairs").network(LINE, [3, 4, 2], FACTORS)
+    net = form.network(LINE, [3, None, None, 4, None, 2], FACTORS)
+    assert [sorted(shape) for shape in net.shapes] == [sorted(shape) for shape in train.shapes]
+    weight = train.weight(train.draw(1.0, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    assert relative(net, form.decompose(weight, net), weight) < 1e-12
+
+
+@settings(max_examples=25)
+@given(st.sampled_from(["balanced", "caterpillar", "((1 3) (4 2))"]), st.integers(1, 3), seeds)
+def test_ht_errs_at_most_by_the_root_of_2d_minus_3(tree: str, rank: int, seed: int) -> None:
+    form, small = HT(tree=tree), normal(LINE, seed + 1)
+    net = form.network(LINE, None, FACTORS)
+    net = net.with_ranks([min(rank, full) for full in net.ranks])
+    near = net.weight(net.draw(1.0, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+    weight = near + 0.1 * small  # a candidate is near: the best cannot be farther
+    found = form.decompose(weight, net)
+    assert torch.dist(net.weight(found), weight) <= math.sqrt(2 * 4 - 3) * torch.dist(near, weight)
+    cuts = {frozenset(net.unfolding(bond)): (bond, rank) for bond, rank in zip(net.bonds, net.ranks, strict=True)}
+    assert len(cuts) == 2 * 4 - 3  # the two bonds of the root are one cut
+    lost = sum(
+        float(tail(energies(unfolded(net.to_modes(weight), [net.modes.index(x) for x in net.unfolding(bond)[0]])))[r])
+        for bond, r in cuts.values()
+    )
+    assert torch.dist(net.weight(found), weight).square() <= lost * (1 + 1e-9)
+
+
+def test_the_counts_of_ht_and_tt_on_a_long_input() -> None:
+    axes, modes = {"o": 1024, "i": 57600}, {"i": (8, 20, 20, 18), "o": (16, 4, 4, 4)}
+    assert HT().network(axes, [4] * 6, modes).params == 1584
+    assert TT().network(axes, [4] * 3, modes).params == 3360
+
+
+def test_a_kernel_in_ht_has_its_window_as_the_first_leaf() -> None:
+    net = HT().network({"o": 6, "i": 4, "h": 3, "w": 3}, [2] * 4)
+    assert net.cores == (
+        ("h", "w", "r1"), ("r1", "r2.3"), ("i1", "o1", "r2"), ("r2", "r3", "r2.3"), ("i2", "o2", "r3"),
+    )  # fmt: skip
+    with pytest.raises(TenfoldError, match=r"tree '\(1 2\)' does not hold each of the 3 leaves of this weight once"):
+        HT(tree="(1 2)").network({"o": 6, "i": 4, "h": 3, "w": 3})
 
 
 # ---- tensorly as oracle

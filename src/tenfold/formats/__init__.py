@@ -8,6 +8,7 @@ from typing import get_args, get_type_hints
 
 from tenfold.formats.base import Format, options_of
 from tenfold.formats.cp import CP
+from tenfold.formats.ht import HT
 from tenfold.formats.ht2 import HT2
 from tenfold.formats.modes import balanced_factors
 from tenfold.formats.svd import SVD
@@ -22,6 +23,7 @@ BUILT_IN: dict[str, type[Format]] = {
     "tucker2": Tucker2,
     "cp": CP,
     "tt": TT,
+    "ht": HT,
     "ht2": HT2,
 }
 
@@ -61,5 +63,5 @@ def name_of(given: Format) -> str:
     return next(name for name, kind in available().items() if type(given) is kind)
 
 
-__all__ = ["BUILT_IN", "CP", "HT2", "SVD", "TT", "Format", "Tucker", "Tucker2", "available", "balanced_factors",
+__all__ = ["BUILT_IN", "CP", "HT", "HT2", "SVD", "TT", "Format", "Tucker", "Tucker2", "available", "balanced_factors",
            "format_named", "name_of", "options_of"]  # fmt: skip
