@@ -62,6 +62,13 @@ class Format(ABC):
         del axes
         return (self,)
 
+    def common_ranks(self, net: TensorNetwork, rank: int) -> Sequence[int]:
+        """A rank for every bond of `net` by one number: what a planner varies where no spectrum rules the bonds.
+
+        Bonds that do not have the number itself do not change with it.
+        """
+        return [rank] * len(net.bonds)
+
     def trial(self) -> "Format":
         """The settings for a quick fit that only estimates the error."""
         return self
