@@ -8,14 +8,14 @@ import tensorly
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tensorly.decomposition import parafac, tensor_train
+from tensorly.decomposition import parafac, tensor_ring, tensor_train
 from tensorly.decomposition import tucker as tensorly_tucker
 from torch import Tensor
 
 from tenfold import formats
 from tenfold.fitting import energies, leading_vectors, tail
 from tenfold.fitting.spectra import unfolded
-from tenfold.formats import BUILT_IN, CP, HT, HT2, SVD, TT, Format, Tucker, Tucker2, format_named
+from tenfold.formats import BUILT_IN, CP, HT, HT2, SVD, TR, TT, Format, Tucker, Tucker2, format_named
 from tenfold.formats.base import options_of
 from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError
@@ -66,7 +66,7 @@ def test_modes_of_the_groups_get_a_sentence(name: str) -> None:
             "'(1 2 3)' is no binary tree; write 'balanced', 'caterpillar', or leaves in "
             "brackets by twos, such as ((1 2) (3 4)).",
         ),
-        ("tuker", {}, "no format is called 'tuker'; did you mean 'tucker' or 'tucker2'?"),
+        ("tuker", {}, "no format is called 'tuker'; did you mean 'tucker' or 'tucker2' or 'tr'?"),
     ],
 )
 def test_wrong_options_get_a_sentence(name: str, options: dict[str, object], words: str) -> None:
@@ -135,11 +135,13 @@ OPTIONS = {
         {"layout": "split", "order": 2},
         {"layout": "split", "order": 3, "sweeps": 1},
     ],
+    "tr": [{}, {"order": 1, "sweeps": 0}],
     "ht": [{}, {"order": 3}, {"tree": "caterpillar", "order": 3, "sweeps": 1}],
     "ht2": [{}],
 }
 EVERY = [(name, options) for name, choices in OPTIONS.items() for options in choices]
-CLOSED = [(name, options) for name, options in EVERY if name != "cp"]  # CP iterates: its exact ranks are tested apart
+CLOSED = [(name, options) for name, options in EVERY if not BUILT_IN[name].iterates]
+EXACT = [(name, options) for name, options in EVERY if name != "cp"]  # whose exact ranks are tested apart
 
 
 def test_every_format_is_here() -> None:
@@ -149,7 +151,7 @@ def test_every_format_is_here() -> None:
         assert (formats.name_of(form), options_of(form)) == (name, options)
 
 
-@pytest.mark.parametrize(("name", "options"), CLOSED)
+@pytest.mark.parametrize(("name", "options"), EXACT)
 @settings(max_examples=25)
 @given(AXES, seeds)
 def test_full_rank_is_exact(name: str, options: dict[str, object], axes: dict[str, int], seed: int) -> None:
@@ -157,7 +159,7 @@ def test_full_rank_is_exact(name: str, options: dict[str, object], axes: dict[st
     for form in format_named(name, **options).variants(axes):
         net = form.network(axes)
         assert net == net.clipped()
-        assert relative(net, form.decompose(weight, net), weight) < 1e-12
+        assert relative(net, form.decompose(weight, net), weight) < (1e-10 if form.iterates else 1e-12)
 
 
 @pytest.mark.parametrize(("name", "options"), CLOSED)
@@ -346,6 +348,47 @@ def test_a_sum_of_indices_has_tensor_train_ranks_two() -> None:
     assert relative(short, TT().decompose(weight, short), weight) > 1e-2
     spectrum = energies(unfolded(exact.to_modes(weight), [1]))
     assert (spectrum > 1e-12 * spectrum[0]).sum() == 2
+
+
+# ---- the tensor ring
+RINGED = {"o": 6, "i": 8, "h": 3, "w": 3}
+RING_MODES = {"i": (2, 4), "o": (3, 2)}
+
+
+def test_a_ring_whose_closing_bond_is_one_is_the_tensor_train() -> None:
+    weight, ranks = normal(RINGED), [2, 5, 4, 2]
+    ring, train = TR(sweeps=0).network(RINGED, [1, *ranks], RING_MODES), TT(layout="split")
+    assert [set(core) for core in ring.without(("r0",)).cores] == [
+        set(core) for core in train.network(RINGED, ranks, RING_MODES).cores
+    ]
+    net = train.network(RINGED, ranks, RING_MODES)
+    best = relative(net, train.decompose(weight, net), weight)
+    assert relative(ring, TR(sweeps=0).decompose(weight, ring), weight) <= best * (1 + 1e-12)  # one of its starts
+    assert ring.params == net.params
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_planted_ring_is_found(seed: int) -> None:
+    net = TR().network(RINGED, [2] * 5, RING_MODES)
+    weight = net.weight(net.draw(1.0, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+    assert relative(net, TR(sweeps=100).decompose(weight, net), weight) < 1e-6
+
+
+def test_a_ring_errs_less_with_sweeps_and_less_than_that_of_tensorly() -> None:
+    axes = {"o": 6, "i": 8, "h": 5}
+    weight, net = normal(axes), TR(order=1).network(axes, [2, 4, 3])
+    none, some = (relative(net, TR(order=1, sweeps=n).decompose(weight, net), weight) for n in (0, 30))
+    theirs = tensor_ring(weight.permute(1, 2, 0).numpy(), rank=[2, 4, 3, 2])
+    wanted = torch.from_numpy(tensorly.tr_to_tensor(theirs)).permute(2, 0, 1)
+    assert some < none <= float(torch.dist(wanted, weight) / weight.norm()) * (1 + 1e-12)
+
+
+def test_the_counts_of_tr_nets() -> None:
+    axes = {"o": 64, "i": 64, "h": 3, "w": 3}
+    net = TR().network(axes, [10] * 7)
+    assert net.params == 10**2 * (12 + 9 + 12)  # r^2 (sum i + kh kw + sum o), METHODS E.5
+    matrix = TR().network({"o": 300, "i": 784}, [5] * 8, {"i": (4, 7, 4, 7), "o": (3, 4, 5, 5)})
+    assert matrix.params == 5**2 * (22 + 17)
 
 
 # ---- hierarchical Tucker

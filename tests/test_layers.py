@@ -46,13 +46,12 @@ class Case:
 
 
 KERNEL_FORMATS: tuple[Format, ...] = (
-    formats.SVD(), formats.Tucker(), formats.Tucker2(), formats.CP(), formats.CP(window="split"), formats.HT2(),
-    formats.TT(), formats.TT(layout="pairs", order=2), formats.TT(layout="split", order=2),
-    formats.TT(layout="split", order=3),
+    *(kind() for kind in formats.BUILT_IN.values()), formats.CP(window="split"), formats.TT(layout="pairs", order=2),
+    formats.TT(layout="split", order=2), formats.TT(layout="split", order=3),
 )  # fmt: skip
 MATRIX_FORMATS: tuple[Format, ...] = (
-    formats.SVD(), formats.Tucker(), formats.TT(order=2), formats.TT(order=3), formats.TT(layout="split", order=2),
-    formats.CP(),
+    *(kind() for name, kind in formats.BUILT_IN.items() if name not in ("tucker2", "ht2")),
+    formats.TT(order=3), formats.TT(layout="split", order=2),
 )  # fmt: skip
 
 
@@ -73,7 +72,7 @@ def twins(draw: st.DrawFn, modules: st.SearchStrategy[tuple[nn.Module, Tensor]])
     net = form.network(axes, modes=split)
     net = net.with_ranks([min(rank, draw(st.integers(1, 3))) for rank in net.ranks])
     for bond in net.bonds:
-        if not net.is_hyperedge(bond) and draw(st.integers(0, 3)) == 0:
+        if bond in net.bonds and not net.is_hyperedge(bond) and draw(st.integers(0, 3)) == 0:
             net = net.merged(bond)
     generator = torch.Generator().manual_seed(draw(seeds))
     cores = net.draw(1.0, generator=generator, dtype=x.dtype)

@@ -12,6 +12,7 @@ from tenfold.formats.ht import HT
 from tenfold.formats.ht2 import HT2
 from tenfold.formats.modes import balanced_factors
 from tenfold.formats.svd import SVD
+from tenfold.formats.tr import TR
 from tenfold.formats.tt import TT
 from tenfold.formats.tucker import Tucker
 from tenfold.formats.tucker2 import Tucker2
@@ -23,6 +24,7 @@ BUILT_IN: dict[str, type[Format]] = {
     "tucker2": Tucker2,
     "cp": CP,
     "tt": TT,
+    "tr": TR,
     "ht": HT,
     "ht2": HT2,
 }
@@ -63,5 +65,7 @@ def name_of(given: Format) -> str:
     return next(name for name, kind in available().items() if type(given) is kind)
 
 
-__all__ = ["BUILT_IN", "CP", "HT", "HT2", "SVD", "TT", "Format", "Tucker", "Tucker2", "available", "balanced_factors",
-           "format_named", "name_of", "options_of"]  # fmt: skip
+__all__ = [
+    "BUILT_IN", "CP", "HT", "HT2", "SVD", "TR", "TT", "Format", "Tucker", "Tucker2", "available", "balanced_factors",
+    "format_named", "name_of", "options_of",
+]  # fmt: skip

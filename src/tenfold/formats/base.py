@@ -21,6 +21,7 @@ class Format(ABC):
     """A named layout of cores; its fields are its options. Subclasses are final frozen dataclasses."""
 
     reshapes: ClassVar[bool] = False  # whether modes may cross the borders of axes
+    iterates: ClassVar[bool] = False  # whether `fit` improves cores from starts, so that its laws hold to a tolerance
 
     @classmethod
     def option_names(cls) -> tuple[str, ...]:
