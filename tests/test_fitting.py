@@ -167,7 +167,7 @@ def hierarchical(sizes: tuple[int, int, int, int]) -> TensorNetwork:
 
 TREES: dict[str, formats.Format | None] = {
     "svd": formats.SVD(), "tt": formats.TT(), "tucker": formats.Tucker(), "tucker2": formats.Tucker2(),
-    "ht2": formats.HT2(), "ht": None,
+    "ht2": formats.HT2(), "sttu": formats.STTu(), "stt": formats.STT(order=1), "ht": None,
 }  # fmt: skip
 
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from tenfold import formats
 from tenfold.fitting import energies, leading_vectors, tail
 from tenfold.fitting.spectra import unfolded
-from tenfold.formats import BUILT_IN, CP, HT, HT2, SVD, TR, TT, Format, Tucker, Tucker2, format_named
+from tenfold.formats import BUILT_IN, CP, HT, HT2, STR, STT, SVD, TR, TT, Format, STTu, Tucker, Tucker2, format_named
 from tenfold.formats.base import options_of
+from tenfold.models import ZOO
 from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError
 
@@ -66,6 +67,9 @@ def test_modes_of_the_groups_get_a_sentence(name: str) -> None:
             "'(1 2 3)' is no binary tree; write 'balanced', 'caterpillar', or leaves in "
             "brackets by twos, such as ((1 2) (3 4)).",
         ),
+        ("tr", {"sweeps": -1}, "no -1 sweeps; use 0 or more."),
+        ("stt", {"t": 0}, "no ratio t = 0; use 1 or more."),
+        ("stt", {"layout": "chain"}, "stt has no layout 'chain'; there are split, pairs."),
         ("tuker", {}, "no format is called 'tuker'; did you mean 'tucker' or 'tucker2' or 'tr'?"),
     ],
 )
@@ -138,6 +142,9 @@ OPTIONS = {
     "tr": [{}, {"order": 1, "sweeps": 0}],
     "ht": [{}, {"order": 3}, {"tree": "caterpillar", "order": 3, "sweeps": 1}],
     "ht2": [{}],
+    "sttu": [{}, {"sweeps": 1}],
+    "stt": [{}, {"layout": "pairs", "order": 3}, {"t": 3, "sweeps": 1}],
+    "str": [{}, {"order": 1, "sweeps": 0}],
 }
 EVERY = [(name, options) for name, choices in OPTIONS.items() for options in choices]
 CLOSED = [(name, options) for name, options in EVERY if not BUILT_IN[name].iterates]
@@ -389,6 +396,65 @@ def test_the_counts_of_tr_nets() -> None:
     assert net.params == 10**2 * (12 + 9 + 12)  # r^2 (sum i + kh kw + sum o), METHODS E.5
     matrix = TR().network({"o": 300, "i": 784}, [5] * 8, {"i": (4, 7, 4, 7), "o": (3, 4, 5, 5)})
     assert matrix.params == 5**2 * (22 + 17)
+
+
+# ---- semi-tensor formats
+@pytest.mark.parametrize("layout", ["split", "pairs"])
+def test_semi_tensor_formats_of_ratio_one_are_the_plain_ones(layout: str) -> None:
+    weight = normal(RINGED)
+    twins = [
+        (STT(layout=layout, t=1), TT(layout=layout)), (STTu(t=1), Tucker()), (STR(t=1, sweeps=3), TR(sweeps=3)),
+    ]  # fmt: skip
+    for semi, plain in twins:
+        wide, net = semi.network(RINGED), plain.network(RINGED)
+        ranks = [min(rank, 2) for rank in net.ranks]
+        wide, net = wide.with_ranks(ranks), net.with_ranks(ranks)
+        assert wide.params == net.params
+        found, wanted = wide.weight(semi.decompose(weight, wide)), net.weight(plain.decompose(weight, net))
+        assert torch.dist(found, wanted) < 1e-10 * weight.norm()
+
+
+def test_the_semi_tensor_product_is_a_contraction_with_a_kronecker_factor() -> None:
+    axes, modes = {"o": 4, "i": 6}, {"i": (6, 1), "o": (2, 2)}
+    net = STT(order=1).network(axes, [3], modes)
+    assert net.cores == (("i1", "o2", "i2", "r1"), ("r1", "o1"))  # rank 6 = (3, t) in the paper
+    left, right = net.draw(1.0, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    a = left.reshape(6, 2, 3).permute(0, 2, 1).reshape(6, 6)  # columns (b slow, s fast)
+    product = a @ torch.kron(right, torch.eye(2, dtype=torch.float64))  # (i, (o', s)), METHODS C.1
+    assert torch.dist(net.weight([left, right]), product.mT) < 1e-12
+    sttu = STTu().network(axes, [2, 1])
+    assert sttu.cores == (("i1", "r1"), ("r1", "i2", "r2", "o2"), ("r2", "o1"))
+    i, core, o = sttu.draw(1.0, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    eye = torch.eye(2, dtype=torch.float64)
+    whole = torch.kron(i, eye) @ core.reshape(4, 2) @ torch.kron(o, eye)
+    assert torch.dist(sttu.weight([i, core, o]), whole.mT) < 1e-12
+
+
+@pytest.mark.parametrize(("network", "plain", "semi"), [("resnet20", 2.5, 9.4), ("resnet32", 2.7, 9.8)])
+def test_the_counts_of_the_paper_on_cifar_resnets(network: str, plain: float, semi: float) -> None:
+    factors = {3: (3, 1, 1), 16: (4, 2, 2), 32: (4, 4, 2), 64: (4, 4, 4)}
+    halves = {n: tuple(x for f in sizes for x in (f // 2, 2)) for n, sizes in factors.items() if n > 3}
+    kernels = [p.shape for p in ZOO[network].build().parameters() if p.ndim == 4]
+    rest = 64 * 10 + 10  # the linear layer; batch norms are not counted
+    for form, rank, outputs, wanted in (
+        (TT(layout="pairs"), 14, factors, plain),
+        (STT(layout="pairs"), 7, halves, semi),
+    ):
+        count = rest
+        for o, i, h, w in kernels:
+            net = form.network({"o": o, "i": i, "h": h, "w": w}, [rank] * 3, {"i": factors[i], "o": outputs[o]})
+            count += net.params  # ranks are not capped: METHODS C.3
+        assert abs((sum(map(math.prod, kernels)) + rest) / count - wanted) < 0.07
+
+
+def test_bonds_that_lead_into_a_window_or_an_odd_mode_are_not_split() -> None:
+    axes = {"o": 15, "i": 16, "h": 3, "w": 3}
+    assert STT(order=2).default_modes(axes) == {"i": (4, 1, 2, 2), "o": (5, 1, 3, 1)}
+    assert STR(order=2).default_modes(axes) == {"i": (2, 2, 2, 2), "o": (5, 1, 3, 1)}
+    assert STT(order=2).default_modes({"o": 16, "i": 16}) == {"i": (4, 1, 2, 2), "o": (2, 2, 2, 2)}
+    assert STT(layout="pairs", order=2).default_modes(axes | {"o": 16}) == {"i": (4, 4), "o": (2, 2, 2, 2)}
+    with pytest.raises(TenfoldError, match="two digits each, slow and fast; 3 were given; add a digit of 1"):
+        STT().network(axes, None, {"i": (4, 2, 2)})
 
 
 # ---- hierarchical Tucker

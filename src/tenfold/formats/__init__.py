@@ -11,6 +11,9 @@ from tenfold.formats.cp import CP
 from tenfold.formats.ht import HT
 from tenfold.formats.ht2 import HT2
 from tenfold.formats.modes import balanced_factors
+from tenfold.formats.semi_tensor_ring import STR  # a module called str would hide the builtin
+from tenfold.formats.stt import STT
+from tenfold.formats.sttu import STTu
 from tenfold.formats.svd import SVD
 from tenfold.formats.tr import TR
 from tenfold.formats.tt import TT
@@ -27,6 +30,9 @@ BUILT_IN: dict[str, type[Format]] = {
     "tr": TR,
     "ht": HT,
     "ht2": HT2,
+    "sttu": STTu,
+    "stt": STT,
+    "str": STR,
 }
 
 
@@ -66,6 +72,6 @@ def name_of(given: Format) -> str:
 
 
 __all__ = [
-    "BUILT_IN", "CP", "HT", "HT2", "SVD", "TR", "TT", "Format", "Tucker", "Tucker2", "available", "balanced_factors",
-    "format_named", "name_of", "options_of",
+    "BUILT_IN", "CP", "HT", "HT2", "STR", "STT", "SVD", "TR", "TT", "Format", "STTu", "Tucker", "Tucker2", "available",
+    "balanced_factors", "format_named", "name_of", "options_of",
 ]  # fmt: skip

@@ -67,3 +67,56 @@ def check_order(order: int | None) -> None:
     """Refuse an order below 1."""
     if order is not None and order < 1:
         raise TenfoldError(f"no order {order}; axes are split into 1 mode or more.")
+
+
+# ---- semi-tensor formats: modes of two digits, the fast one on the core before (METHODS C.3)
+def check_ratio(t: int) -> None:
+    """Refuse a semi-tensor ratio below 1."""
+    if t < 1:
+        raise TenfoldError(f"no ratio t = {t}; use 1 or more.")
+
+
+def split_channels(axes: Mapping[str, int], order: int | None, t: int, layout: str) -> dict[str, tuple[int, ...]]:
+    """The channel modes as digits (slow, fast); fast is `t`, or 1 where it does not divide or no bond can carry it."""
+    factors = channel_factors(axes, order)
+    has_window = bool(spatial_axes(axes))
+    carried = {  # whether a bond that may be split leads to the first mode of the axis
+        "i": layout == "ring",
+        "o": has_window if layout == "pairs" else not has_window,
+    }
+    found = {}
+    for axis, sizes in factors.items():
+        ratios = [t if n % t == 0 and (k or carried[axis]) else 1 for k, n in enumerate(sizes)]
+        found[axis] = tuple(x for n, ratio in zip(sizes, ratios, strict=True) for x in (n // ratio, ratio))
+    return found if layout != "pairs" else {**found, "i": factors["i"]}
+
+
+def digits(labels: Labels) -> list[tuple[str, Labels]]:
+    """Labels of an axis as (slow, (fast,)) for every mode; one label alone has no fast digit.
+
+    Raises: TenfoldError for another odd number.
+    """
+    if len(labels) == 1:
+        return [(labels[0], ())]
+    if len(labels) % 2:
+        raise TenfoldError(f"modes come as two digits each, slow and fast; {len(labels)} were given; add a digit of 1.")
+    return [(slow, (fast,)) for slow, fast in zip(labels[::2], labels[1::2], strict=True)]
+
+
+def redealt(modes: Mapping[str, Labels], layout: str) -> list[Labels]:
+    """The modes of every core of a chain: slow digits, and the fast digit of the core after (the first's: see below).
+
+    In a ring the last core has the fast digit of the first; in an open chain the first core keeps its own.
+    """
+    window = tuple(x for axis in spatial_axes(modes) for x in modes[axis])
+    outputs = digits(modes["o"])
+    if layout == "pairs":
+        slow = paired({**modes, "o": tuple(slow for slow, _ in outputs)}, "layout 'pairs'", ", or use layout 'split'")
+        fast = [*([()] if window else []), *(part for _, part in outputs)]
+    else:
+        each = [*digits(modes["i"]), *([(window, ())] if window else []), *outputs]
+        slow = [part if isinstance(part, tuple) else (part,) for part, _ in each]
+        fast = [part for _, part in each]
+    own, behind = (fast[0], ()) if layout != "ring" else ((), fast[0])
+    parts = [(*part, *after) for part, after in zip(slow, [*fast[1:], behind], strict=True)]
+    return [(*parts[0], *own), *parts[1:]]

@@ -90,7 +90,8 @@ def ring_fit(tensor: Tensor, net: TensorNetwork, sweeps: int, generator: torch.G
 
 def stirred(core: Tensor, noise: Tensor) -> Tensor:
     """A core with a little noise: slices of zeros (ranks above those of the opening) would stay zero for ever."""
-    return core + STIR * core.norm() / math.sqrt(core.numel()) * noise
+    deviation = float(core.norm()) / math.sqrt(core.numel())
+    return core + STIR * deviation * noise
 
 
 def ring_decomposition(tensor: Tensor, net: TensorNetwork, way: Sequence[int]) -> list[Tensor]:
