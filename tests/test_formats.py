@@ -15,7 +15,24 @@ from torch import Tensor
 from tenfold import formats
 from tenfold.fitting import energies, leading_vectors, tail
 from tenfold.fitting.spectra import unfolded
-from tenfold.formats import BUILT_IN, CP, HT, HT2, STR, STT, SVD, TR, TT, Format, STTu, Tucker, Tucker2, format_named
+from tenfold.formats import (
+    BUILT_IN,
+    CP,
+    HT,
+    HT2,
+    STR,
+    STT,
+    SVD,
+    TR,
+    TT,
+    ADATucker,
+    Format,
+    STTu,
+    Tucker,
+    Tucker2,
+    format_named,
+)
+from tenfold.formats.ada_tucker import near_hypercube
 from tenfold.formats.base import options_of
 from tenfold.models import ZOO
 from tenfold.network import TensorNetwork
@@ -67,10 +84,11 @@ def test_modes_of_the_groups_get_a_sentence(name: str) -> None:
             "'(1 2 3)' is no binary tree; write 'balanced', 'caterpillar', or leaves in "
             "brackets by twos, such as ((1 2) (3 4)).",
         ),
+        ("ada-tucker", {"order": 1}, "no order 1; a weight is dealt to 2 modes or more."),
         ("tr", {"sweeps": -1}, "no -1 sweeps; use 0 or more."),
         ("stt", {"t": 0}, "no ratio t = 0; use 1 or more."),
         ("stt", {"layout": "chain"}, "stt has no layout 'chain'; there are split, pairs."),
-        ("tuker", {}, "no format is called 'tuker'; did you mean 'tucker' or 'tucker2' or 'tr'?"),
+        ("svdd", {}, "no format is called 'svdd'; did you mean 'svd'?"),
     ],
 )
 def test_wrong_options_get_a_sentence(name: str, options: dict[str, object], words: str) -> None:
@@ -132,6 +150,7 @@ OPTIONS = {
     "svd": [{}, {"first": "i"}],
     "tucker": [{}, {"sweeps": 2}],
     "tucker2": [{}, {"sweeps": 2}],
+    "ada-tucker": [{}, {"order": 4, "sweeps": 0}],
     "cp": [{}, {"window": "split"}],
     "tt": [
         {},
@@ -177,8 +196,10 @@ def test_planted_ranks_are_found(
 ) -> None:
     form = format_named(name, **options)
     folds = form.network(axes).folds
-    modes = {fold.axes[0]: form.network(axes).shape(fold.modes) for fold in folds if fold.axes != ("g",)}
-    axes = axes | {axis: math.prod(sizes) for axis, sizes in modes.items()}  # without padding, which raises ranks
+    modes = {" ".join(fold.axes): form.network(axes).shape(fold.modes) for fold in folds if fold.axes != ("g",)}
+    axes = axes | {axis: math.prod(sizes) for axis, sizes in modes.items() if " " not in axis}  # padding raises ranks
+    if any(math.prod(sizes) > math.prod(axes[x] for x in axis.split()) for axis, sizes in modes.items()):
+        return
     net = form.network(axes, None, modes)
     net = net.with_ranks([min(rank, full) for full in net.ranks])
     weight = net.weight(net.draw(1.0, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
@@ -396,6 +417,36 @@ def test_the_counts_of_tr_nets() -> None:
     assert net.params == 10**2 * (12 + 9 + 12)  # r^2 (sum i + kh kw + sum o), METHODS E.5
     matrix = TR().network({"o": 300, "i": 784}, [5] * 8, {"i": (4, 7, 4, 7), "o": (3, 4, 5, 5)})
     assert matrix.params == 5**2 * (22 + 17)
+
+
+# ---- ADA-Tucker
+def test_modes_are_nearly_equal_and_hardly_padded() -> None:
+    assert near_hypercube(784 * 300, 3) == (56, 60, 70)
+    assert near_hypercube(784 * 300, 4) == (20, 20, 21, 28)  # METHODS B.2
+    assert near_hypercube(30, 3) == (2, 3, 5)
+    for size, count in ((500 * 800, 3), (64 * 64 * 9, 5), (512 * 512 * 9, 4), (10 * 500, 2), (9973, 3)):
+        sizes = near_hypercube(size, count)
+        assert size <= math.prod(sizes) <= 1.02 * size
+        assert sizes[-1] <= 1.5 * sizes[0]
+
+
+def test_ada_tucker_of_the_axes_is_two_factors_and_a_core() -> None:
+    axes = {"o": 9, "i": 7}
+    weight, net = normal(axes), ADATucker().network(axes, [3, 3], {})
+    assert [set(core) for core in net.cores] == [{"i", "r1"}, {"r1", "r2"}, {"r2", "o"}]
+    best = tail(torch.linalg.svdvals(weight).square())[3].sqrt() / weight.norm()
+    assert abs(relative(net, ADATucker().decompose(weight, net), weight) - best) < 1e-12
+    assert [len(partition) for partition in ADATucker().network(axes).partitions()] == [1]
+
+
+def test_orthogonal_iterations_lower_the_error() -> None:
+    weight, net = normal(KERNEL), ADATucker(order=3).network(KERNEL)
+    net = net.with_ranks([3, 3, 3])
+    errors = [relative(net, ADATucker(sweeps=n).decompose(weight, net), weight) for n in (0, 1, 10)]
+    assert errors[0] > errors[1] >= errors[2]
+    theirs = tensorly_tucker(net.to_modes(weight).numpy(), rank=[3, 3, 3], n_iter_max=200, tol=1e-9)
+    wanted = torch.from_numpy(tensorly.tucker_to_tensor(theirs))
+    assert errors[2] < 1.01 * float(torch.dist(wanted, net.to_modes(weight)) / weight.norm())
 
 
 # ---- semi-tensor formats

@@ -27,8 +27,8 @@ def made(module: nn.Module, form: Format, stages: Sequence[Sequence[int]] = (), 
     assert kind is not None
     net = form.network(kind.axes(module)["weight"], modes=modes)
     cores = form.decompose(kind.dense_weight(module, "weight"), net)
-    partition = stages or [(k,) for k in range(len(net.cores))]
-    return kind.from_dense(module, {"weight": FactoredWeight(net, cores, partition)})
+    each = [tuple(range(len(net.cores)))] if net.straddles else [(k,) for k in range(len(net.cores))]
+    return kind.from_dense(module, {"weight": FactoredWeight(net, cores, stages or each)})
 
 
 # ---- generated layers
@@ -76,7 +76,7 @@ def twins(draw: st.DrawFn, modules: st.SearchStrategy[tuple[nn.Module, Tensor]])
             net = net.merged(bond)
     generator = torch.Generator().manual_seed(draw(seeds))
     cores = net.draw(1.0, generator=generator, dtype=x.dtype)
-    partition = draw(ordered_partitions(len(cores)))
+    partition = [range(len(cores))] if net.straddles else draw(ordered_partitions(len(cores)))
     with torch.no_grad():
         module.weight.copy_(net.weight(cores).reshape(module.weight.shape))
     return Case(kind.from_dense(copy.deepcopy(module), {"weight": FactoredWeight(net, cores, partition)}), module, x)

@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from types import NoneType
 from typing import get_args, get_type_hints
 
+from tenfold.formats.ada_tucker import ADATucker
 from tenfold.formats.base import Format, options_of
 from tenfold.formats.cp import CP
 from tenfold.formats.ht import HT
@@ -25,6 +26,7 @@ BUILT_IN: dict[str, type[Format]] = {
     "svd": SVD,
     "tucker": Tucker,
     "tucker2": Tucker2,
+    "ada-tucker": ADATucker,
     "cp": CP,
     "tt": TT,
     "tr": TR,
@@ -72,6 +74,6 @@ def name_of(given: Format) -> str:
 
 
 __all__ = [
-    "BUILT_IN", "CP", "HT", "HT2", "STR", "STT", "SVD", "TR", "TT", "Format", "STTu", "Tucker", "Tucker2", "available",
-    "balanced_factors", "format_named", "name_of", "options_of",
+    "BUILT_IN", "CP", "HT", "HT2", "STR", "STT", "SVD", "TR", "TT", "ADATucker", "Format", "STTu", "Tucker", "Tucker2",
+    "available", "balanced_factors", "format_named", "name_of", "options_of",
 ]  # fmt: skip
