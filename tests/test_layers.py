@@ -27,8 +27,8 @@ def made(module: nn.Module, form: Format, stages: Sequence[Sequence[int]] = (), 
     assert kind is not None
     net = form.network(kind.axes(module)["weight"], modes=modes)
     cores = form.decompose(kind.dense_weight(module, "weight"), net)
-    partition = stages or [(k,) for k in range(len(net.cores))]
-    return kind.from_dense(module, {"weight": FactoredWeight(net, cores, partition)})
+    each = [tuple(range(len(net.cores)))] if net.straddles else [(k,) for k in range(len(net.cores))]
+    return kind.from_dense(module, {"weight": FactoredWeight(net, cores, stages or each)})
 
 
 # ---- generated layers
@@ -46,13 +46,12 @@ class Case:
 
 
 KERNEL_FORMATS: tuple[Format, ...] = (
-    formats.SVD(), formats.Tucker(), formats.Tucker2(), formats.CP(), formats.CP(window="split"), formats.HT2(),
-    formats.TT(), formats.TT(layout="pairs", order=2), formats.TT(layout="split", order=2),
-    formats.TT(layout="split", order=3),
+    *(kind() for kind in formats.BUILT_IN.values()), formats.CP(window="split"), formats.TT(layout="pairs", order=2),
+    formats.TT(layout="split", order=2), formats.TT(layout="split", order=3),
 )  # fmt: skip
 MATRIX_FORMATS: tuple[Format, ...] = (
-    formats.SVD(), formats.Tucker(), formats.TT(order=2), formats.TT(order=3), formats.TT(layout="split", order=2),
-    formats.CP(),
+    *(kind() for name, kind in formats.BUILT_IN.items() if name not in ("tucker2", "ht2")),
+    formats.TT(order=3), formats.TT(layout="split", order=2),
 )  # fmt: skip
 
 
@@ -73,11 +72,11 @@ def twins(draw: st.DrawFn, modules: st.SearchStrategy[tuple[nn.Module, Tensor]])
     net = form.network(axes, modes=split)
     net = net.with_ranks([min(rank, draw(st.integers(1, 3))) for rank in net.ranks])
     for bond in net.bonds:
-        if not net.is_hyperedge(bond) and draw(st.integers(0, 3)) == 0:
+        if bond in net.bonds and not net.is_hyperedge(bond) and draw(st.integers(0, 3)) == 0:
             net = net.merged(bond)
     generator = torch.Generator().manual_seed(draw(seeds))
     cores = net.draw(1.0, generator=generator, dtype=x.dtype)
-    partition = draw(ordered_partitions(len(cores)))
+    partition = [range(len(cores))] if net.straddles else draw(ordered_partitions(len(cores)))
     with torch.no_grad():
         module.weight.copy_(net.weight(cores).reshape(module.weight.shape))
     return Case(kind.from_dense(copy.deepcopy(module), {"weight": FactoredWeight(net, cores, partition)}), module, x)

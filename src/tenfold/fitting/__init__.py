@@ -2,9 +2,12 @@
 
 from tenfold.fitting.als import alternating_least_squares
 from tenfold.fitting.balance import balanced
+from tenfold.fitting.hooi import orthogonal_iterations
 from tenfold.fitting.metric import Metric
 from tenfold.fitting.spectra import energies, leading_vectors, tail
 from tenfold.fitting.tree import tree_decomposition
 
-__all__ = ["Metric", "alternating_least_squares", "balanced", "energies", "leading_vectors", "tail",
-           "tree_decomposition"]  # fmt: skip
+__all__ = [
+    "Metric", "alternating_least_squares", "balanced", "energies", "leading_vectors", "orthogonal_iterations", "tail",
+    "tree_decomposition",
+]  # fmt: skip

@@ -6,11 +6,17 @@ from importlib.metadata import entry_points
 from types import NoneType
 from typing import get_args, get_type_hints
 
+from tenfold.formats.ada_tucker import ADATucker
 from tenfold.formats.base import Format, options_of
 from tenfold.formats.cp import CP
+from tenfold.formats.ht import HT
 from tenfold.formats.ht2 import HT2
 from tenfold.formats.modes import balanced_factors
+from tenfold.formats.semi_tensor_ring import STR  # a module called str would hide the builtin
+from tenfold.formats.stt import STT
+from tenfold.formats.sttu import STTu
 from tenfold.formats.svd import SVD
+from tenfold.formats.tr import TR
 from tenfold.formats.tt import TT
 from tenfold.formats.tucker import Tucker
 from tenfold.formats.tucker2 import Tucker2
@@ -20,9 +26,15 @@ BUILT_IN: dict[str, type[Format]] = {
     "svd": SVD,
     "tucker": Tucker,
     "tucker2": Tucker2,
+    "ada-tucker": ADATucker,
     "cp": CP,
     "tt": TT,
+    "tr": TR,
+    "ht": HT,
     "ht2": HT2,
+    "sttu": STTu,
+    "stt": STT,
+    "str": STR,
 }
 
 
@@ -61,5 +73,7 @@ def name_of(given: Format) -> str:
     return next(name for name, kind in available().items() if type(given) is kind)
 
 
-__all__ = ["BUILT_IN", "CP", "HT2", "SVD", "TT", "Format", "Tucker", "Tucker2", "available", "balanced_factors",
-           "format_named", "name_of", "options_of"]  # fmt: skip
+__all__ = [
+    "BUILT_IN", "CP", "HT", "HT2", "STR", "STT", "SVD", "TR", "TT", "ADATucker", "Format", "STTu", "Tucker", "Tucker2",
+    "available", "balanced_factors", "format_named", "name_of", "options_of",
+]  # fmt: skip

@@ -21,6 +21,7 @@ class Format(ABC):
     """A named layout of cores; its fields are its options. Subclasses are final frozen dataclasses."""
 
     reshapes: ClassVar[bool] = False  # whether modes may cross the borders of axes
+    iterates: ClassVar[bool] = False  # whether `fit` improves cores from starts, so that its laws hold to a tolerance
 
     @classmethod
     def option_names(cls) -> tuple[str, ...]:
@@ -62,6 +63,13 @@ class Format(ABC):
         del axes
         return (self,)
 
+    def common_ranks(self, net: TensorNetwork, rank: int) -> Sequence[int]:
+        """A rank for every bond of `net` by one number: what a planner varies where no spectrum rules the bonds.
+
+        Bonds that do not have the number itself do not change with it.
+        """
+        return [rank] * len(net.bonds)
+
     def trial(self) -> "Format":
         """The settings for a quick fit that only estimates the error."""
         return self
@@ -98,7 +106,7 @@ class Format(ABC):
                 raise TenfoldError(f"no rank {rank} for bond '{bond}'; ranks are 1 or more.")
         net = net.with_ranks([rank or 1 for rank in ranks])
         for bond, rank in zip(net.bonds, ranks, strict=True):
-            net = net.merged(bond) if rank is None else net
+            net = net.merged(bond) if rank is None and bond in net.bonds else net  # neighbours may share two bonds
         return net
 
     def decompose(

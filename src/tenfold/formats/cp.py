@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ class CP(Format):
         sweeps: at most so many over all factors.
     """
 
+    iterates: ClassVar[bool] = True
     window: str = "joint"
     starts: int = 3
     sweeps: int = 100

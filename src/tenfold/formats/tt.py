@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tenfold.fitting import tree_decomposition
 from tenfold.formats.base import Axes, Format, Modes, spatial_axes
-from tenfold.formats.modes import balanced_factors
+from tenfold.formats.modes import channel_factors, check_order, one_by_one, paired
 from tenfold.formats.tucker import swept
 from tenfold.network import Labels, TensorNetwork
 from tenfold.protocols import TenfoldError, near_misses
@@ -38,8 +38,7 @@ class TT(Format):
     def __post_init__(self) -> None:
         if self.layout is not None and self.layout not in LAYOUTS:
             raise TenfoldError(f"tt has no layout '{self.layout}'{near_misses(self.layout, LAYOUTS)}")
-        if self.order is not None and self.order < 1:
-            raise TenfoldError(f"no order {self.order}; axes are split into 1 mode or more.")
+        check_order(self.order)
 
     def layout_for(self, axes: Mapping[str, object]) -> str:
         """The layout asked for, or the default of a kernel or a matrix."""
@@ -48,23 +47,16 @@ class TT(Format):
     def default_modes(self, axes: Axes) -> Modes:
         if self.layout_for(axes) == "chain":
             return {}
-        order = self.order or (3 if min(axes["i"], axes["o"]) >= 64 else 2)
-        return {"i": balanced_factors(axes["i"], order), "o": balanced_factors(axes["o"], order)[::-1]}
+        return channel_factors(axes, self.order)
 
     def core_labels(self, modes: Mapping[str, Labels]) -> tuple[Labels, ...]:
         window = spatial_axes(modes)
         layout = self.layout_for(modes)
         if layout == "chain":
             return train([modes["i"], *(modes[axis] for axis in self.window_order(window)), modes["o"]])
-        spatial = [tuple(x for axis in window for x in modes[axis])] if window else []
         if layout == "split":
-            return train([*((x,) for x in modes["i"]), *spatial, *((x,) for x in modes["o"])])
-        if len(modes["i"]) != len(modes["o"]):
-            raise TenfoldError(
-                f"layout 'pairs' joins the modes of 'i' and 'o' one by one; there are {len(modes['i'])} and "
-                f"{len(modes['o'])}; give both the same number, or use layout 'split'."
-            )
-        return train([*spatial, *zip(modes["i"], modes["o"], strict=True)])
+            return train(one_by_one(modes))
+        return train(paired(modes, "layout 'pairs'", ", or use layout 'split'"))
 
     def window_order(self, axes: Sequence[str]) -> tuple[str, ...]:
         """The window axes in the order of the chain."""

@@ -234,9 +234,25 @@ class TensorNetwork:
             net = net.with_ranks(ranks)
         return net
 
+    @cached_property
+    def closing(self) -> Labels:
+        """Bonds that close a loop, first seen first: without them the network is a tree, still in one piece."""
+        found: list[str] = []
+        net = self
+        while bond := next((bond for bond in net.bonds if net.side(bond) is None), None):
+            found.append(bond)
+            net = net.without((bond,))
+        return tuple(found)
+
+    def without(self, bonds: Sequence[str]) -> "TensorNetwork":
+        """The network in which these bonds have been cut: the same function where they have rank 1."""
+        return replace(self, cores=tuple(tuple(x for x in core if x not in bonds) for core in self.cores))
+
     def full(self) -> "TensorNetwork":
-        """The network with every bond at its largest useful rank."""
-        return self.with_ranks([self.size(self.modes)] * len(self.bonds)).clipped()
+        """The network with every bond at its largest useful rank; a loop is opened, its closing bond at rank 1."""
+        tree = self.without(self.closing)
+        tree = tree.with_ranks([self.size(self.modes)] * len(tree.bonds)).clipped()
+        return self.with_ranks([1 if bond in self.closing else tree.sizes[bond] for bond in self.bonds])
 
     def merged(self, bond: str) -> "TensorNetwork":
         """The network in which the two cores of a bond are one; the bond is gone.

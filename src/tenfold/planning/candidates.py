@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tenfold.formats import Format
-from tenfold.network import Positions, Stages, TensorNetwork
+from tenfold.network import Labels, Positions, Stages, TensorNetwork
 from tenfold.planning.budgets import Budget, Cost
-from tenfold.planning.curves import Array, ErrorCurves
+from tenfold.planning.curves import Array, ErrorCurves, rank_of_params
 from tenfold.surgery import Site
 
 LEVELS = 12  # ranks tried on each of up to three bonds
@@ -68,14 +68,27 @@ class Family:
         maker: the format with its options.
         cut: for every bond of the format whether it is cut; one that is not has its two cores merged.
         net: the network, its bonds at their largest useful ranks.
-        tails: for every bond of `net` the share of the squared norm beyond each rank.
+        groups: bonds that have one rank together: each alone where spectra rule them, else those of `common_ranks`;
+            ranks below are one number a group.
+        tails: for every group the share of the squared norm beyond each rank.
     """
 
     subject: Subject
     maker: Format
     cut: tuple[bool, ...]
     net: TensorNetwork
+    groups: tuple[Labels, ...]
     tails: tuple[Array, ...]
+
+    @property
+    def bounds(self) -> tuple[int, ...]:
+        """The largest rank of every group."""
+        return tuple(self.net.sizes[group[0]] for group in self.groups)
+
+    @cached_property
+    def has_spectra(self) -> bool:
+        """Whether every bond has an unfolding of its own, whose spectrum gives the error."""
+        return all(self.net.unfolding(bond) is not None for bond in self.net.bonds)
 
     @cached_property
     def evaluations(self) -> tuple[Stages, ...]:
@@ -83,27 +96,31 @@ class Family:
         return tuple(self.net.stages(partition) for partition in self.net.partitions())
 
     def sizes(self, ranks: Any) -> dict[str, Any]:
-        """Label sizes with ranks (bonds, ..) in the place of the bonds'."""
-        return {**self.net.sizes, **dict(zip(self.net.bonds, ranks, strict=True))}
+        """Label sizes with ranks (groups, ..) in the place of the bonds'."""
+        placed = {bond: rank for group, rank in zip(self.groups, ranks, strict=True) for bond in group}
+        return {**self.net.sizes, **placed}
 
     def useful(self, ranks: Ints) -> NDArray[np.bool_]:
-        """Which ranks (bonds, n) are all below their bounds: at a bound, the merged network is better."""
+        """Which ranks (groups, n) are all below their bounds: at a bound, the merged network is better.
+
+        Loops and hyperedges have no such bound; what they store decides.
+        """
         sizes = self.sizes(ranks)
         good = np.ones(ranks.shape[1:], bool)
-        for at, bond in enumerate(self.net.bonds):
-            good &= ranks[at] < self.net.sizes[bond] if not self.net.is_hyperedge(bond) else ranks[at] >= 1
-            left_out = {bond, *self.net.batched, *(x for x in self.net.bonds if self.net.is_hyperedge(x))}
-            for k in () if self.net.is_hyperedge(bond) else self.net.holders[bond]:
-                good &= ranks[at] < math.prod(sizes[x] for x in self.net.cores[k] if x not in left_out)
+        for at, bond in enumerate(self.net.bonds if self.has_spectra else ()):
+            good &= ranks[at] < self.net.sizes[bond]
+            for k in self.net.holders[bond]:
+                others = (x for x in self.net.cores[k] if x != bond and x not in self.net.batched)
+                good &= ranks[at] < math.prod(sizes[x] for x in others)
         return good
 
     def error(self, ranks: Ints) -> Array:
-        """Squared relative error of ranks (bonds, ..): the sum of the tails, a bound for trees (METHODS 0.4)."""
+        """Squared relative error of ranks (groups, ..): the sum of the tails, a bound for trees (METHODS 0.4)."""
         parts = [tail[np.minimum(r, len(tail) - 1)] for tail, r in zip(self.tails, ranks, strict=True)]
         return np.asarray(np.sum(parts, axis=0), np.float64)
 
     def cost(self, ranks: Ints) -> tuple[Cost, Ints]:
-        """What ranks (bonds, ..) cost with the cheapest stages, and which evaluation that is."""
+        """What ranks (groups, ..) cost with the cheapest stages, and which evaluation that is."""
         sizes = self.sizes(ranks)
         shape = ranks.shape[1:]
         each = np.stack([np.broadcast_to(s.mac_count(self.subject.positions)(sizes), shape) for s in self.evaluations])
@@ -114,8 +131,9 @@ class Family:
 
     def planned_ranks(self, ranks: Sequence[int]) -> tuple[int | None, ...]:
         """Ranks for every bond of the format, None where it is not cut."""
-        left = iter(ranks)
-        return tuple(int(next(left)) if cut else None for cut in self.cut)
+        sizes = self.sizes(ranks)
+        left = iter(self.net.bonds)
+        return tuple(int(sizes[next(left)]) if cut else None for cut in self.cut)
 
 
 def families(
@@ -128,32 +146,51 @@ def families(
     axes, name = subject.site.axes, subject.site.name
     for variant in maker.variants(axes):
         whole = variant.network(axes)
+        if any(whole.unfolding(bond) is None for bond in whole.bonds):
+            yield without_spectra(subject, variant, whole, curves, generator)
+            continue
         for cut in cuts(whole, merges):
             net = whole
             for bond, is_cut in zip(whole.bonds, cut, strict=True):
                 net = net if is_cut else net.merged(bond)
             net = net.full()
-            if all(net.unfolding(bond) is not None for bond in net.bonds):
-                tails = tuple(curves.tail(name, subject.weight, net, bond) for bond in net.bonds)
-            else:
-                tails = (interpolated(curves.fit(name, subject.weight, variant, net, generator), net.ranks[0]),)
-            yield Family(subject, variant, cut, net, tails)
+            tails = tuple(curves.tail(name, subject.weight, net, bond) for bond in net.bonds)
+            yield Family(subject, variant, cut, net, tuple((bond,) for bond in net.bonds), tails)
+
+
+def without_spectra(
+    subject: Subject, maker: Format, whole: TensorNetwork, curves: ErrorCurves, generator: torch.Generator
+) -> Family:
+    """The family of a network with loops or hyperedges: one rank for all bonds that its format lets grow."""
+
+    def at(rank: int) -> TensorNetwork:
+        return whole.with_ranks(maker.common_ranks(whole, rank))
+
+    growing = tuple(bond for bond, one, two in zip(whole.bonds, at(1).ranks, at(2).ranks, strict=True) if one != two)
+    bound = rank_of_params(at, subject.params) + 1  # beyond it there are more numbers than in the weight
+    fits = curves.fit(subject.site.name, subject.weight, maker, at, generator)
+    tail = interpolated(fits, max(bound, *whole.full().ranks))
+    return Family(subject, maker, (True,) * len(whole.bonds), at(bound), (growing,), (tail,))
 
 
 def cuts(net: TensorNetwork, merges: bool) -> Iterator[tuple[bool, ...]]:
-    """Sets of bonds to cut: all, and with merges every other that is not empty (single merges where bonds are many)."""
+    """Sets of bonds to cut: all, and with merges every other that is not empty (a few merges where bonds are many)."""
     count = len(net.bonds)
-    free = [merges and not net.is_hyperedge(bond) for bond in net.bonds]
-    for cut in itertools.product((True, False), repeat=count) if count <= 4 else single_merges(count):
-        if any(cut) and all(is_cut or may for is_cut, may in zip(cut, free, strict=True)):
+    for cut in itertools.product((True, False), repeat=count) if count <= 4 else few_merges(net):
+        if any(cut) and (merges or all(cut)):
             yield cut
 
 
-def single_merges(count: int) -> Iterator[tuple[bool, ...]]:
-    """All bonds cut, then all but one."""
-    yield (True,) * count
-    for k in range(count):
-        yield tuple(j != k for j in range(count))
+def few_merges(net: TensorNetwork) -> Iterator[tuple[bool, ...]]:
+    """All bonds cut, then all but one; the same with a core merged away that only hands one bond on as another."""
+    plain = [frozenset(core).difference(net.batched) for core in net.cores]
+    handing_on = [core for core in plain if len(core) == 2 and core <= set(net.bonds)]
+    idle = [k for k, bond in enumerate(net.bonds) if any(bond in core for core in handing_on)]
+    bonds = range(len(net.bonds))
+    for gone in dict.fromkeys([(), tuple(idle[:1])]):
+        yield tuple(k not in gone for k in bonds)
+        for other in (k for k in bonds if k not in gone):
+            yield tuple(k != other and k not in gone for k in bonds)
 
 
 def interpolated(fits: list[tuple[int, float]], bound: int) -> Array:
@@ -167,8 +204,8 @@ def interpolated(fits: list[tuple[int, float]], bound: int) -> Array:
 
 
 def rank_grid(family: Family, multiple: int) -> Ints:
-    """Ranks to try, (bonds, n): every combination of a few levels, or common error levels where bonds are many."""
-    bounds = family.net.ranks
+    """Ranks to try, (groups, n): every combination of a few levels, or common error levels where bonds are many."""
+    bounds = family.bounds
     if len(bounds) <= 3:
         return np.array(list(itertools.product(*(levels(bound, multiple) for bound in bounds))), np.int64).T
     shares = np.geomspace(1e-4, 0.9, THRESHOLDS)

@@ -1,7 +1,7 @@
 """Error curves: what truncation loses in every unfolding of every weight, kept beside the profile."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError
 
 SCHEMA = 1
+TRIALS = 0.05, 0.12, 0.28, 0.6  # of the dense weight's numbers: where true fits are made
 Array = NDArray[np.float64]
 
 
@@ -51,15 +52,17 @@ class ErrorCurves:
         return known[key]
 
     def fit(
-        self, name: str, weight: Tensor, maker: Format, net: TensorNetwork, generator: torch.Generator
+        self, name: str, weight: Tensor, maker: Format, at: Callable[[int], TensorNetwork], generator: torch.Generator
     ) -> list[tuple[int, float]]:
-        """(rank, squared relative error) at a few ranks of a network with one bond that no spectrum rules."""
+        """(rank, squared relative error) at a few ranks of a network that no spectrum rules.
+
+        `at`: the network with one common rank.
+        """
         key = " ".join([name_of(maker), *(f"{k}={v}" for k, v in options_of(maker).items())])
         known = self.fits.setdefault(name, {})
         if key not in known:
-            known[key] = [
-                (rank, fitted_error(weight, maker, net.with_ranks([rank]), generator)) for rank in trial_ranks(net)
-            ]
+            ranks = sorted({rank_of_params(at, share * weight.numel()) for share in TRIALS})
+            known[key] = [(rank, fitted_error(weight, maker, at(rank), generator)) for rank in ranks]
         return known[key]
 
     def to_json(self) -> str:
@@ -108,12 +111,15 @@ def tail_shares(weight: Tensor, net: TensorNetwork, rows: Sequence[str]) -> Arra
     return shares.numpy()
 
 
-def trial_ranks(net: TensorNetwork) -> list[int]:
-    """Four ranks between a twentieth and three fifths of the dense weight's numbers."""
-    dense = net.size(net.modes)
-    one = net.with_ranks([1]).params
-    bound = net.full().ranks[0]
-    return sorted({min(bound, max(1, round(share * dense / one))) for share in (0.05, 0.12, 0.28, 0.6)})
+def rank_of_params(at: Callable[[int], TensorNetwork], params: float) -> int:
+    """The common rank, 1 or more, whose network has nearest to so many parameters (which grow with it)."""
+    low, high = 1, 2
+    while at(high).params < params:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if at(middle).params < params else (low, middle)
+    return low if params - at(low).params <= at(high).params - params else high
 
 
 def fitted_error(weight: Tensor, maker: Format, net: TensorNetwork, generator: torch.Generator) -> float:

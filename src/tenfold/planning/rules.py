@@ -17,10 +17,11 @@ def by_energy(family: Family, energy: float, multiple: int) -> Choice:
 
 def by_ranks(family: Family, ranks: Sequence[int]) -> Choice:
     """These ranks, or one for every bond; none above its useful size."""
-    wanted = tuple(ranks) * len(family.net.bonds) if len(ranks) == 1 else tuple(ranks)
-    if len(wanted) != len(family.net.bonds):
+    wanted = tuple(ranks) * len(family.groups) if len(ranks) == 1 else tuple(ranks)
+    if len(wanted) != len(family.groups):
+        bonds = ", ".join(" = ".join(group) for group in family.groups)
         raise TenfoldError(
-            f"{len(ranks)} ranks given, {len(family.net.bonds)} wanted, for the bonds {', '.join(family.net.bonds)}; "
+            f"{len(ranks)} ranks given, {len(family.groups)} wanted, for the bonds {bonds}; "
             "one number serves every bond."
         )
     return at_ranks(family, np.array(wanted, np.int64))
@@ -28,23 +29,26 @@ def by_ranks(family: Family, ranks: Sequence[int]) -> Choice:
 
 def by_share(family: Family, share: float, multiple: int) -> Choice:
     """Every bond at this share of its largest useful rank, and 1 at least."""
-    return at_ranks(family, round_up(np.maximum(1, np.floor(share * np.array(family.net.ranks))), multiple))
+    return at_ranks(family, round_up(np.maximum(1, np.floor(share * np.array(family.bounds))), multiple))
 
 
 def at_ranks(family: Family, ranks: Ints) -> Choice:
     """The choice at the useful part of these ranks; a bond at its bound is left uncut, which costs no accuracy."""
+    if not family.has_spectra:
+        return chosen(family, tuple(min(int(r), bound) for r, bound in zip(ranks, family.bounds, strict=True)))
     net = family.net.with_ranks([int(r) for r in ranks]).clipped()
     cut = list(family.cut)
     tails = dict(zip(net.bonds, family.tails, strict=True))
     at = [k for k, is_cut in enumerate(family.cut) if is_cut]
     while True:
-        full = [b for b in net.bonds if not net.is_hyperedge(b) and net.sizes[b] >= net.local_bound(b)]
+        full = [b for b in net.bonds if net.sizes[b] >= net.local_bound(b)]
         if not full or len(net.bonds) == 1:
             break
         where = net.bonds.index(full[0])
         cut[at.pop(where)] = False
         net = net.merged(full[0])
-    merged = Family(family.subject, family.maker, tuple(cut), net.full(), tuple(tails[b] for b in net.bonds))
+    groups, left = tuple((b,) for b in net.bonds), tuple(tails[b] for b in net.bonds)
+    merged = Family(family.subject, family.maker, tuple(cut), net.full(), groups, left)
     return chosen(merged, net.ranks)
 
 

@@ -1,0 +1,85 @@
+"""ADA-Tucker: Tucker of the flattened weight, dealt to balanced modes that cross the borders of axes."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tenfold.fitting import orthogonal_iterations, tree_decomposition
+from tenfold.formats.base import Axes, Format, Modes
+from tenfold.formats.modes import balanced_factors
+from tenfold.formats.tucker import Tucker, hub
+from tenfold.network import Labels, TensorNetwork
+from tenfold.protocols import TenfoldError
+
+ORDERS = (2, 3, 4, 5)
+LOPSIDED = 1.5  # the largest mode over the smallest
+PADDING = 0.02  # of the numbers
+
+
+@dataclass(frozen=True)
+class ADATucker(Format):
+    """ADA-Tucker by higher-order orthogonal iteration (Zhong, Wei, Lin and Zhang 2018; METHODS B).
+
+    The weight, flattened row by row and padded with zeros, is a tensor of `order` modes as equal as can be. The modes
+    straddle axes, so the layer is applied in one stage: fewer parameters, the multiply-adds of the dense layer.
+
+    Attributes:
+        order: 2 to 5 or more modes; 3 if none is given; a planner tries 2 to 5 and keeps the least error.
+        sweeps: orthogonal iterations after the truncation; the error never rises.
+    """
+
+    reshapes: ClassVar[bool] = True
+    order: int | None = None
+    sweeps: int = 5
+
+    def __post_init__(self) -> None:
+        if self.order is not None and self.order < 2:
+            raise TenfoldError(f"no order {self.order}; a weight is dealt to 2 modes or more.")
+        if self.sweeps < 0:
+            raise TenfoldError(f"no {self.sweeps} sweeps; use 0 or more.")
+
+    def default_modes(self, axes: Axes) -> Modes:
+        flat = [axis for axis in axes if axis != "g"]
+        return {" ".join(flat): near_hypercube(math.prod(axes[axis] for axis in flat), self.order or 3)}
+
+    def core_labels(self, modes: Mapping[str, Labels]) -> tuple[Labels, ...]:
+        return Tucker().core_labels(modes)
+
+    def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
+        root = hub(net)
+        return orthogonal_iterations(tensor, net, tree_decomposition(tensor, net, root), root, sweeps=self.sweeps)
+
+    def variants(self, axes: Axes) -> tuple[Format, ...]:
+        return tuple(replace(self, order=order) for order in (ORDERS if self.order is None else (self.order,)))
+
+
+@lru_cache(maxsize=4096)
+def near_hypercube(size: int, count: int) -> tuple[int, ...]:
+    """`count` ascending sizes whose product is `size`, or up to 2 % more where that alone keeps them within 1.5.
+
+    Of several the least padding, then the most even; where there is none, the balanced factors.
+    """
+    edge = size ** (1 / count)
+    low, high = max(1, math.ceil(edge / LOPSIDED)), math.floor(edge * LOPSIDED)
+    found = [
+        (math.prod(sizes), sizes[-1] / sizes[0], sizes)
+        for sizes in ascending(size, count, low, high)
+        if math.prod(sizes) <= size * (1 + PADDING) and sizes[-1] <= LOPSIDED * sizes[0]
+    ]
+    return min(found)[2] if found else balanced_factors(size, count)
+
+
+def ascending(size: int, count: int, low: int, high: int) -> Iterator[tuple[int, ...]]:
+    """Ascending sizes from `low` to `high`, the last one the smallest that makes their product `size` or more."""
+    if count == 1:
+        last = max(low, 1, size)
+        yield from [(last,)] if last <= high else []
+        return
+    for first in range(low, high + 1):
+        for rest in ascending(-(-size // first), count - 1, first, high):
+            yield (first, *rest)

@@ -1,0 +1,51 @@
+"""Semi-tensor ring: a tensor ring whose bonds carry the fast digit of the next mode."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tenfold.formats.base import Axes, Format, Modes
+from tenfold.formats.modes import check_order, check_ratio, redealt, split_channels
+from tenfold.formats.tr import TRIAL_SWEEPS, check_sweeps, ring, ring_fit
+from tenfold.network import Labels, TensorNetwork
+
+
+@dataclass(frozen=True)
+class STR(Format):
+    """Semi-tensor ring: the tensor ring of rank r/t of the re-dealt tensor (Zhao et al. 2021; METHODS C.3, C.4).
+
+    As the semi-tensor train in layout `split`; the bond that closes the ring carries the fast digit of the first mode.
+
+    Attributes:
+        order: into how many modes `i` and `o` are split; 3, or 2 where an axis is below 64; a planner tries 2 and 3.
+        t: the ratio of the semi-tensor product; 1 is the tensor ring.
+        sweeps: alternating least squares sweeps at most; the error never rises.
+    """
+
+    iterates: ClassVar[bool] = True
+    order: int | None = None
+    t: int = 2
+    sweeps: int = 30
+
+    def __post_init__(self) -> None:
+        check_order(self.order)
+        check_ratio(self.t)
+        check_sweeps(self.sweeps)
+
+    def default_modes(self, axes: Axes) -> Modes:
+        return split_channels(axes, self.order, self.t, "ring")
+
+    def core_labels(self, modes: Mapping[str, Labels]) -> tuple[Labels, ...]:
+        return ring(redealt(modes, "ring"))
+
+    def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
+        return ring_fit(tensor, net, self.sweeps, generator)
+
+    def variants(self, axes: Axes) -> tuple[Format, ...]:
+        return tuple(replace(self, order=order) for order in ((2, 3) if self.order is None else (self.order,)))
+
+    def trial(self) -> Format:
+        return replace(self, sweeps=min(self.sweeps, 2 * TRIAL_SWEEPS))
