@@ -21,6 +21,7 @@ class Format(ABC):
     """A named layout of cores; its fields are its options. Subclasses are final frozen dataclasses."""
 
     reshapes: ClassVar[bool] = False  # whether modes may cross the borders of axes
+    in_auto: ClassVar[bool] = True  # whether `auto` tries it: not where a trial fit takes seconds a layer
     iterates: ClassVar[bool] = False  # whether `fit` improves cores from starts, so that its laws hold to a tolerance
 
     @classmethod

@@ -26,6 +26,7 @@ class STR(Format):
     """
 
     iterates: ClassVar[bool] = True
+    in_auto: ClassVar[bool] = False
     order: int | None = None
     t: int = 2
     sweeps: int = 30

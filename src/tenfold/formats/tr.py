@@ -34,6 +34,7 @@ class TR(Format):
     """
 
     iterates: ClassVar[bool] = True
+    in_auto: ClassVar[bool] = False
     order: int | None = None
     sweeps: int = 30
 

@@ -20,7 +20,7 @@ ITEM = re.compile(r"(?:(?P<kind>[\w.]+)=)?(?P<name>[\w-]+)(?:\((?P<options>[^)]*
 def formats_asked(text: str) -> dict[str, list[Format]]:
     """Formats to choose from, by kind of layer.
 
-    `ht2`; `svd,tucker2,tt`; `conv=ht2,linear=svd` (a kind that is not named stays dense); `auto` is every format;
+    `ht2`; `svd,tucker2,tt`; `conv=ht2,linear=svd` (a kind that is not named stays dense); `auto` is every format that is quick to try;
     options stand in brackets: `tt(layout=split,order=2)`.
 
     Raises: TenfoldError for a name, kind or option that is not known.
@@ -46,9 +46,9 @@ def split_outside_brackets(text: str) -> list[str]:
 
 
 def named(name: str, options: str | None) -> list[Format]:
-    """One format, or all for `auto`."""
+    """One format, or all that are quick to try for `auto`."""
     if name.lower() == AUTO:
-        return [format_named(known) for known in available()]
+        return [format_named(known) for known, kind in available().items() if kind.in_auto]
     return [format_named(name, **options_from(options or ""))]
 
 
