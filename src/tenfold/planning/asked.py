@@ -20,8 +20,8 @@ ITEM = re.compile(r"(?:(?P<kind>[\w.]+)=)?(?P<name>[\w-]+)(?:\((?P<options>[^)]*
 def formats_asked(text: str) -> dict[str, list[Format]]:
     """Formats to choose from, by kind of layer.
 
-    `ht2`; `svd,tucker2,tt`; `conv=ht2,linear=svd` (a kind that is not named stays dense); `auto` is every format that is quick to try;
-    options stand in brackets: `tt(layout=split,order=2)`.
+    `ht2`; `svd,tucker2,tt`; `conv=ht2,linear=svd` (a kind that is not named stays dense); `auto` is every format
+    that is quick to try; options stand in brackets: `tt(layout=split,order=2)`.
 
     Raises: TenfoldError for a name, kind or option that is not known.
     """
