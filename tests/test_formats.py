@@ -16,6 +16,7 @@ from tenfold import formats
 from tenfold.fitting import energies, leading_vectors, tail
 from tenfold.fitting.spectra import unfolded
 from tenfold.formats import (
+    BTD,
     BUILT_IN,
     CP,
     HT,
@@ -85,6 +86,7 @@ def test_modes_of_the_groups_get_a_sentence(name: str) -> None:
             "brackets by twos, such as ((1 2) (3 4)).",
         ),
         ("ada-tucker", {"order": 1}, "no order 1; a weight is dealt to 2 modes or more."),
+        ("btd", {"block": 0}, "no block of 0 channels; use 1 or more."),
         ("tr", {"sweeps": -1}, "no -1 sweeps; use 0 or more."),
         ("stt", {"t": 0}, "no ratio t = 0; use 1 or more."),
         ("stt", {"layout": "chain"}, "stt has no layout 'chain'; there are split, pairs."),
@@ -152,6 +154,7 @@ OPTIONS = {
     "tucker2": [{}, {"sweeps": 2}],
     "ada-tucker": [{}, {"order": 4, "sweeps": 0}],
     "cp": [{}, {"window": "split"}],
+    "btd": [{}, {"block": 2, "sweeps": 3, "refine": 2}],
     "tt": [
         {},
         {"layout": "pairs", "order": 2},
@@ -244,7 +247,7 @@ def test_what_stands_in_suits(name: str, axes: dict[str, int], first: bool) -> N
     assert isinstance(found, Format)
     assert found.suit(axes, first=first) == found
     assert found.network(axes).params >= 1
-    if name in ("tucker2", "cp", "ht2") and all(axes.get(x, 1) == 1 for x in "dhw"):
+    if name in ("tucker2", "cp", "btd", "ht2") and all(axes.get(x, 1) == 1 for x in "dhw"):
         assert isinstance(found, SVD)
 
 
@@ -417,6 +420,40 @@ def test_the_counts_of_tr_nets() -> None:
     assert net.params == 10**2 * (12 + 9 + 12)  # r^2 (sum i + kh kw + sum o), METHODS E.5
     matrix = TR().network({"o": 300, "i": 784}, [5] * 8, {"i": (4, 7, 4, 7), "o": (3, 4, 5, 5)})
     assert matrix.params == 5**2 * (22 + 17)
+
+
+# ---- block terms
+BLOCKY = {"o": 9, "i": 8, "h": 3, "w": 3}
+
+
+def test_one_block_is_tucker2_and_blocks_of_one_are_cp() -> None:
+    weight = normal(BLOCKY)
+    one, tucker = BTD(sweeps=0).network(BLOCKY, [1, 3, 4]), Tucker2().network(BLOCKY, [3, 4])
+    found, wanted = one.weight(BTD(sweeps=0).decompose(weight, one)), tucker.weight(Tucker2().decompose(weight, tucker))
+    assert torch.dist(found, wanted) < 1e-12 * weight.norm()
+    terms, cp = BTD().network(BLOCKY, [5, 1, 1]), CP().network(BLOCKY, [5])
+    assert [set(core) - {"r1", "r2"} for core in terms.cores] == [
+        {"n" if x == "r1" else x for x in core} for core in cp.cores
+    ]
+    assert relative(terms, BTD().decompose(weight, terms), weight) < 1.03 * relative(
+        cp, CP().decompose(weight, cp), weight
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_planted_block_terms_are_found(seed: int) -> None:
+    net = BTD().network(BLOCKY, [2, 2, 2])
+    weight = net.weight(net.draw(1.0, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+    assert relative(net, BTD(sweeps=200, refine=100).decompose(weight, net), weight) < 1e-5
+
+
+def test_blocks_become_the_groups_of_a_convolution() -> None:
+    net = BTD(block=2).network(BLOCKY, [3, 2, 2])
+    first, window, last = net.stages([(0,), (1,), (2,)]).each
+    assert (first.new, window.groups, window.summed, window.new) == (("n", "r1"), ("n",), ("r1",), ("r2",))
+    assert (last.summed, window.window) == (("n", "r2"), ("h", "w"))
+    assert net.params == 3 * (8 * 2 + 2 * 9 * 2 + 2 * 9)
+    assert list(BTD(block=4).common_ranks(BTD().network(BLOCKY), 7)) == [7, 4, 4]
 
 
 # ---- ADA-Tucker

@@ -8,6 +8,7 @@ from typing import get_args, get_type_hints
 
 from tenfold.formats.ada_tucker import ADATucker
 from tenfold.formats.base import Format, options_of
+from tenfold.formats.btd import BTD
 from tenfold.formats.cp import CP
 from tenfold.formats.ht import HT
 from tenfold.formats.ht2 import HT2
@@ -28,6 +29,7 @@ BUILT_IN: dict[str, type[Format]] = {
     "tucker2": Tucker2,
     "ada-tucker": ADATucker,
     "cp": CP,
+    "btd": BTD,
     "tt": TT,
     "tr": TR,
     "ht": HT,
@@ -74,6 +76,6 @@ def name_of(given: Format) -> str:
 
 
 __all__ = [
-    "BUILT_IN", "CP", "HT", "HT2", "STR", "STT", "SVD", "TR", "TT", "ADATucker", "Format", "STTu", "Tucker", "Tucker2",
-    "available", "balanced_factors", "format_named", "name_of", "options_of",
+    "BTD", "BUILT_IN", "CP", "HT", "HT2", "STR", "STT", "SVD", "TR", "TT", "ADATucker", "Format", "STTu", "Tucker",
+    "Tucker2", "available", "balanced_factors", "format_named", "name_of", "options_of",
 ]  # fmt: skip
