@@ -56,7 +56,7 @@ class TR(Format):
         return tuple(replace(self, order=order) for order in ((2, 3) if self.order is None else (self.order,)))
 
     def trial(self) -> Format:
-        return replace(self, sweeps=min(self.sweeps, 2 * TRIAL_SWEEPS), refine=0)
+        return replace(self, sweeps=min(self.sweeps, TRIAL_SWEEPS), refine=0)
 
 
 def check_sweeps(sweeps: int) -> None:
