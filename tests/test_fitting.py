@@ -15,6 +15,7 @@ from tenfold.fitting import (
     balanced,
     energies,
     leading_vectors,
+    quasi_newton,
     tail,
     tree_decomposition,
 )  # fmt: skip
@@ -109,6 +110,39 @@ def test_the_zero_tensor_has_zero_error() -> None:
     cores, error = alternating_least_squares(torch.zeros(3, 4, dtype=torch.float64), net, start, sweeps=3)
     assert error == 0
     assert not net.dense(cores).any()
+
+
+# ---- quasi-Newton
+@settings(max_examples=15)
+@given(st.lists(st.integers(1, 5), min_size=3, max_size=3), st.integers(1, 3), st.booleans(), seeds)
+def test_quasi_newton_steps_never_end_worse(sizes: list[int], rank: int, weighed: bool, seed: int) -> None:
+    net, weight = ring(tuple(sizes), rank), normal(*sizes, seed=seed)
+    metric = Metric({"n0": moment(sizes[0], seed)} if weighed else {})
+    cores = net.draw(1.0, generator=generator(seed), dtype=torch.float64)
+    errors = []
+    for steps in (0, 3, 20):
+        found, error = quasi_newton(weight, net, cores, steps=steps, metric=metric)
+        cost = metric.squared_error(net.weight(found) - weight, tuple(net.axes))
+        assert math.isclose(cost, error * metric.squared_error(weight, tuple(net.axes)), rel_tol=1e-9, abs_tol=1e-20)
+        errors.append(error)
+    assert errors[0] >= errors[1] >= errors[2] * (1 - 1e-12)
+
+
+def test_quasi_newton_reaches_what_sweeps_do_and_beats_svd_in_no_metric() -> None:
+    net = formats.SVD().network({"o": 6, "i": 5}, [2])
+    weight, metric = normal(6, 5), Metric({"i": moment(5, 1), "o": moment(6, 2)})
+    best = metric.squared_error(net.weight(formats.SVD().decompose(weight, net, metric)) - weight, ("o", "i"))
+    start = net.draw(1.0, generator=generator(0), dtype=torch.float64)
+    found, _ = quasi_newton(weight, net, start, steps=300, metric=metric)
+    cost = metric.squared_error(net.weight(found) - weight, ("o", "i"))
+    assert best * (1 - 1e-9) <= cost <= best * 1.001
+
+
+def test_quasi_newton_leaves_a_zero_weight_and_an_exact_fit() -> None:
+    net = ring((3, 4, 2), 2)
+    cores = net.draw(1.0, generator=generator(0), dtype=torch.float64)
+    assert quasi_newton(torch.zeros(3, 4, 2), net, cores, steps=5)[1] == 0
+    assert quasi_newton(net.weight(cores), net, cores, steps=5)[1] < 1e-28
 
 
 # ---- spectra

@@ -16,6 +16,7 @@ from tenfold import formats
 from tenfold.fitting import energies, leading_vectors, tail
 from tenfold.fitting.spectra import unfolded
 from tenfold.formats import (
+    BTD,
     BUILT_IN,
     CP,
     HT,
@@ -27,6 +28,7 @@ from tenfold.formats import (
     TT,
     ADATucker,
     Format,
+    SCADATucker,
     STTu,
     Tucker,
     Tucker2,
@@ -85,6 +87,8 @@ def test_modes_of_the_groups_get_a_sentence(name: str) -> None:
             "brackets by twos, such as ((1 2) (3 4)).",
         ),
         ("ada-tucker", {"order": 1}, "no order 1; a weight is dealt to 2 modes or more."),
+        ("btd", {"block": 0}, "no block of 0 channels; use 1 or more."),
+        ("scada-tucker", {"starts": 0}, "no 0 starts; use 1 or more."),
         ("tr", {"sweeps": -1}, "no -1 sweeps; use 0 or more."),
         ("stt", {"t": 0}, "no ratio t = 0; use 1 or more."),
         ("stt", {"layout": "chain"}, "stt has no layout 'chain'; there are split, pairs."),
@@ -151,7 +155,9 @@ OPTIONS = {
     "tucker": [{}, {"sweeps": 2}],
     "tucker2": [{}, {"sweeps": 2}],
     "ada-tucker": [{}, {"order": 4, "sweeps": 0}],
+    "scada-tucker": [{}],
     "cp": [{}, {"window": "split"}],
+    "btd": [{}, {"block": 2, "sweeps": 3, "refine": 2}],
     "tt": [
         {},
         {"layout": "pairs", "order": 2},
@@ -244,7 +250,7 @@ def test_what_stands_in_suits(name: str, axes: dict[str, int], first: bool) -> N
     assert isinstance(found, Format)
     assert found.suit(axes, first=first) == found
     assert found.network(axes).params >= 1
-    if name in ("tucker2", "cp", "ht2") and all(axes.get(x, 1) == 1 for x in "dhw"):
+    if name in ("tucker2", "cp", "btd", "ht2") and all(axes.get(x, 1) == 1 for x in "dhw"):
         assert isinstance(found, SVD)
 
 
@@ -419,6 +425,40 @@ def test_the_counts_of_tr_nets() -> None:
     assert matrix.params == 5**2 * (22 + 17)
 
 
+# ---- block terms
+BLOCKY = {"o": 9, "i": 8, "h": 3, "w": 3}
+
+
+def test_one_block_is_tucker2_and_blocks_of_one_are_cp() -> None:
+    weight = normal(BLOCKY)
+    one, tucker = BTD(sweeps=0).network(BLOCKY, [1, 3, 4]), Tucker2().network(BLOCKY, [3, 4])
+    found, wanted = one.weight(BTD(sweeps=0).decompose(weight, one)), tucker.weight(Tucker2().decompose(weight, tucker))
+    assert torch.dist(found, wanted) < 1e-12 * weight.norm()
+    terms, cp = BTD().network(BLOCKY, [5, 1, 1]), CP().network(BLOCKY, [5])
+    assert [set(core) - {"r1", "r2"} for core in terms.cores] == [
+        {"n" if x == "r1" else x for x in core} for core in cp.cores
+    ]
+    assert relative(terms, BTD().decompose(weight, terms), weight) < 1.03 * relative(
+        cp, CP().decompose(weight, cp), weight
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_planted_block_terms_are_found(seed: int) -> None:
+    net = BTD().network(BLOCKY, [2, 2, 2])
+    weight = net.weight(net.draw(1.0, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+    assert relative(net, BTD(sweeps=200, refine=100).decompose(weight, net), weight) < 1e-5
+
+
+def test_blocks_become_the_groups_of_a_convolution() -> None:
+    net = BTD(block=2).network(BLOCKY, [3, 2, 2])
+    first, window, last = net.stages([(0,), (1,), (2,)]).each
+    assert (first.new, window.groups, window.summed, window.new) == (("n", "r1"), ("n",), ("r1",), ("r2",))
+    assert (last.summed, window.window) == (("n", "r2"), ("h", "w"))
+    assert net.params == 3 * (8 * 2 + 2 * 9 * 2 + 2 * 9)
+    assert list(BTD(block=4).common_ranks(BTD().network(BLOCKY), 7)) == [7, 4, 4]
+
+
 # ---- ADA-Tucker
 def test_modes_are_nearly_equal_and_hardly_padded() -> None:
     assert near_hypercube(784 * 300, 3) == (56, 60, 70)
@@ -447,6 +487,63 @@ def test_orthogonal_iterations_lower_the_error() -> None:
     theirs = tensorly_tucker(net.to_modes(weight).numpy(), rank=[3, 3, 3], n_iter_max=200, tol=1e-9)
     wanted = torch.from_numpy(tensorly.tucker_to_tensor(theirs))
     assert errors[2] < 1.01 * float(torch.dist(wanted, net.to_modes(weight)) / weight.norm())
+
+
+# ---- SCADA-Tucker
+def grouped(*layers: Mapping[str, int], ranks: int, seed: int) -> tuple[list[TensorNetwork], list[Tensor]]:
+    """Networks and weights of layers that were made with one core."""
+    form, draw = SCADATucker(), torch.Generator().manual_seed(seed)
+    nets = [form.network(axes).with_ranks([ranks] * 3) for axes in layers]
+    core = torch.randn(ranks, ranks, ranks, generator=draw, dtype=torch.float64)
+    weights = []
+    for net in nets:
+        cores = net.draw(1.0, generator=draw, dtype=torch.float64)
+        factors = [torch.linalg.qr(each).Q for each in cores[:3]]
+        weights.append(net.weight([*factors, core]))
+    return nets, weights
+
+
+def test_a_group_of_one_is_ada_tucker() -> None:
+    weight = normal(KERNEL)
+    net = SCADATucker(sweeps=5).network(KERNEL).with_ranks([3, 3, 3])
+    draw = torch.Generator().manual_seed(0)
+    (one,) = SCADATucker(sweeps=5).decompose_group([weight], [net], [None], generator=draw)
+    other = ADATucker(sweeps=5).decompose(weight, net)
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_planted_shared_core_is_found_and_is_one_tensor() -> None:
+    nets, weights = grouped({"o": 8, "i": 8}, {"o": 10, "i": 6, "h": 3, "w": 3}, {"o": 12, "i": 9}, ranks=2, seed=3)
+    weights[1] *= 100  # scale-free
+    draw = torch.Generator().manual_seed(0)
+    found = SCADATucker().decompose_group(weights, nets, [None] * 3, generator=draw)
+    assert len({id(cores[3]) for cores in found}) == 1
+    for net, cores, weight in zip(nets, found, weights, strict=True):
+        assert [tuple(core.shape) for core in cores] == list(net.shapes)
+        assert relative(net, cores, weight) < 1e-3
+
+
+def test_more_sweeps_never_lower_what_a_group_explains() -> None:
+    weights = [normal(KERNEL, 1), normal(MATRIX, 2)]
+    nets = [SCADATucker().network(dict(axes)).with_ranks([2, 2, 2]) for axes in (KERNEL, MATRIX)]
+    errors = []
+    for sweeps in (1, 10, 50):
+        draw = torch.Generator().manual_seed(0)
+        found = SCADATucker(sweeps=sweeps, starts=2).decompose_group(weights, nets, [None] * 2, generator=draw)
+        errors.append(sum(relative(n, c, w) ** 2 for n, c, w in zip(nets, found, weights, strict=True)))
+    assert errors[0] > errors[2]
+    assert errors[2] < 2
+
+
+def test_layers_that_cannot_share_a_core_get_a_sentence() -> None:
+    nets = [SCADATucker().network(dict(axes)) for axes in (KERNEL, MATRIX)]
+    weights = [normal(KERNEL), normal(MATRIX)]
+    draw = torch.Generator()
+    with pytest.raises(TenfoldError, match=r"cannot be one of .*; give all layers of a group the same ranks"):
+        SCADATucker().decompose_group(weights, nets, [None] * 2, generator=draw)
+    high = [net.with_ranks([6, 6, 6]) for net in nets]
+    with pytest.raises(TenfoldError, match="are above the size of a mode"):
+        SCADATucker().decompose_group(weights, high, [None] * 2, generator=draw)
 
 
 # ---- semi-tensor formats

@@ -4,10 +4,12 @@ from tenfold.fitting.als import alternating_least_squares
 from tenfold.fitting.balance import balanced
 from tenfold.fitting.hooi import orthogonal_iterations
 from tenfold.fitting.metric import Metric
+from tenfold.fitting.quasi_newton import quasi_newton
+from tenfold.fitting.shared import shared_core
 from tenfold.fitting.spectra import energies, leading_vectors, tail
 from tenfold.fitting.tree import tree_decomposition
 
 __all__ = [
-    "Metric", "alternating_least_squares", "balanced", "energies", "leading_vectors", "orthogonal_iterations", "tail",
-    "tree_decomposition",
+    "Metric", "alternating_least_squares", "balanced", "energies", "leading_vectors", "orthogonal_iterations",
+    "quasi_newton", "shared_core", "tail", "tree_decomposition",
 ]  # fmt: skip

@@ -23,12 +23,16 @@ class Metric:
     moments: Mapping[str, Tensor] = field(hash=False)  # axis -> (n, n), symmetric, no negative eigenvalue
 
     def squared_error(self, difference: Tensor, axes: Sequence[str]) -> float:
-        """Cost of a difference of weights whose dimensions are these axes."""
-        seen = difference = difference.detach().double()
+        """Cost of a difference of weights whose dimensions are these axes, without a gradient."""
+        return float(self.cost(difference.detach().double(), axes))
+
+    def cost(self, difference: Tensor, axes: Sequence[str]) -> Tensor:
+        """The same as a tensor that gradients pass through."""
+        seen = difference
         for at, axis in enumerate(axes):
             if axis in self.moments:
-                seen = applied(self.moments[axis].double(), seen, at)
-        return float((seen * difference).sum())
+                seen = applied(self.moments[axis].to(difference.dtype), seen, at)
+        return (seen * difference).sum()
 
     def roots(self, axis: str) -> tuple[Tensor, Tensor]:
         """Symmetric square root of a moment and the inverse of it, small eigenvalues floored; (n, n) each."""

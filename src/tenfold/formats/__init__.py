@@ -8,10 +8,12 @@ from typing import get_args, get_type_hints
 
 from tenfold.formats.ada_tucker import ADATucker
 from tenfold.formats.base import Format, options_of
+from tenfold.formats.btd import BTD
 from tenfold.formats.cp import CP
 from tenfold.formats.ht import HT
 from tenfold.formats.ht2 import HT2
 from tenfold.formats.modes import balanced_factors
+from tenfold.formats.scada_tucker import SCADATucker
 from tenfold.formats.semi_tensor_ring import STR  # a module called str would hide the builtin
 from tenfold.formats.stt import STT
 from tenfold.formats.sttu import STTu
@@ -27,7 +29,9 @@ BUILT_IN: dict[str, type[Format]] = {
     "tucker": Tucker,
     "tucker2": Tucker2,
     "ada-tucker": ADATucker,
+    "scada-tucker": SCADATucker,
     "cp": CP,
+    "btd": BTD,
     "tt": TT,
     "tr": TR,
     "ht": HT,
@@ -74,6 +78,6 @@ def name_of(given: Format) -> str:
 
 
 __all__ = [
-    "BUILT_IN", "CP", "HT", "HT2", "STR", "STT", "SVD", "TR", "TT", "ADATucker", "Format", "STTu", "Tucker", "Tucker2",
-    "available", "balanced_factors", "format_named", "name_of", "options_of",
+    "BTD", "BUILT_IN", "CP", "HT", "HT2", "STR", "STT", "SVD", "TR", "TT", "ADATucker", "Format", "SCADATucker", "STTu",
+    "Tucker", "Tucker2", "available", "balanced_factors", "format_named", "name_of", "options_of",
 ]  # fmt: skip

@@ -23,6 +23,7 @@ class STR(Format):
         order: into how many modes `i` and `o` are split; 3, or 2 where an axis is below 64; a planner tries 2 and 3.
         t: the ratio of the semi-tensor product; 1 is the tensor ring.
         sweeps: alternating least squares sweeps at most; the error never rises.
+        refine: quasi-Newton steps over all cores after the sweeps.
     """
 
     iterates: ClassVar[bool] = True
@@ -30,6 +31,7 @@ class STR(Format):
     order: int | None = None
     t: int = 2
     sweeps: int = 30
+    refine: int = 0
 
     def __post_init__(self) -> None:
         check_order(self.order)
@@ -43,10 +45,10 @@ class STR(Format):
         return ring(redealt(modes, "ring"))
 
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
-        return ring_fit(tensor, net, self.sweeps, generator)
+        return ring_fit(tensor, net, self.sweeps, self.refine, generator)
 
     def variants(self, axes: Axes) -> tuple[Format, ...]:
         return tuple(replace(self, order=order) for order in ((2, 3) if self.order is None else (self.order,)))
 
     def trial(self) -> Format:
-        return replace(self, sweeps=min(self.sweeps, 2 * TRIAL_SWEEPS))
+        return replace(self, sweeps=min(self.sweeps, TRIAL_SWEEPS), refine=0)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tenfold.fitting import alternating_least_squares, balanced, leading_vectors
+from tenfold.fitting import alternating_least_squares, balanced, leading_vectors, quasi_newton
 from tenfold.fitting.spectra import unfolded
 from tenfold.formats.base import Axes, Format, Modes
 from tenfold.formats.modes import channel_factors, check_order, one_by_one
@@ -31,12 +31,14 @@ class TR(Format):
     Attributes:
         order: into how many modes `i` and `o` are split; 3, or 2 where an axis is below 64; a planner tries 2 and 3.
         sweeps: alternating least squares sweeps at most; the error never rises.
+        refine: quasi-Newton steps over all cores after the sweeps.
     """
 
     iterates: ClassVar[bool] = True
     in_auto: ClassVar[bool] = False
     order: int | None = None
     sweeps: int = 30
+    refine: int = 0
 
     def __post_init__(self) -> None:
         check_order(self.order)
@@ -49,13 +51,13 @@ class TR(Format):
         return ring(one_by_one(modes))
 
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
-        return ring_fit(tensor, net, self.sweeps, generator)
+        return ring_fit(tensor, net, self.sweeps, self.refine, generator)
 
     def variants(self, axes: Axes) -> tuple[Format, ...]:
         return tuple(replace(self, order=order) for order in ((2, 3) if self.order is None else (self.order,)))
 
     def trial(self) -> Format:
-        return replace(self, sweeps=min(self.sweeps, 2 * TRIAL_SWEEPS))
+        return replace(self, sweeps=min(self.sweeps, TRIAL_SWEEPS), refine=0)
 
 
 def check_sweeps(sweeps: int) -> None:
@@ -70,7 +72,7 @@ def ring(parts: Sequence[Labels]) -> tuple[Labels, ...]:
     return tuple((f"r{k}", *part, f"r{(k + 1) % count}") for k, part in enumerate(parts))
 
 
-def ring_fit(tensor: Tensor, net: TensorNetwork, sweeps: int, generator: torch.Generator) -> list[Tensor]:
+def ring_fit(tensor: Tensor, net: TensorNetwork, sweeps: int, refine: int, generator: torch.Generator) -> list[Tensor]:
     """Cores of a ring: the best opening of it, then sweeps from there and from a random start; the better goes on."""
     count = len(net.cores)
     openings = [ring_decomposition(tensor, net, [(first + k) % count for k in range(count)]) for first in range(count)]
@@ -86,7 +88,8 @@ def ring_fit(tensor: Tensor, net: TensorNetwork, sweeps: int, generator: torch.G
     best, error = min(tried, key=lambda result: result[1])
     if sweeps > trial:
         best, error = alternating_least_squares(tensor, net, balanced(net, best), sweeps=sweeps - trial)
-    return best if error * total < min(lost) else opened
+    best = best if error * total < min(lost) else opened
+    return quasi_newton(net.to_axes(tensor), net, balanced(net, best), steps=refine)[0] if refine else best
 
 
 def stirred(core: Tensor, noise: Tensor) -> Tensor:

@@ -187,10 +187,8 @@ def few_merges(net: TensorNetwork) -> Iterator[tuple[bool, ...]]:
     handing_on = [core for core in plain if len(core) == 2 and core <= set(net.bonds)]
     idle = [k for k, bond in enumerate(net.bonds) if any(bond in core for core in handing_on)]
     bonds = range(len(net.bonds))
-    for gone in dict.fromkeys([(), tuple(idle[:1])]):
-        yield tuple(k not in gone for k in bonds)
-        for other in (k for k in bonds if k not in gone):
-            yield tuple(k != other and k not in gone for k in bonds)
+    pairs = [(gone, other) for gone in (None, *idle[:1]) for other in (None, *bonds)]
+    yield from dict.fromkeys(tuple(k not in pair for k in bonds) for pair in pairs)
 
 
 def interpolated(fits: list[tuple[int, float]], bound: int) -> Array:

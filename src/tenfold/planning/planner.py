@@ -1,7 +1,7 @@
 """A plan under budgets, or by a rule."""
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -178,20 +178,17 @@ class Search:
             raise TenfoldError(f"it cannot take {name_of(override.maker)}: {answer}.")
         return [answer if not override.ranks else override.maker]
 
-    def families(self, name: str, *, merges: bool = True) -> list[Family]:
-        """Every family that a weight may choose from."""
+    def families(self, name: str, *, merges: bool = True) -> Iterator[Family]:
+        """Every family that a weight may choose from, found as it is asked for."""
         draw = torch.Generator().manual_seed(zlib.crc32(f"{self.seed}/{name}".encode()))
         with within(f"layer '{name}'"):
-            return [
-                family
-                for maker in self.makers[name]
-                for family in families(self.subjects[name], maker, self.curves, draw, merges=merges)
-            ]
+            for maker in self.makers[name]:
+                yield from families(self.subjects[name], maker, self.curves, draw, merges=merges)
 
     def fixed(self) -> dict[str, Choice]:
         """Layers whose ranks were given by name."""
         return {
-            name: named_layer(self.subjects[name], self.families(name, merges=False)[0], override.ranks)
+            name: named_layer(self.subjects[name], next(self.families(name, merges=False)), override.ranks)
             for name, override in self.overrides.items()
             if override.ranks
         }
@@ -202,7 +199,7 @@ class Search:
         for name, makers in self.makers.items():
             if not makers or name in choices:
                 continue
-            family = self.families(name, merges=False)[0]
+            family = next(self.families(name, merges=False))
             with within(f"layer '{name}'"):
                 found = (
                     by_energy(family, energy, multiple)
@@ -226,10 +223,10 @@ class Search:
                 "no layer is left to compress: all are excluded, fixed by name, or cannot be compressed."
             )
         if allocation == "uniform":
-            found = uniform([self.families(name, merges=False)[0] for name in free], limits, multiple)
+            found = uniform([next(self.families(name, merges=False)) for name in free], limits, multiple)
         else:
             budgets = limits.budgets
-            each = [curve(self.subjects[name], self.families(name), budgets, multiple) for name in free]
+            each = [curve(self.subjects[name], list(self.families(name)), budgets, multiple) for name in free]
             found = allocate(each, limits, multiple)
         for name, choice in zip(free, found, strict=True):
             if choice.family is None:

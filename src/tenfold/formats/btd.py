@@ -1,0 +1,131 @@
+"""Block terms: a sum of small Tucker-2 terms; on kernels 1x1, grouped k x k, 1x1."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tenfold.fitting import alternating_least_squares, balanced, quasi_newton, tree_decomposition
+from tenfold.formats.base import Axes, Format, is_pointwise, spatial_axes
+from tenfold.formats.svd import SVD
+from tenfold.formats.tr import EXACT, check_sweeps, stirred
+from tenfold.network import Labels, TensorNetwork
+from tenfold.protocols import TenfoldError
+
+TRIAL_SWEEPS = 6  # from each start, before the best goes on
+BLOCKS = (4, 8, 16)
+
+
+@dataclass(frozen=True)
+class BTD(Format):
+    """Block term decomposition of a kernel (De Lathauwer, SIAM J. Matrix Anal. Appl. 30, 2008; METHODS E.6).
+
+    The label `n` of the blocks is on all cores and stays in the state until the last: the window becomes a convolution
+    with as many groups as there are blocks. Blocks of 1 are CP, one block is Tucker-2. Starts: CP with its terms
+    grouped, Tucker-2 with its core split, and random; then alternating least squares over all cores. The ranks are
+    `n`, then what a block takes in and gives out. SVD stands in on matrices and 1x1 convolutions.
+
+    Attributes:
+        block: channels of a block, in and out, where one number for the ranks is asked for (it is then the number of
+            blocks); a planner tries 4, 8 and 16.
+        sweeps: alternating least squares sweeps at most; the error never rises.
+        refine: quasi-Newton steps over all cores after the sweeps.
+    """
+
+    iterates: ClassVar[bool] = True
+    block: int | None = None
+    sweeps: int = 50
+    refine: int = 0
+
+    def __post_init__(self) -> None:
+        if self.block is not None and self.block < 1:
+            raise TenfoldError(f"no block of {self.block} channels; use 1 or more.")
+        check_sweeps(self.sweeps)
+
+    def core_labels(self, modes: Mapping[str, Labels]) -> tuple[Labels, ...]:
+        window = tuple(x for axis in spatial_axes(modes) for x in modes[axis])
+        if not window:
+            return (*modes["i"], "n"), ("n", *modes["o"])
+        return (*modes["i"], "n", "r1"), ("n", "r1", *window, "r2"), ("n", "r2", *modes["o"])
+
+    def common_ranks(self, net: TensorNetwork, rank: int) -> Sequence[int]:
+        full, block = net.full().sizes, self.block or BLOCKS[1]
+        return [rank if bond == "n" else min(block, full[bond]) for bond in net.bonds]
+
+    def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
+        if not net.closing:  # a matrix
+            return tree_decomposition(tensor, net, root=len(net.cores) - 1)
+        drawn = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in net.shapes]
+        whole = len(net.cores) == 3 and "n" in net.bonds
+        split = split_tucker(tensor, net) if whole else drawn
+        total = float(tensor.square().sum())
+        if not self.sweeps or float((net.dense(split) - tensor).square().sum()) <= EXACT * total:
+            return split
+        starts = [drawn]
+        if whole:
+            starts.append([stirred(core, noise) for core, noise in zip(split, drawn, strict=True)])
+            grouped = grouped_cp(tensor, net, generator)
+            starts += [[stirred(core, noise) for core, noise in zip(grouped, drawn, strict=True)]] if grouped else []
+        trial = min(TRIAL_SWEEPS, self.sweeps)
+        tried = [alternating_least_squares(tensor, net, balanced(net, start), sweeps=trial) for start in starts]
+        best, _ = min(tried, key=lambda result: result[1])
+        if self.sweeps > trial:
+            best, _ = alternating_least_squares(tensor, net, balanced(net, best), sweeps=self.sweeps - trial)
+        return (
+            quasi_newton(net.to_axes(tensor), net, balanced(net, best), steps=self.refine)[0] if self.refine else best
+        )
+
+    def suit(self, axes: Axes, *, first: bool = False) -> Format | str:
+        return SVD() if is_pointwise(axes) else self
+
+    def variants(self, axes: Axes) -> tuple[Format, ...]:
+        return tuple(replace(self, block=block) for block in (BLOCKS if self.block is None else (self.block,)))
+
+    def trial(self) -> Format:
+        return replace(self, sweeps=min(self.sweeps, 2 * TRIAL_SWEEPS), refine=0)
+
+
+def split_tucker(tensor: Tensor, net: TensorNetwork) -> list[Tensor]:
+    """Tucker-2 with as many ranks as all blocks together, of whose core the diagonal blocks are kept."""
+    count, one, two = (net.sizes[x] for x in ("n", "r1", "r2"))
+    tucker = net.without(("n",))
+    tucker = tucker.with_ranks([count * one, count * two])
+    first, core, last = tree_decomposition(tensor, tucker, root=1)
+    blocks = core.reshape(count, one, *core.shape[1:-1], count, two)
+    kept = blocks.diagonal(dim1=0, dim2=blocks.ndim - 2)  # (r1, *window, r2, n)
+    outer = first.reshape(*first.shape[:-1], count, one), last.reshape(count, two, *last.shape[1:])
+    return [outer[0], kept.movedim(-1, 0).contiguous(), outer[1]]
+
+
+def grouped_cp(tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor] | None:
+    """CP with a term for every channel of every block, like windows in one block; None for oblong blocks."""
+    count, block = net.sizes["n"], net.sizes["r1"]
+    if block != net.sizes["r2"]:
+        return None
+    labels = tuple((*(x for x in core if x in net.modes), "n") for core in net.cores)
+    sizes = {x: n for x, n in net.sizes.items() if x not in ("r1", "r2")} | {"n": count * block}
+    cp = TensorNetwork(labels, sizes, net.axes, net.folds)
+    start = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in cp.shapes]
+    found, _ = alternating_least_squares(tensor, cp, start, sweeps=TRIAL_SWEEPS)
+    first, window, last = balanced(cp, found)
+    order = like_windows(window.reshape(-1, count * block), block)
+    first, window, last = first[..., order], window[..., order], last[..., order]
+    each = window.reshape(*window.shape[:-1], count, block)
+    core = torch.diag_embed(each).movedim(-3, 0).movedim(-2, 1)  # (n, r1, *window, r2)
+    inner = first.reshape(*first.shape[:-1], count, block)
+    outer = last.movedim(-1, 0).reshape(count, block, *last.shape[:-1])
+    return [inner, core.contiguous(), outer]
+
+
+def like_windows(windows: Tensor, block: int) -> list[int]:
+    """An order of the columns in which each block holds the first that is left and those most parallel to it."""
+    unit = windows / windows.norm(dim=0).clamp_min(1e-300)
+    parallel = (unit.mT @ unit).abs()
+    left, order = list(range(windows.shape[1])), []
+    while left:
+        nearest = sorted(left, key=lambda k: -float(parallel[left[0], k]))[:block]
+        order += nearest
+        left = [k for k in left if k not in nearest]
+    return order

@@ -1,0 +1,97 @@
+"""SCADA-Tucker: ADA-Tucker with one core for a group of layers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tenfold.fitting import Metric, shared_core
+from tenfold.formats.ada_tucker import ADATucker
+from tenfold.formats.base import Axes, Format, Modes
+from tenfold.formats.tucker import hub
+from tenfold.network import Labels, TensorNetwork
+from tenfold.protocols import TenfoldError
+
+
+@dataclass(frozen=True)
+class SCADATucker(Format):
+    """One core for all layers of a group, factors of each layer's own (Zhong, Wei, Lin and Zhang 2018; METHODS B.3).
+
+    Rows of a plan that name the same `group` share the core: it is stored, counted and trained once. They need the
+    same order and the same ranks. A group of one is ADA-Tucker, which stands in where a planner chooses: it makes no
+    groups.
+
+    Attributes:
+        order: as in ADA-Tucker.
+        sweeps: joint sweeps at most (orthogonal iterations for a group of one).
+        starts: random starts of the joint fit; the best goes on.
+    """
+
+    reshapes: ClassVar[bool] = True
+    order: int | None = None
+    sweeps: int = 50
+    starts: int = 10
+
+    def __post_init__(self) -> None:
+        if self.starts < 1:
+            raise TenfoldError(f"no {self.starts} starts; use 1 or more.")
+        self.alone()
+
+    def alone(self) -> ADATucker:
+        """The format of a group of one."""
+        return ADATucker(self.order, self.sweeps)
+
+    def default_modes(self, axes: Axes) -> Modes:
+        return self.alone().default_modes(axes)
+
+    def core_labels(self, modes: Mapping[str, Labels]) -> tuple[Labels, ...]:
+        return self.alone().core_labels(modes)
+
+    def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
+        return self.alone().fit(tensor, net, generator)
+
+    def suit(self, axes: Axes, *, first: bool = False) -> Format | str:
+        return ADATucker(self.order)
+
+    def decompose_group(
+        self,
+        weights: Sequence[Tensor],
+        nets: Sequence[TensorNetwork],
+        metrics: Sequence[Metric | None],
+        *,
+        generator: torch.Generator,
+    ) -> list[list[Tensor]]:
+        if len(weights) == 1:
+            return super().decompose_group(weights, nets, metrics, generator=generator)
+        check_group(nets)
+        tensors = [net.to_modes(weight.detach().cpu().double()) for weight, net in zip(weights, nets, strict=True)]
+        tensors = [
+            tensor if metric is None else metric.whitened(tensor, net)
+            for tensor, net, metric in zip(tensors, nets, metrics, strict=True)
+        ]
+        root = hub(nets[0])
+        found = shared_core(tensors, nets, root, starts=self.starts, sweeps=self.sweeps, generator=generator)
+        core = found[0][root].to(weights[0].dtype).to(weights[0].device)
+        result = []
+        for cores, weight, net, metric in zip(found, weights, nets, metrics, strict=True):
+            own = cores if metric is None else metric.unwhitened(cores, net)
+            result.append(
+                [core if k == root else part.to(weight.dtype).to(weight.device) for k, part in enumerate(own)]
+            )
+        return result
+
+
+def check_group(nets: Sequence[TensorNetwork]) -> None:
+    """Refuse networks that cannot have one core."""
+    root = hub(nets[0])
+    for net in nets:
+        own, first = net.shape(net.cores[hub(net)]), nets[0].shape(nets[0].cores[root])
+        if hub(net) != root or net.cores[root] != nets[0].cores[root] or own != first:
+            raise TenfoldError(f"a core of {own} cannot be one of {first}; give all layers of a group the same ranks.")
+        if net.batched or not set(net.cores[root]) <= set(net.bonds):
+            raise TenfoldError("layers of a group cannot be grouped convolutions, and all their bonds are cut.")
+        for k, core in enumerate(net.cores):
+            if k != root and net.size(x for x in core if x in net.bonds) > net.size(x for x in core if x in net.modes):
+                raise TenfoldError(f"ranks {own} are above the size of a mode; the largest are those of all layers.")
