@@ -35,6 +35,7 @@ class BTD(Format):
     """
 
     iterates: ClassVar[bool] = True
+    in_auto: ClassVar[bool] = False
     block: int | None = None
     sweeps: int = 50
     refine: int = 0
