@@ -51,6 +51,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in set(sys.modules) - before:
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", None)):
             del sys.modules[name]
+    formats.available.cache_clear()
     layers.available.cache_clear()
 
 
@@ -62,6 +63,7 @@ def install(folder: Path, toml: str) -> None:
     (place / "METADATA").write_text("Metadata-Version: 2.1\nName: page\nVersion: 1.0\n", encoding="utf-8")
     (place / "entry_points.txt").write_text(groups, encoding="utf-8")
     importlib.invalidate_caches()
+    formats.available.cache_clear()
     layers.available.cache_clear()
 
 
