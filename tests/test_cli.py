@@ -374,13 +374,21 @@ def test_a_bug_is_not_hidden(place: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def command(out: str, *more: str) -> list[str]:
     return [
         sys.executable, "-m", "tenfold", "compress", "net.py:build", "--data", "digits", "--params", "1.5x",
-        "--batch-size", "32", "--epochs", "3", "--format", "svd", "--out", out, *more,
+        "--batch-size", "32", "--epochs", "3", "--format", "svd", "--threads", "1", "--out", out, *more,
     ]  # fmt: skip
+
+
+def hear_the_keyboard() -> None:
+    """Jobs in the background ignore SIGINT, and so would their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def stopped(place: Path, how: signal.Signals) -> subprocess.Popen[str]:
     """A run that got this signal once an epoch was kept."""
-    running = subprocess.Popen(command("cut"), cwd=place, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command("cut"), cwd=place, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        preexec_fn=hear_the_keyboard,
+    )  # fmt: skip
     end = time.monotonic() + 60
     while not list(place.glob("cut/state/epoch-*")) and time.monotonic() < end and running.poll() is None:
         time.sleep(0.01)
