@@ -20,7 +20,7 @@ class STR(Format):
     As the semi-tensor train in layout `split`; the bond that closes the ring carries the fast digit of the first mode.
 
     Attributes:
-        order: into how many modes `i` and `o` are split; 3, or 2 where an axis is below 64; a planner tries 2 and 3.
+        order: into how many modes `i` and `o` are split; 2, and 3 where no axis is below 64 (a planner tries both).
         t: the ratio of the semi-tensor product; 1 is the tensor ring.
         sweeps: alternating least squares sweeps at most; the error never rises.
         refine: quasi-Newton steps over all cores after the sweeps.
@@ -48,7 +48,9 @@ class STR(Format):
         return ring_fit(tensor, net, self.sweeps, self.refine, generator)
 
     def variants(self, axes: Axes) -> tuple[Format, ...]:
-        return tuple(replace(self, order=order) for order in ((2, 3) if self.order is None else (self.order,)))
+        if self.order is not None or min(axes["i"], axes["o"]) < 64:
+            return (self,)
+        return tuple(replace(self, order=order) for order in (2, 3))
 
     def trial(self) -> Format:
         return replace(self, sweeps=min(self.sweeps, TRIAL_SWEEPS), refine=0)

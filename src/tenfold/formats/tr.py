@@ -29,7 +29,7 @@ class TR(Format):
     With `r0` = 1 it is the tensor train in layout `split`.
 
     Attributes:
-        order: into how many modes `i` and `o` are split; 3, or 2 where an axis is below 64; a planner tries 2 and 3.
+        order: into how many modes `i` and `o` are split; 2, and 3 where no axis is below 64 (a planner tries both).
         sweeps: alternating least squares sweeps at most; the error never rises.
         refine: quasi-Newton steps over all cores after the sweeps.
     """
@@ -54,7 +54,9 @@ class TR(Format):
         return ring_fit(tensor, net, self.sweeps, self.refine, generator)
 
     def variants(self, axes: Axes) -> tuple[Format, ...]:
-        return tuple(replace(self, order=order) for order in ((2, 3) if self.order is None else (self.order,)))
+        if self.order is not None or min(axes["i"], axes["o"]) < 64:
+            return (self,)
+        return tuple(replace(self, order=order) for order in (2, 3))
 
     def trial(self) -> Format:
         return replace(self, sweeps=min(self.sweeps, TRIAL_SWEEPS), refine=0)
