@@ -25,7 +25,7 @@ def timed(action: Callable[[], T]) -> tuple[T, float]:
 
 def main() -> None:
     model = open_network("resnet50", seed=0).model
-    inputs = parse_inputs(["3x224x224"])
+    inputs = parse_inputs(["3x224x224"])[:1]
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder)
         profile, inspecting = timed(lambda: profiled(model, inputs, profile=kept))
