@@ -20,7 +20,7 @@ def lower(model: nn.Module, *, fold: bool = True) -> nn.Module:
     """A copy in eval mode in which every compressed layer is plain torch modules with the same outputs.
 
     Args:
-        fold: let batch norms that directly follow a convolution or a linear layer disappear into it. Where the
+        fold: let batch norms that directly follow a convolution disappear into it. Where the
             order of modules cannot be traced, they stay, and the log says where.
     """
     result = copy.deepcopy(model).eval()
@@ -31,7 +31,7 @@ def lower(model: nn.Module, *, fold: bool = True) -> nn.Module:
 
 
 def fold_batch_norms(model: nn.Module) -> None:
-    """Fold, in place, every batch norm that is the only reader of a convolution's or linear layer's output."""
+    """Fold, in place, every batch norm that is the only reader of a convolution's output."""
     norms = [name for name, module in model.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return
