@@ -174,8 +174,9 @@ def test_a_lowered_layer_is_the_layer_and_costs_what_the_stages_say(case: Case) 
     stages = layer.weight.stages
     biases = 0 if layer.bias is None else layer.bias.numel()
     assert sum(p.numel() for p in lowered.parameters()) == stages.params + biases
-    macs = stages.macs(layer.positions(case.dense, x, wanted))
-    assert counter.get_total_flops() == 2 * x.shape[0] * macs
+    positions, samples = layer.positions(case.dense, "weight", [x], wanted)
+    macs = samples * stages.macs(positions)
+    assert counter.get_total_flops() == 2 * macs
 
 
 @pytest.mark.filterwarnings(EVEN)

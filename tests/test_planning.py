@@ -42,7 +42,7 @@ def network() -> nn.Sequential:
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for site in sites(model).values():
-            module = model.get_submodule(site.places[0][0])
+            module = model.get_submodule(site.places[0].module)
             weight = torch.randn(module.weight.shape, generator=draw)
             for axis, size in enumerate(weight.shape[:2]):
                 mixing = torch.linalg.qr(torch.randn(size, size, generator=draw))[0]

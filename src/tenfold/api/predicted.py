@@ -1,6 +1,5 @@
 """What a plan will make of a network, known before any weight is decomposed."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +10,10 @@ from torch import nn
 from tenfold.api.border import check_asked, check_one, given_only
 from tenfold.api.profiles import planned, profiled
 from tenfold.api.samples import first_inputs, samples
-from tenfold.measure import LayerProfile, Profile
+from tenfold.measure import Profile
 from tenfold.planning import Asked
 from tenfold.protocols import Data
-from tenfold.surgery import Plan, Row
+from tenfold.surgery import Plan
 from tenfold.surgery.carry_out import networks
 
 
@@ -56,8 +55,9 @@ def predicted(model: nn.Module, plan: Plan, profile: Profile) -> Predicted:
     for name, measured in profile.layers.items():
         params, macs = measured.params, measured.macs
         if name in nets:
-            net = nets[name][1]
-            params, macs = net.params, macs_in(plan.rows[name], net, measured)
+            site, net = nets[name]
+            stages = net.stages(site.partition(net, plan.rows[name].stages))
+            params, macs = net.params, site.macs(stages, measured.positions, measured.macs, measured.calls)
         layers[name] = PlannedLayer(measured.params, params, measured.macs, macs)
         saved_bytes += (measured.params - params) * measured.itemsize
     saved = sum(layer.params_before - layer.params for layer in layers.values())
@@ -70,15 +70,6 @@ def predicted(model: nn.Module, plan: Plan, profile: Profile) -> Predicted:
         macs=None if profile.macs is None or not whole else profile.macs / whole,
     )
     return Predicted(layers, ratio)
-
-
-def macs_in(row: Row, net: Any, measured: LayerProfile) -> int | None:
-    """Multiply-adds of one sample, all calls, in the planned stages."""
-    if measured.macs is None or measured.positions is None:
-        return measured.macs
-    once = math.prod(measured.axes.values()) * math.prod(after for _, after in measured.positions.values())
-    cost: int = measured.macs * net.stages(row.partition(net)).macs(measured.positions) // once
-    return cost
 
 
 def foreseen(

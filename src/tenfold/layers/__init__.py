@@ -30,9 +30,15 @@ def kind_of(module: nn.Module) -> type[Layer] | None:
     if isinstance(module, Layer):
         return type(module)
     for kind in available().values():
-        if type(module) in kind.replaces and kind.takes(module):
+        if is_replaced(module, kind) and kind.takes(module):
             return kind
     return None
+
+
+def is_replaced(module: nn.Module, kind: type[Layer]) -> bool:
+    """Whether a module is of a type that the kind names; subclasses with a forward of their own are not."""
+    own = type(module)
+    return own in kind.replaces or f"{own.__module__}.{own.__qualname__}" in kind.replaces
 
 
 def name_of(kind: type[Layer]) -> str:

@@ -1,14 +1,16 @@
 """`Layer`: one kind of module whose weights are tensor networks; `FactoredWeight`: one such weight."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from tenfold.network import Positions, TensorNetwork
+from tenfold.network import Count, Positions, Stages, TensorNetwork
 
 
 class FactoredWeight(nn.Module):
@@ -64,6 +66,10 @@ class FactoredWeight(nn.Module):
         """The dense weight in its axes."""
         return self.net.weight(list(self.cores))
 
+    def mirrored(self) -> "FactoredWeight":
+        """The weight of the transposed map (an output layer tied to an embedding) on the same parameters."""
+        return FactoredWeight(self.net.mirrored(), list(self.cores)[::-1], self.stages.mirrored().partition)
+
     def extra_repr(self) -> str:
         return f"cores={['x'.join(map(str, s)) for s in self.net.shapes]}, stages={self.stages.partition}"
 
@@ -71,41 +77,92 @@ class FactoredWeight(nn.Module):
 class Layer(nn.Module, ABC):
     """One kind of module: its weights as tensors with named axes, how stages meet its input, how they lower.
 
+    A layer holds each weight under the attribute that it has in the module (dots in the name: in a child), in cores
+    where the plan says so, and otherwise as the parameter that it was.
+
     Laws: at full rank the layer equals the module it was made from, in outputs and gradients, for every partition;
     `lower()` equals the layer in eval mode.
     """
 
-    replaces: ClassVar[tuple[type[nn.Module], ...]]
+    replaces: ClassVar[tuple[type[nn.Module] | str, ...]]  # `package.module.Class` where it may not be installed
+    sizes: Mapping[str, Mapping[str, int]]  # what `axes` said of the dense module
 
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.sizes = type(self).axes(module)
+
+    # ---- a dense module and its weights
     @classmethod
     def takes(cls, module: nn.Module) -> bool:
         """Whether this module's weights may be replaced; those computed from others (norms, masks) may not."""
-        own = all(module._parameters.get(name) is not None for name in cls.axes(module))
-        return own and not parametrize.is_parametrized(module)
+        stored = [cls.stored(module, name).rpartition(".") for name in cls.axes(module)]
+        owners = [(module.get_submodule(child), name) for child, _, name in stored]
+        return all(
+            owner._parameters.get(name) is not None and not parametrize.is_parametrized(owner) for owner, name in owners
+        )
 
     @classmethod
     @abstractmethod
     def axes(cls, module: nn.Module) -> dict[str, dict[str, int]]:
-        """The weights of a dense module by attribute name, each with its axes and their sizes in the weight's order."""
+        """The weights of a dense module by name, each with its axes and their sizes in the weight's order."""
+
+    @classmethod
+    def stored(cls, module: nn.Module, name: str) -> str:
+        """The parameter that holds a weight, where several weights are one parameter; else the weight's own name."""
+        del module
+        return name
 
     @classmethod
     def dense_weight(cls, module: nn.Module, name: str) -> Tensor:
         """A weight of a dense module with its named axes as dimensions."""
-        weight: Tensor = getattr(module, name)
+        weight: Tensor = attrgetter(name)(module)
         return weight.detach().reshape(tuple(cls.axes(module)[name].values()))
 
     @classmethod
     @abstractmethod
-    def positions(cls, module: nn.Module, given: Tensor, result: Tensor) -> Positions:
-        """Positions of one sample before and after each axis's window, from an input and the output of the module.
+    def from_dense(cls, module: nn.Module, weights: Mapping[str, FactoredWeight]) -> "Layer":
+        """The layer that stands for a dense module, with these weights in cores; all else is the module's own."""
 
-        Axes without a window (the tokens of a linear layer) have the same number twice.
-        """
+    # ---- how its weights are applied
+    @classmethod
+    def objection(cls, name: str, stages: Stages) -> str | None:
+        """Why this kind of layer cannot apply a weight in these stages; None if it can."""
+        del name, stages
+        return None
 
     @classmethod
     @abstractmethod
-    def from_dense(cls, module: nn.Module, weights: Mapping[str, FactoredWeight]) -> "Layer":
-        """The layer that stands for a dense module, with factored weights; all else is the module's own."""
+    def positions(cls, module: nn.Module, name: str, given: Sequence[Tensor], result: Tensor) -> tuple[Positions, int]:
+        """Where a weight was applied in one call: positions of one sample, and how many samples there were.
+
+        Positions are those before and after each axis's window; without a window (tokens), the same number twice.
+
+        Args: the module, dense or a layer; a weight of it; the tensors that it was given, and the first that came back.
+        """
+
+    @classmethod
+    def dense_macs(cls, name: str, axes: Mapping[str, int], positions: Positions) -> int:
+        """Multiply-adds of a dense weight for one sample with these positions."""
+        del name
+        return math.prod(axes.values()) * math.prod(after for _, after in positions.values())
+
+    @classmethod
+    def mac_count(cls, name: str, stages: Stages, positions: Positions) -> Count:
+        """The same for a weight in cores, as a polynomial in the label sizes."""
+        del name
+        return stages.mac_count(positions)
+
+    @classmethod
+    def other_macs(cls, module: nn.Module, given: Sequence[Tensor], result: Tensor) -> int:
+        """Multiply-adds of one call that belong to no weight (attention's products)."""
+        del module, given, result
+        return 0
+
+    # ---- the layer
+    def held(self, name: str) -> "FactoredWeight | Tensor":
+        """A weight as the layer has it: in cores, or the parameter that it was."""
+        weight: FactoredWeight | Tensor = attrgetter(name)(self)
+        return weight
 
     @abstractmethod
     def lower(self) -> nn.Module:

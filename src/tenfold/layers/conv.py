@@ -1,6 +1,6 @@
 """`nn.Conv1d`, `nn.Conv2d` and `nn.Conv3d` as stages of smaller convolutions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -102,10 +102,10 @@ class Conv(Staged):
         return {"weight": {**groups, **channels, **window}}
 
     @classmethod
-    def positions(cls, module: nn.Module, given: Tensor, result: Tensor) -> Positions:
-        count = module.spatial if isinstance(module, Conv) else len(cast(Module, module).kernel_size)
-        sizes = zip(given.shape[-count:], result.shape[-count:], strict=True)
-        return dict(zip(AXES[count], sizes, strict=True))
+    def positions(cls, module: nn.Module, name: str, given: Sequence[Tensor], result: Tensor) -> tuple[Positions, int]:
+        x, count = given[0], len(cast(Module, module).kernel_size)
+        sizes = zip(x.shape[-count:], result.shape[-count:], strict=True)
+        return dict(zip(AXES[count], sizes, strict=True)), x.shape[0] if x.ndim > count + 1 else 1
 
     def describe(self, module: nn.Module) -> None:
         conv = cast(Module, module)

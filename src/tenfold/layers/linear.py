@@ -1,5 +1,7 @@
 """`nn.Linear` as stages of matrix products."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -31,6 +33,12 @@ class Product(Step):
         return filled(nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta"), weight, bias)
 
 
+def tokens_of(x: Tensor) -> tuple[Positions, int]:
+    """Tokens of one sample, and samples, of features (samples, .., features); one vector is one sample."""
+    tokens = math.prod(x.shape[1:-1])
+    return {"tokens": (tokens, tokens)}, x.shape[0] if x.ndim > 1 else 1
+
+
 class Linear(Staged):
     """A linear layer `y = x Wᵀ + b` whose weight (o, i) is a tensor network."""
 
@@ -42,9 +50,8 @@ class Linear(Staged):
         return {"weight": {"o": linear.out_features, "i": linear.in_features}}
 
     @classmethod
-    def positions(cls, module: nn.Module, given: Tensor, result: Tensor) -> Positions:
-        tokens = given[0].numel() // given.shape[-1] if given.ndim > 1 else 1
-        return {"tokens": (tokens, tokens)}
+    def positions(cls, module: nn.Module, name: str, given: Sequence[Tensor], result: Tensor) -> tuple[Positions, int]:
+        return tokens_of(given[0])
 
     def describe(self, module: nn.Module) -> None:
         linear = cast(nn.Linear, module)

@@ -34,7 +34,7 @@ class Staged(Layer):
 
     def __init__(self, module: nn.Module, weight: FactoredWeight) -> None:
         """Args: the dense module, whose bias and geometry are taken over; its weight in cores."""
-        super().__init__()
+        super().__init__(module)
         self.weight = weight
         self.register_parameter("bias", cast(nn.Parameter | None, module.bias))
         self.describe(module)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ from torch.utils.flop_counter import flop_registry
 
 from tenfold.layers import kind_of
 from tenfold.measure.forward import batch_size, device_of, evaluating, hooked, run
-from tenfold.measure.weights import Weight, input_size, weights
+from tenfold.measure.weights import Use, Weight, weights
 from tenfold.network import Positions
 from tenfold.protocols import TenfoldError, to_device
 
@@ -171,13 +171,13 @@ class Tally:
     def __init__(self, known: Mapping[str, Weight], batch: int) -> None:
         self.known, self.batch = known, max(batch, 1)
         self.counter = Products()
-        self.by_module: dict[nn.Module, list[Weight]] = {}
+        self.by_module: dict[nn.Module, list[tuple[str, Use]]] = {}
         for weight in known.values():
-            for module in weight.modules:
-                self.by_module.setdefault(module, []).append(weight)
+            for use in weight.uses:
+                self.by_module.setdefault(use.module, []).append((weight.name, use))
         self.begun: list[int] = []  # the counter at the start of each watched module that is running
         self.inside = 0  # what the counter saw in watched modules
-        self.recurrent = 0
+        self.without_weight = 0
         self.totals: dict[str, int] = {}
         self.calls: dict[str, int] = {}
         self.positions: dict[str, Positions] = {}
@@ -185,26 +185,20 @@ class Tally:
     def before(self, module: nn.Module) -> None:
         self.begun.append(self.counter.flops)
 
-    def after(self, module: nn.Module, given: Tensor, result: Tensor) -> None:
+    def after(self, module: nn.Module, given: Sequence[Tensor], result: Tensor) -> None:
         begun = self.begun.pop()
         if not self.begun:
             self.inside += self.counter.flops - begun
         if module not in self.by_module:
-            self.recurrent += recurrence(module, given)
+            self.without_weight += recurrence(module, given[0])
             return
-        positions, samples = self.seen(module, given, result)
-        for weight in self.by_module[module]:
-            self.totals[weight.name] = self.totals.get(weight.name, 0) + weight.macs(positions) * samples
-            self.calls[weight.name] = self.calls.get(weight.name, 0) + 1
+        self.without_weight += self.by_module[module][0][1].kind.other_macs(module, given, result)
+        for name, use in self.by_module[module]:
+            positions, samples = use.kind.positions(module, use.weight, given, result)
+            self.totals[name] = self.totals.get(name, 0) + use.macs(positions) * samples
+            self.calls[name] = self.calls.get(name, 0) + 1
             each = samples // self.batch
-            self.positions.setdefault(weight.name, positions if each <= 1 else {**positions, SAMPLES: (each, each)})
-
-    def seen(self, module: nn.Module, given: Tensor, result: Tensor) -> tuple[Positions, int]:
-        """Positions of one sample of a layer, and how many samples it was given."""
-        kind = self.by_module[module][0].kind
-        positions = kind.positions(module, given, result)
-        each = input_size(module) * math.prod(before for before, _ in positions.values())
-        return positions, given.numel() // max(each, 1)
+            self.positions.setdefault(name, positions if each <= 1 else {**positions, SAMPLES: (each, each)})
 
     def result(self) -> Macs:
         """What one sample costs."""
@@ -213,7 +207,7 @@ class Tally:
             for name in self.known
         }
         outside = (self.counter.flops - self.inside) // 2
-        return Macs(rows, (outside + self.recurrent) // self.batch, tuple(self.calls))
+        return Macs(rows, (outside + self.without_weight) // self.batch, tuple(self.calls))
 
 
 def recurrence(module: nn.Module, given: Tensor) -> int:

@@ -13,7 +13,7 @@ from tenfold.protocols import TenfoldError, call
 # what torch and the networks written in it raise on inputs that do not suit them
 FAILURES = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
 Before = Callable[[nn.Module], None]
-After = Callable[[nn.Module, Tensor, Tensor], None]
+After = Callable[[nn.Module, list[Tensor], Tensor], None]
 
 
 @contextmanager
@@ -81,13 +81,13 @@ def synchronize() -> None:
 
 @contextmanager
 def hooked(modules: Iterable[nn.Module], before: Before, after: After) -> Iterator[None]:
-    """Call `before(module)` and `after(module, first given tensor, first tensor that came back)` around every forward.
+    """Call `before(module)` and `after(module, tensors given, first tensor that came back)` around every forward.
 
     These are modules that take and give tensors, as every kind of layer and every recurrence does.
     """
 
     def post(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        after(module, next(tensors_in((args, kwargs))), next(tensors_in(output)))
+        after(module, list(tensors_in((args, kwargs))), next(tensors_in(output)))
 
     handles = []
     try:
@@ -109,7 +109,7 @@ def timed(modules: Iterable[nn.Module], spent: dict[nn.Module, float]) -> Iterat
         synchronize()
         started[module] = time.perf_counter()
 
-    def after(module: nn.Module, given: Tensor, result: Tensor) -> None:
+    def after(module: nn.Module, given: list[Tensor], result: Tensor) -> None:
         synchronize()
         spent[module] = spent.get(module, 0.0) + time.perf_counter() - started.pop(module)
 

@@ -16,7 +16,7 @@ from tenfold.measure.counts import Macs, macs, parameter_bytes, params
 from tenfold.measure.forward import batch_size, described, device_of, evaluating, run, timed
 from tenfold.measure.memory import live_bytes, peak_memory_bytes
 from tenfold.measure.timing import seconds_of
-from tenfold.measure.weights import Weight, share, weights
+from tenfold.measure.weights import Use, Weight, shares, weights
 from tenfold.network import Positions
 from tenfold.protocols import TenfoldError, to_device
 
@@ -40,7 +40,8 @@ class LayerProfile:
         positions: axis -> positions of one sample before and after, of one call; where the layer sees several samples
             for one of the network, their number stands at the axis `n`, so that
             `macs = calls * prod(axes) * prod(after)` for a dense weight whose calls are alike.
-        seconds: of all calls in one forward on the whole batch; the median over forwards.
+        seconds: of all calls in one forward on the whole batch; the median over forwards; by size where the module
+            has several weights.
         memory_bytes: parameters of the module, and the largest sum of live tensors in the whole network while it runs.
         first: whether it is the first convolution that runs (without inputs: that is defined).
         obstacle: why it must stay as it is, in words; None where it may be compressed.
@@ -131,7 +132,8 @@ def inspect(model: nn.Module, inputs: Any = None, *, repeats: int = 5) -> Profil
     known = weights(model)
     seen = None if inputs is None else forwards(model, inputs, known, repeats)
     first = first_convolution(known, seen)
-    rows = {name: row(weight, seen, first=name == first) for name, weight in known.items()}
+    parts = shares(known)
+    rows = {name: row(weight, seen, parts, first=name == first) for name, weight in known.items()}
     device = device_of(model)
     return Profile(
         layers=rows,
@@ -176,7 +178,7 @@ def first_convolution(known: Mapping[str, Weight], seen: Forwards | None) -> str
     return next((name for name in order if name_of(known[name].kind) == "conv"), None)
 
 
-def row(weight: Weight, seen: Forwards | None, *, first: bool) -> LayerProfile:
+def row(weight: Weight, seen: Forwards | None, parts: Mapping[Use, float], *, first: bool) -> LayerProfile:
     """What is known of one weight."""
     counted = None if seen is None else seen.macs.weights[weight.name]
     return LayerProfile(
@@ -189,7 +191,7 @@ def row(weight: Weight, seen: Forwards | None, *, first: bool) -> LayerProfile:
         macs=None if counted is None else counted.macs,
         calls=None if counted is None else counted.calls,
         positions=None if counted is None else pairs(counted.positions),
-        seconds=None if seen is None else seconds_in(weight, seen),
+        seconds=None if seen is None else sum(seen.by_module[use.module] * parts[use] for use in weight.uses),
         memory_bytes=None if seen is None else memory_in(weight, seen),
         first=first,
         obstacle=weight.obstacle,
@@ -199,11 +201,6 @@ def row(weight: Weight, seen: Forwards | None, *, first: bool) -> LayerProfile:
 def pairs(positions: Positions | None) -> dict[str, tuple[int, int]] | None:
     """Positions as plain numbers."""
     return None if positions is None else {axis: (int(a), int(b)) for axis, (a, b) in positions.items()}
-
-
-def seconds_in(weight: Weight, seen: Forwards) -> float:
-    """A weight's part of its modules' seconds: by size, where a module has several weights."""
-    return sum(seen.by_module[module] * share(weight, module) for module in weight.modules)
 
 
 def memory_in(weight: Weight, seen: Forwards) -> int:

@@ -18,6 +18,7 @@ INPUTS = ("i",)  # axes that an input brings
 OUTPUTS = ("o",)  # axes that are left in the end
 GROUPS = "g"  # the axis of a grouped convolution's groups
 SPATIAL = ("d", "h", "w")  # axes that are windows of a convolution
+Partition = tuple[tuple[int, ...], ...]  # ordered sets of cores
 Positions = Mapping[str, tuple[int, int]]  # axis -> positions of one sample before and after its stage
 
 
@@ -60,7 +61,7 @@ class Stages:
     each: tuple[Stage, ...]
 
     @staticmethod
-    def of(net: "TensorNetwork", partition: tuple[tuple[int, ...], ...]) -> "Stages":
+    def of(net: "TensorNetwork", partition: Partition) -> "Stages":
         """Derive, for every part, what is carried, summed and made."""
         given = sorted(core for part in partition for core in part)
         if given != list(range(len(net.cores))) or not all(partition):
@@ -93,9 +94,14 @@ class Stages:
         return Stages(net, tuple(each))
 
     @property
-    def partition(self) -> tuple[tuple[int, ...], ...]:
+    def partition(self) -> Partition:
         """The sets of cores, in order."""
         return tuple(stage.cores for stage in self.each)
+
+    def mirrored(self) -> "Stages":
+        """The same sets of cores of the transposed map, in the opposite order."""
+        last = len(self.net.cores) - 1
+        return self.net.mirrored().stages([[last - k for k in reversed(part)] for part in reversed(self.partition)])
 
     @property
     def rebuilds(self) -> bool:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from tenfold.network.contraction import Contraction, Labels, contract, contraction
 from tenfold.network.counts import Count
-from tenfold.network.stages import GROUPS, SPATIAL, Stages
+from tenfold.network.stages import GROUPS, SPATIAL, Partition, Stages
 from tenfold.protocols import TenfoldError
 
 
@@ -280,6 +280,13 @@ class TensorNetwork:
         del result[second]
         return result
 
+    def mirrored(self) -> "TensorNetwork":
+        """The network of the transposed map: axes `i` and `o` change their names, and the cores their order."""
+        other = {"i": "o", "o": "i"}
+        axes = {other.get(axis, axis): size for axis, size in self.axes.items()}
+        folds = tuple(Fold(tuple(other.get(axis, axis) for axis in fold.axes), fold.modes) for fold in self.folds)
+        return replace(self, cores=self.cores[::-1], axes=axes, folds=folds)
+
     # ---- evaluation
     def stages(self, partition: Sequence[Sequence[int]]) -> Stages:
         """Evaluation as these ordered sets of cores, each contracted into one small tensor.
@@ -288,7 +295,7 @@ class TensorNetwork:
         """
         return Stages.of(self, tuple(tuple(part) for part in partition))
 
-    def partitions(self) -> Iterator[tuple[tuple[int, ...], ...]]:
+    def partitions(self) -> Iterator[Partition]:
         """Every partition into runs of neighbouring cores, fewest stages first; one stage where modes straddle axes."""
         count = len(self.cores)
         for cuts in range(1 if self.straddles else count):

@@ -30,6 +30,7 @@ class Subject:
     Attributes:
         positions: of one call, from the profile; empty where there were no inputs.
         macs: multiply-adds of one sample, over all calls of the module.
+        times: how often what a layer counts at these positions happens for one sample.
         first: whether it belongs to the first convolution.
     """
 
@@ -37,6 +38,7 @@ class Subject:
     weight: Tensor
     positions: Positions
     macs: int
+    times: float
     first: bool
 
     @property
@@ -45,19 +47,14 @@ class Subject:
         return self.weight.numel()
 
     @property
-    def scale(self) -> float:
-        """Multiply-adds of one sample for each that `Stages.macs` counts at these positions."""
-        once = self.params * math.prod(after for _, after in self.positions.values())
-        return self.macs / once
-
-    @property
     def dense(self) -> Cost:
         """What the weight costs as it is."""
         return Cost(self.params, self.macs, self.weight.element_size())
 
     def is_gain(self, cost: Cost) -> Any:
-        """Whether candidates store less than the dense weight and compute no more."""
-        return (cost.params < self.params) & (cost.macs <= self.macs * (1 + 1e-12))
+        """Whether candidates store less than the dense weight and compute no more; a table is looked up for nothing."""
+        free = self.site.dense_macs(self.positions) == 0
+        return (cost.params < self.params) & (free | (cost.macs <= self.macs * (1 + 1e-12)))
 
 
 @dataclass(frozen=True)
@@ -92,8 +89,8 @@ class Family:
 
     @cached_property
     def evaluations(self) -> tuple[Stages, ...]:
-        """Every partition into stages, fewest stages first."""
-        return tuple(self.net.stages(partition) for partition in self.net.partitions())
+        """Every partition into stages that the layer can apply, fewest stages first."""
+        return self.subject.site.evaluations(self.net)
 
     def sizes(self, ranks: Any) -> dict[str, Any]:
         """Label sizes with ranks (groups, ..) in the place of the bonds'."""
@@ -123,9 +120,11 @@ class Family:
         """What ranks (groups, ..) cost with the cheapest stages, and which evaluation that is."""
         sizes = self.sizes(ranks)
         shape = ranks.shape[1:]
-        each = np.stack([np.broadcast_to(s.mac_count(self.subject.positions)(sizes), shape) for s in self.evaluations])
+        subject = self.subject
+        counts = [subject.site.mac_count(stages, subject.positions) for stages in self.evaluations]
+        each = np.stack([np.broadcast_to(count(sizes), shape) for count in counts])
         best = each.argmin(axis=0)
-        macs = np.take_along_axis(each, best[None], axis=0)[0] * self.subject.scale
+        macs = np.take_along_axis(each, best[None], axis=0)[0] * subject.times
         params = np.broadcast_to(self.net.param_count(sizes), shape)
         return Cost(params, macs, self.subject.weight.element_size()), best
 

@@ -139,7 +139,8 @@ class Search:
             raise TenfoldError(f"the profile has no layer '{name}'; it is of another network.")
         weight = site.weight(model)
         positions = row.positions or {}
-        return Subject(site, weight, positions, weight.numel() if row.macs is None else row.macs, row.first)
+        macs = weight.numel() if row.macs is None else row.macs
+        return Subject(site, weight, positions, macs, site.times(row.positions, row.macs, row.calls), row.first)
 
     def suited(
         self, name: str, included: set[str], excluded: Mapping[str, str], formats: Mapping[str, Sequence[Format]]

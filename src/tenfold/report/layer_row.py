@@ -1,6 +1,5 @@
 """`LayerRow`: what became of one weight, and how far it is from the weight that it replaced."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -68,7 +67,7 @@ def layer_row(site: Site, dense: nn.Module, small: nn.Module, row: Row, measured
         ranks=row.ranks,
         stages=after.stages.partition if isinstance(after, FactoredWeight) else (),
         params=after.net.params if isinstance(after, FactoredWeight) else after.numel(),
-        macs=macs_of(after, measured),
+        macs=macs_of(site, after, measured),
         rel_error=relative_error(before, numbers(after)),
         reason=row.reason,
     )
@@ -79,17 +78,17 @@ def weight_at(site: Site, model: nn.Module) -> Tensor | FactoredWeight:
 
     Raises: TenfoldError if the network has nothing like it there.
     """
-    for module_name, weight in site.places:
-        try:
-            module = model.get_submodule(module_name)
-        except AttributeError as error:
-            raise TenfoldError(f"{type(model).__name__} has no module '{module_name}'.") from error
-        held = getattr(module, weight, None)
-        if isinstance(module, Layer) and isinstance(held, FactoredWeight):
-            return held
-        if kind_of(module) is site.kind and isinstance(held, Tensor):
-            return site.kind.dense_weight(module, weight)
-    raise TenfoldError(f"{type(model).__name__} has no such weight; give the network as compressed, not lowered.")
+    place = site.places[0]
+    try:
+        module = model.get_submodule(place.module)
+    except AttributeError as error:
+        raise TenfoldError(f"{type(model).__name__} has no module '{place.module}'.") from error
+    if kind_of(module) is not place.kind:
+        raise TenfoldError(f"{type(model).__name__} has no such weight; give the network as compressed, not lowered.")
+    if not isinstance(module, Layer):
+        return place.kind.dense_weight(module, place.weight)
+    held = module.held(place.weight)
+    return held if isinstance(held, FactoredWeight) else held.detach().reshape(tuple(site.axes.values()))
 
 
 def numbers(weight: Tensor | FactoredWeight) -> Tensor:
@@ -97,14 +96,11 @@ def numbers(weight: Tensor | FactoredWeight) -> Tensor:
     return weight.weight().detach() if isinstance(weight, FactoredWeight) else weight
 
 
-def macs_of(weight: Tensor | FactoredWeight, measured: LayerProfile | None) -> int | None:
+def macs_of(site: Site, weight: Tensor | FactoredWeight, measured: LayerProfile | None) -> int | None:
     """Multiply-adds of one sample in the form that the weight has now, from those of the dense one."""
-    if measured is None or measured.macs is None:
-        return None
-    if isinstance(weight, Tensor) or measured.positions is None:
-        return measured.macs
-    once = math.prod(measured.axes.values()) * math.prod(after for _, after in measured.positions.values())
-    return measured.macs * weight.stages.macs(measured.positions) // once
+    if measured is None or isinstance(weight, Tensor):
+        return None if measured is None else measured.macs
+    return site.macs(weight.stages, measured.positions, measured.macs, measured.calls)
 
 
 def relative_error(before: Tensor, after: Tensor) -> float:

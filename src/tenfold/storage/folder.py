@@ -35,6 +35,7 @@ from tenfold.storage.replace import check_writable, replacing, resolved, standin
 from tenfold.storage.tensors import Packed, fill, packed
 from tenfold.surgery import Plan
 from tenfold.surgery.carry_out import skeleton
+from tenfold.surgery.sites import layer_weights
 
 Build = Callable[[Origin, Path], nn.Module]
 
@@ -123,23 +124,20 @@ def check_code(origin: Origin) -> None:
 
 def check_plan(model: nn.Module, plan: Plan) -> None:
     """Raise where the plan does not say how the model's cores came about: such a folder could not be read."""
-    weights = {
-        name: part for name, part in model.named_modules(remove_duplicate=False) if isinstance(part, FactoredWeight)
-    }
+    held = {name: layer.held(weight) for name, weight, layer in layer_weights(model)}
     explained: set[int] = set()
     for row in plan.rows.values():
         if row.is_dense:
             continue
-        names = [name for name in weights if row.name in (name, name.rpartition(".")[0] or "model")]
         with within(f"layer '{row.name}'"):
-            if not names:
+            weight = held.get(row.name)
+            if not isinstance(weight, FactoredWeight):
                 raise TenfoldError(f"the plan says '{row.format}' and the model's is dense; save what this plan made.")
-            net = weights[names[0]].net
-            if row.network(net.axes) != net or row.partition(net) != weights[names[0]].stages.partition:
+            if row.network(weight.net.axes) != weight.net or row.stages not in ((), weight.stages.partition):
                 raise TenfoldError("the model's cores have other shapes than the plan's; save what this plan made.")
-            explained.update(id(weights[name]) for name in names)
-    for name, part in weights.items():
-        if id(part) not in explained:
+            explained.update(id(core) for core in weight.cores)
+    for name, part in model.named_modules():
+        if isinstance(part, FactoredWeight) and not explained.issuperset(map(id, part.cores)):
             raise TenfoldError(f"'{name}' is in cores and the plan does not say how; save it with the plan it has.")
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tenfold.fitting import Metric
-from tenfold.layers import FactoredWeight
+from tenfold.layers import FactoredWeight, Layer
 from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError, near_misses, within
 from tenfold.surgery.plan import Plan, Row
@@ -45,7 +45,7 @@ def skeleton(model: nn.Module, plan: Plan) -> nn.Module:
         like = site.weight(result)
         cores = [torch.zeros(shape, dtype=like.dtype, device=like.device) for shape in net.shapes]
         with within(f"layer '{name}'"):
-            weights[name] = FactoredWeight(net, cores, plan.rows[name].partition(net))
+            weights[name] = FactoredWeight(net, cores, site.partition(net, plan.rows[name].stages))
     return replaced(result, [planned[name][0] for name in weights], weights)
 
 
@@ -63,11 +63,11 @@ def networks(model: nn.Module, plan: Plan) -> dict[str, tuple[Site, TensorNetwor
             if row.is_dense:
                 continue
             site = known[name]
-            if tied := site.obstacle if len(site.places) > 1 else None:
-                raise TenfoldError(f"{tied}.")
+            if site.tied:
+                raise TenfoldError(f"{site.tied}.")
             with within(described(site)):
                 net = row.network(site.axes)
-                net.stages(row.partition(net))
+                site.partition(net, row.stages)
             found[name] = (site, net)
     return found
 
@@ -106,25 +106,24 @@ def factored(
     found = {}
     for row, weight, net, cores in zip(rows, dense, nets, each, strict=True):
         site = members[row.name][0]
-        grad = getattr(model.get_submodule(site.places[0][0]), site.places[0][1]).requires_grad
+        grad = site.parameter(model).requires_grad
         parameters = [owned.setdefault(id(core), nn.Parameter(core, requires_grad=grad)) for core in cores]
-        found[row.name] = FactoredWeight(net, parameters, row.partition(net))
+        found[row.name] = FactoredWeight(net, parameters, site.partition(net, row.stages))
         log.info("%s: %d -> %d parameters", row.name, weight.numel(), net.params)
     return found
 
 
 def replaced(model: nn.Module, changed: list[Site], weights: Mapping[str, FactoredWeight]) -> nn.Module:
     """The network with layers in the place of modules; a module under several names stays one."""
-    places: dict[str, dict[str, Site]] = {}
+    kinds: dict[str, type[Layer]] = {}
+    own: dict[str, dict[str, FactoredWeight]] = {}
     for site in changed:
-        for module_name, weight_name in site.places:
-            places.setdefault(module_name, {})[weight_name] = site
-    swaps: dict[nn.Module, nn.Module] = {}
-    for module_name, own in places.items():
-        module = model.get_submodule(module_name)
-        kind = next(iter(own.values())).kind
-        swaps[module] = kind.from_dense(module, {weight: weights[site.name] for weight, site in own.items()})
-    return swapped(model, swaps)
+        for place in site.places:
+            weight = weights[site.name]
+            kinds[place.module] = place.kind
+            own.setdefault(place.module, {})[place.weight] = weight.mirrored() if place.mirrored else weight
+    modules = {name: model.get_submodule(name) for name in own}
+    return swapped(model, {modules[name]: kinds[name].from_dense(modules[name], own[name]) for name in own})
 
 
 def swapped(model: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> nn.Module:

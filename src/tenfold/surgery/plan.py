@@ -25,7 +25,7 @@ class Row:
         modes: axes that are split, `{"i": (4, 4, 4)}`; empty: each axis is one mode.
         ranks: one for each bond in the format's order; None (in the file: `full`) where a bond is not cut, so that its
             two cores are one.
-        stages: ordered sets of cores; empty: one stage a core.
+        stages: ordered sets of cores; empty: as many as there can be.
         options: the format's own options.
         group: rows of one group are decomposed together, by formats that share cores.
         reason: in words, why this and nothing else.
@@ -52,13 +52,6 @@ class Row:
     def network(self, axes: Mapping[str, int]) -> TensorNetwork:
         """The network of the weight with these axes."""
         return self.maker().network(axes, self.ranks, self.modes)
-
-    def partition(self, net: TensorNetwork) -> tuple[tuple[int, ...], ...]:
-        """The stages, one a core where the plan names none (one in all where modes straddle axes)."""
-        if self.stages:
-            return self.stages
-        every = range(len(net.cores))
-        return (tuple(every),) if net.straddles else tuple((k,) for k in every)
 
 
 @dataclass(frozen=True)

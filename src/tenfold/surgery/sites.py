@@ -1,11 +1,33 @@
 """The weights of a network that can be compressed, by name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add, attrgetter
 
 from torch import Tensor, nn
 
+from tenfold.formats import Format, available
 from tenfold.layers import OPAQUE, Layer, kind_of
+from tenfold.network import Count, Partition, Positions, Stages, TensorNetwork
+from tenfold.protocols import TenfoldError
+
+
+@dataclass(frozen=True)
+class Place:
+    """A module that applies a weight.
+
+    Attributes:
+        module: its name.
+        weight: the name that the weight has in it.
+        kind: the layer that takes the module's place.
+        mirrored: whether it applies the transposed map, as an output layer does that is tied to an embedding.
+    """
+
+    module: str
+    weight: str
+    kind: type[Layer]
+    mirrored: bool = False
 
 
 @dataclass(frozen=True)
@@ -15,66 +37,198 @@ class Site:
     Attributes:
         name: the row it has in a plan: the module's name, `module.weight_hh_l0` where a module has several weights,
             `model` where the network is one such module.
-        places: (module name, weight name) of every module that holds this very parameter; the first names the site.
-        kind: the layer that takes the module's place.
+        places: every module that holds this very parameter; the first names the site.
         axes: the axes of the weight and their sizes.
-        obstacle: why the weight must stay dense, if it must.
+        tied: what else holds the parameter and cannot share its cores, in words; None if nothing does.
     """
 
     name: str
-    places: tuple[tuple[str, str], ...]
-    kind: type[Layer]
+    places: tuple[Place, ...]
     axes: Mapping[str, int] = field(hash=False)
-    obstacle: str | None = None
+    tied: str | None = None
+
+    @property
+    def kind(self) -> type[Layer]:
+        """The layer that takes the place of the module which names the site."""
+        return self.places[0].kind
 
     def weight(self, model: nn.Module) -> Tensor:
         """The weight, with its named axes as dimensions."""
-        module, weight = self.places[0]
-        return self.kind.dense_weight(model.get_submodule(module), weight)
+        first = self.places[0]
+        return first.kind.dense_weight(model.get_submodule(first.module), first.weight)
+
+    def parameter(self, model: nn.Module) -> nn.Parameter:
+        """The parameter that holds the weight."""
+        first = self.places[0]
+        return stored_in(model.get_submodule(first.module), first.kind, first.weight)
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why the weight stays dense, if it does: tied to something that cannot share its cores, or nothing to cut."""
+        if self.tied is None and self.axes.get("o") == 1 and self.axes.get("i") == 1:
+            return "depthwise: one input and one output channel a group, so no channel rank to cut"
+        return self.tied
+
+    # ---- a network of cores for it
+    def objection(self, stages: Stages) -> str | None:
+        """Why the weight cannot be applied in these stages; None if it can."""
+        each = (p.kind.objection(p.weight, stages.mirrored() if p.mirrored else stages) for p in self.places)
+        return next((reason for reason in each if reason), None)
+
+    def evaluations(self, net: TensorNetwork) -> tuple[Stages, ...]:
+        """The partitions into stages of neighbouring cores that the weight's layers can apply, fewest stages first.
+
+        Raises: TenfoldError, with the formats that suit, if there is none.
+        """
+        every = [net.stages(partition) for partition in net.partitions()]
+        found = tuple(stages for stages in every if self.objection(stages) is None)
+        if not found:
+            raise TenfoldError(f"{self.objection(every[-1])}; formats that suit: {', '.join(self.suiting())}.")
+        return found
+
+    def partition(self, net: TensorNetwork, asked: Partition) -> Partition:
+        """The stages asked for, or the most that there can be.
+
+        Raises: TenfoldError for stages that do not hold each core once, or that the weight's layers cannot apply.
+        """
+        if not asked:
+            return self.evaluations(net)[-1].partition
+        if reason := self.objection(net.stages(asked)):
+            raise TenfoldError(f"stages {asked}: {reason}.")
+        return asked
+
+    def suiting(self) -> list[str]:
+        """Formats that mean something for the weight."""
+        makers = {name: kind().suit(self.axes) for name, kind in available().items()}
+        nets = {name: maker.network(self.axes) for name, maker in makers.items() if isinstance(maker, Format)}
+        return [name for name, net in nets.items() if any(not self.objection(net.stages(p)) for p in net.partitions())]
+
+    # ---- what it costs
+    def dense_macs(self, positions: Positions) -> int:
+        """Multiply-adds of the dense weight for one sample, one call of every place at these positions."""
+        return sum(p.kind.dense_macs(p.weight, mirrored(self.axes) if p.mirrored else self.axes, positions)
+                   for p in self.places)  # fmt: skip
+
+    def mac_count(self, stages: Stages, positions: Positions) -> Count:
+        """The same for the weight in cores."""
+        each = (p.kind.mac_count(p.weight, stages.mirrored() if p.mirrored else stages, positions) for p in self.places)
+        return reduce(add, each)
+
+    def macs(self, stages: Stages, positions: Positions | None, macs: int | None, calls: int | None) -> int | None:
+        """Multiply-adds of one sample in these stages, by what was measured of the dense weight (`times`)."""
+        if positions is None or macs is None:
+            return macs
+        once = int(self.mac_count(stages, positions)(stages.net.sizes))
+        return round(self.times(positions, macs, calls) * once)
+
+    def times(self, positions: Positions | None, macs: int | None, calls: int | None) -> float:
+        """How often what `dense_macs` and `mac_count` count happens in one forward, by what was measured there."""
+        if positions is None or macs is None:
+            return 1.0
+        once = self.dense_macs(positions)
+        return macs / once if once else (calls or 0) / len(self.places)
 
 
 def sites(model: nn.Module) -> dict[str, Site]:
     """Every weight that some kind of layer takes, tied ones once, in the order of the modules."""
-    modules = dict(reachable(model))
-    owners: dict[int, list[tuple[str, str]]] = {}
-    for name, module in model.named_modules():
-        for weight, parameter in module._parameters.items():
-            if parameter is not None:
-                owners.setdefault(id(parameter), []).append((name, weight))
-    found: dict[str, Site] = {}
-    seen: set[int] = set()
-    for name, module in modules.items():
-        kind = kind_of(module)
-        if kind is None or isinstance(module, Layer):
-            continue
+    holders = owners(model)
+    found: dict[object, Site] = {}
+    groups: dict[object, list[tuple[Place, Mapping[str, int]]]] = {}
+    for name, module, kind in taken(model):
         axes = kind.axes(module)
         for weight, sizes in axes.items():
-            parameter = getattr(module, weight)
-            if id(parameter) in seen:
-                continue
-            seen.add(id(parameter))
-            places = tuple(sorted(owners[id(parameter)], key=lambda place: place != (name, weight)))
-            row = name or "model"
-            row = row if len(axes) == 1 else f"{row}.{weight}"
-            found[row] = Site(row, places, kind, sizes, obstacle(modules, places, kind, sizes))
-    return found
+            key = identity(module, kind, weight)
+            groups.setdefault(key, []).append((Place(name, weight, kind), sizes))
+            row = row_name(name, weight, len(axes))
+            found.setdefault(key, Site(row, (), sizes))
+    named = [placed(model, site, groups[key], holders) for key, site in found.items()]
+    return {site.name: site for site in named}
+
+
+def placed(
+    model: nn.Module,
+    site: Site,
+    members: list[tuple[Place, Mapping[str, int]]],
+    holders: Mapping[int, list[str]],
+) -> Site:
+    """The site with every place that applies it, and what keeps it dense."""
+    places: list[Place] = []
+    alien: list[str] = []
+    for place, sizes in members:
+        if list(sizes.items()) == list(site.axes.items()):
+            places.append(place)
+        elif list(sizes.items()) == list(mirrored(site.axes).items()):
+            places.append(Place(place.module, place.weight, place.kind, mirrored=True))
+        else:
+            alien.append(full(place.module, place.weight))
+    first = places[0]
+    known = {full(p.module, p.kind.stored(model.get_submodule(p.module), p.weight)) for p in places}
+    parameter = stored_in(model.get_submodule(first.module), first.kind, first.weight)
+    alien += [name for name in holders[id(parameter)] if name not in known and name not in alien]
+    if not alien:
+        return Site(site.name, tuple(places), site.axes)
+    owner = type(model.get_submodule(alien[0].rpartition(".")[0])).__name__
+    tied = f"tied to '{alien[0]}' ({owner}), which cannot share its cores"
+    return Site(site.name, tuple(places), site.axes, tied)
+
+
+def mirrored(axes: Mapping[str, int]) -> dict[str, int]:
+    """The axes of the transposed map; the dimensions stay in their order."""
+    return {{"i": "o", "o": "i"}.get(axis, axis): size for axis, size in axes.items()}
+
+
+def layer_weights(model: nn.Module) -> Iterator[tuple[str, str, Layer]]:
+    """Of a network in which modules were replaced: (row name, weight, layer) for every weight of every layer."""
+    for name, module in reachable(model):
+        if isinstance(module, Layer):
+            for weight in module.sizes:
+                yield row_name(name, weight, len(module.sizes)), weight, module
+
+
+# ---- modules and parameters by name
+def taken(model: nn.Module) -> Iterator[tuple[str, nn.Module, type[Layer]]]:
+    """Dense modules that some kind of layer takes, by name, each once."""
+    for name, module in reachable(model):
+        kind = kind_of(module)
+        if kind is not None and not isinstance(module, Layer):
+            yield name, module, kind
 
 
 def reachable(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
-    """Modules by name, each once, without what is inside torch's closed modules."""
-    hidden = {id(part) for module in model.modules() if isinstance(module, OPAQUE) for part in module.modules()}
+    """Modules by name, each once, without what is inside torch's closed modules and inside those that a kind takes."""
+    closed = [m for m in model.modules() if isinstance(m, OPAQUE) or kind_of(m) is not None]
+    hidden = {id(part) for module in closed for part in module.modules() if part is not module}
+    hidden |= {id(module) for module in closed if isinstance(module, OPAQUE) and kind_of(module) is None}
     return [(name, module) for name, module in model.named_modules(prefix=prefix) if id(module) not in hidden]
 
 
-def obstacle(
-    modules: Mapping[str, nn.Module], places: tuple[tuple[str, str], ...], kind: type[Layer], axes: Mapping[str, int]
-) -> str | None:
-    """Why a weight must stay dense: tied to something that cannot share its cores, or nothing to cut."""
-    for name, weight in places:
-        other = modules.get(name)
-        if other is None or kind_of(other) is not kind or kind.axes(other).get(weight) != axes:
-            what = type(other).__name__ if other is not None else "a module that torch reads as a whole"
-            return f"tied to '{name}.{weight}' ({what}), which cannot share its cores"
-    if axes["o"] == 1 and axes["i"] == 1:
-        return "depthwise: one input and one output channel a group, so no channel rank to cut"
-    return None
+def owners(model: nn.Module) -> dict[int, list[str]]:
+    """The names of every parameter, by its identity."""
+    found: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        for weight, parameter in module._parameters.items():
+            if parameter is not None:
+                found.setdefault(id(parameter), []).append(full(name, weight))
+    return found
+
+
+def stored_in(module: nn.Module, kind: type[Layer], weight: str) -> nn.Parameter:
+    """The parameter of a dense module that holds a weight."""
+    parameter: nn.Parameter = attrgetter(kind.stored(module, weight))(module)
+    return parameter
+
+
+def identity(module: nn.Module, kind: type[Layer], weight: str) -> object:
+    """Equal for two places of one weight; a parameter may hold several weights."""
+    parameter = stored_in(module, kind, weight)
+    return id(parameter), None if kind.stored(module, weight) == weight else weight
+
+
+def full(module: str, weight: str) -> str:
+    """A dotted name."""
+    return f"{module}.{weight}" if module else weight
+
+
+def row_name(module: str, weight: str, count: int) -> str:
+    """The name of a plan's row for one of so many weights of a module."""
+    return (module or "model") if count == 1 else f"{module or 'model'}.{weight}"
