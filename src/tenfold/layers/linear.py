@@ -1,4 +1,4 @@
-"""`nn.Linear` as stages of matrix products."""
+"""`nn.Linear`, and the linear layer of GPT-2's code, as stages of matrix products."""
 
 import math
 from collections.abc import Sequence
@@ -34,9 +34,22 @@ class Product(Step):
         return filled(nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta"), weight, bias)
 
 
+@dataclass(frozen=True)
+class Turned(Product):
+    """The product with a matrix that lies as (in, out)."""
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super().apply(x, weight.mT, bias)
+
+    def module(self, weight: Tensor, bias: Tensor | None) -> nn.Module:
+        return super().module(weight.mT, bias)
+
+
 def product(net: TensorNetwork, stage: Stage | None) -> Product:
-    """What a stage of a matrix does; None: the whole matrix in one."""
-    return Product(1 if stage is None else net.size(stage.groups))
+    """What a stage of a matrix does; None: the whole matrix in one, as it lies."""
+    if stage is not None:
+        return Product(net.size(stage.groups))
+    return Turned(1) if next(iter(net.axes)) == "i" else Product(1)
 
 
 def matrix_chain(weight: FactoredWeight | Tensor) -> Chain:
@@ -53,22 +66,21 @@ def tokens_of(x: Tensor) -> tuple[Positions, int]:
 
 
 class Linear(Staged):
-    """A linear layer `y = x Wᵀ + b` whose weight (o, i) is a tensor network."""
+    """A linear layer whose weight is a tensor network: (o, i), `y = x Wᵀ + b`, or (i, o) in GPT-2, `y = x W + b`."""
 
-    replaces = (nn.Linear,)
+    replaces = (nn.Linear, "transformers.pytorch_utils.Conv1D", "transformers.modeling_utils.Conv1D")
 
     @classmethod
     def axes(cls, module: nn.Module) -> dict[str, dict[str, int]]:
-        linear = cast(nn.Linear, module)
-        return {"weight": {"o": linear.out_features, "i": linear.in_features}}
+        names = ("o", "i") if isinstance(module, nn.Linear) else ("i", "o")
+        return {"weight": dict(zip(names, cast(Tensor, module.weight).shape, strict=True))}
 
     @classmethod
     def positions(cls, module: nn.Module, name: str, given: Sequence[Tensor], result: Tensor) -> tuple[Positions, int]:
         return tokens_of(given[0])
 
     def describe(self, module: nn.Module) -> None:
-        linear = cast(nn.Linear, module)
-        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.in_features, self.out_features = (self.sizes["weight"][axis] for axis in ("i", "o"))
         self.spatial = 0
 
     def step(self, stage: Stage | None) -> Step:
