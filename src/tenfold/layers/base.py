@@ -164,6 +164,11 @@ class Layer(nn.Module, ABC):
         weight: FactoredWeight | Tensor = attrgetter(name)(self)
         return weight
 
+    def tensors(self, name: str) -> list[Tensor]:
+        """The stage tensors of a weight; where it is dense, the weight itself."""
+        weight = self.held(name)
+        return weight() if isinstance(weight, FactoredWeight) else [weight]
+
     @abstractmethod
     def lower(self) -> nn.Module:
         """Plain torch modules with the same outputs on batches, nothing shared with this layer."""

@@ -8,9 +8,10 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tenfold.layers.base import FactoredWeight
 from tenfold.layers.plain import GroupedLinear, filled
-from tenfold.layers.staged import Staged, Step
-from tenfold.network import Positions, Stage
+from tenfold.layers.staged import Chain, Staged, Step
+from tenfold.network import Positions, Stage, TensorNetwork
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,18 @@ class Product(Step):
         if self.groups > 1:
             return GroupedLinear(weight, bias, self.groups)
         return filled(nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta"), weight, bias)
+
+
+def product(net: TensorNetwork, stage: Stage | None) -> Product:
+    """What a stage of a matrix does; None: the whole matrix in one."""
+    return Product(1 if stage is None else net.size(stage.groups))
+
+
+def matrix_chain(weight: FactoredWeight | Tensor) -> Chain:
+    """How a matrix (o, i), in cores or dense, is applied to the last dimension of an input."""
+    if isinstance(weight, Tensor):
+        return Chain(None, lambda _: Product(1), 0)
+    return Chain(weight.stages, lambda stage: product(weight.net, stage), 0)
 
 
 def tokens_of(x: Tensor) -> tuple[Positions, int]:
@@ -59,7 +72,7 @@ class Linear(Staged):
         self.spatial = 0
 
     def step(self, stage: Stage | None) -> Step:
-        return Product(1 if stage is None else self.weight.net.size(stage.groups))
+        return product(self.weight.net, stage)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

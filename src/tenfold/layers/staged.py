@@ -1,15 +1,15 @@
-"""Layers with one weight whose stages are applied one after the other: the forward and the lowering, once."""
+"""Stages applied one after the other: the forward and the lowering, once; layers with one such weight."""
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self, cast
 
 from torch import Tensor, nn
 
 from tenfold.layers.base import FactoredWeight, Layer
 from tenfold.layers.plain import AddBias, rearrangements
-from tenfold.network import Stage
+from tenfold.network import Stage, Stages
 
 
 class Step(ABC):
@@ -24,12 +24,56 @@ class Step(ABC):
         """The plain module, or sequence of modules, that does the same."""
 
 
+class Chain(nn.Module):
+    """How one weight is applied to an input: a step for every stage, rearrangements between them; no numbers."""
+
+    moves: nn.ModuleList  # what is rearranged before each stage and after the last; empty where there is one stage
+
+    def __init__(self, stages: Stages | None, step: Callable[[Stage | None], Step], spatial: int) -> None:
+        """Args:
+        stages: None where the weight is dense.
+        step: what a stage does; of None, the whole weight in one.
+        spatial: window dimensions of the input; 0 for matrices.
+        """
+        super().__init__()
+        several = stages if stages and not stages.rebuilds else None
+        self.steps = [step(stage) for stage in several.each] if several else [step(None)]
+        moves = rearrangements(several, spatial) if several else []
+        self.moves = nn.ModuleList(nn.Identity() if move is None else move for move in moves)
+        self.rearranged = bool(moves) and moves[-1] is not None  # then the bias comes after
+        self.spatial = spatial
+
+    def forward(self, x: Tensor, tensors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
+        """The weight with these stage tensors on (n, channels, *positions), or (*lead, channels); bias (channels,)."""
+        last = len(self.steps) - 1
+        for k, (step, tensor) in enumerate(zip(self.steps, tensors, strict=True)):
+            x = self.moves[k](x) if self.moves else x
+            x = step.apply(x, tensor, bias if k == last and not self.rearranged else None)
+        if not self.rearranged:
+            return x
+        x = self.moves[-1](x)
+        return x if bias is None else x + bias.reshape(-1, *[1] * self.spatial)
+
+    def lower(self, tensors: Sequence[Tensor], bias: Tensor | None) -> nn.Module:
+        """The plain module, or sequence of modules, that does the same with these numbers."""
+        last = len(self.steps) - 1
+        parts: list[nn.Module] = []
+        for k, (step, tensor) in enumerate(zip(self.steps, tensors, strict=True)):
+            parts += [copy.deepcopy(self.moves[k])] if self.moves else []
+            module = step.module(tensor, bias if k == last and not self.rearranged else None)
+            parts += module if isinstance(module, nn.Sequential) else [module]
+        if self.rearranged:
+            parts.append(copy.deepcopy(self.moves[-1]))
+            parts += [AddBias(bias, self.spatial)] if bias is not None else []
+        parts = [part for part in parts if not isinstance(part, nn.Identity)]
+        return parts[0] if len(parts) == 1 else nn.Sequential(*parts)
+
+
 class Staged(Layer):
     """A layer of a factored `weight` and a `bias`; a kind of layer says what step a stage is."""
 
     weight: FactoredWeight
     bias: nn.Parameter | None
-    moves: nn.ModuleList  # what is rearranged before each stage and after the last; empty where there is one stage
     spatial: int  # window dimensions; 0 for matrices
 
     def __init__(self, module: nn.Module, weight: FactoredWeight) -> None:
@@ -38,11 +82,7 @@ class Staged(Layer):
         self.weight = weight
         self.register_parameter("bias", cast(nn.Parameter | None, module.bias))
         self.describe(module)
-        stages = weight.stages
-        self.steps = [self.step(stage) for stage in ((None,) if stages.rebuilds else stages.each)]
-        moves = [] if stages.rebuilds else rearrangements(stages, self.spatial)
-        self.moves = nn.ModuleList(nn.Identity() if move is None else move for move in moves)
-        self.rearranged = bool(moves) and moves[-1] is not None  # then the bias comes after
+        self.chain = Chain(weight.stages, self.step, self.spatial)
 
     @classmethod
     def from_dense(cls, module: nn.Module, weights: Mapping[str, FactoredWeight]) -> Self:
@@ -57,24 +97,8 @@ class Staged(Layer):
         """What a stage does; None: the whole weight in one."""
 
     def forward(self, x: Tensor) -> Tensor:
-        last = len(self.steps) - 1
-        for k, (step, tensor) in enumerate(zip(self.steps, self.weight(), strict=True)):
-            x = self.moves[k](x) if self.moves else x
-            x = step.apply(x, tensor, self.bias if k == last and not self.rearranged else None)
-        if not self.rearranged:
-            return x
-        x = self.moves[-1](x)
-        return x if self.bias is None else x + self.bias.reshape(-1, *[1] * self.spatial)
+        y: Tensor = self.chain(x, self.weight(), self.bias)
+        return y
 
     def lower(self) -> nn.Module:
-        last = len(self.steps) - 1
-        parts: list[nn.Module] = []
-        for k, (step, tensor) in enumerate(zip(self.steps, self.weight(), strict=True)):
-            parts += [copy.deepcopy(self.moves[k])] if self.moves else []
-            module = step.module(tensor, self.bias if k == last and not self.rearranged else None)
-            parts += module if isinstance(module, nn.Sequential) else [module]
-        if self.rearranged:
-            parts.append(copy.deepcopy(self.moves[-1]))
-            parts += [AddBias(self.bias, self.spatial)] if self.bias is not None else []
-        parts = [part for part in parts if not isinstance(part, nn.Identity)]
-        return (parts[0] if len(parts) == 1 else nn.Sequential(*parts)).train(self.training)
+        return self.chain.lower(self.weight(), self.bias).train(self.training)
