@@ -3,12 +3,13 @@
 import copy
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 
 from tenfold.fitting import Metric
+from tenfold.formats import Format
 from tenfold.layers import FactoredWeight
 from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError, near_misses, within
@@ -95,9 +96,7 @@ def factored(
 ) -> dict[str, FactoredWeight]:
     """The weights of one group. A core that the format gives to several of them is one parameter."""
     rows: list[Row] = [plan.rows[name] for name in members]
-    maker = rows[0].maker()
-    if any(row.maker() != maker for row in rows):
-        raise TenfoldError("layers of one group have one format with the same options.")
+    maker = one_format(rows)
     dense = [site.weight(model) for site, _ in members.values()]
     nets = [net for _, net in members.values()]
     draw = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{next(iter(members))}".encode()))
@@ -106,11 +105,22 @@ def factored(
     found = {}
     for row, weight, net, cores in zip(rows, dense, nets, each, strict=True):
         site = members[row.name][0]
-        grad = getattr(model.get_submodule(site.places[0][0]), site.places[0][1]).requires_grad
+        grad = site.parameter(model).requires_grad
         parameters = [owned.setdefault(id(core), nn.Parameter(core, requires_grad=grad)) for core in cores]
         found[row.name] = FactoredWeight(net, parameters, row.partition(net))
         log.info("%s: %d -> %d parameters", row.name, weight.numel(), net.params)
     return found
+
+
+def one_format(rows: Sequence[Row]) -> Format:
+    """The format of a group.
+
+    Raises: TenfoldError for several.
+    """
+    maker = rows[0].maker()
+    if any(row.maker() != maker for row in rows):
+        raise TenfoldError("layers of one group have one format with the same options.")
+    return maker
 
 
 def replaced(model: nn.Module, changed: list[Site], weights: Mapping[str, FactoredWeight]) -> nn.Module:

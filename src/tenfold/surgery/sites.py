@@ -32,6 +32,12 @@ class Site:
         module, weight = self.places[0]
         return self.kind.dense_weight(model.get_submodule(module), weight)
 
+    def parameter(self, model: nn.Module) -> nn.Parameter:
+        """The weight as torch holds it."""
+        module, weight = self.places[0]
+        found: nn.Parameter = getattr(model.get_submodule(module), weight)
+        return found
+
 
 def sites(model: nn.Module) -> dict[str, Site]:
     """Every weight that some kind of layer takes, tied ones once, in the order of the modules."""
