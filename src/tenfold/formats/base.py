@@ -147,10 +147,16 @@ class Format(ABC):
     ) -> list[list[Tensor]]:
         """Cores for every weight of a group; each on its own by default.
 
-        A format with shared cores gives the same tensor object to every member that holds it.
+        A format with shared cores gives the same tensor object to every member that holds it, and names those cores in
+        `shared_cores`.
         """
         members = zip(weights, nets, metrics, strict=True)
         return [self.decompose(weight, net, metric, generator=generator) for weight, net, metric in members]
+
+    def shared_cores(self, nets: Sequence[TensorNetwork]) -> tuple[int, ...]:
+        """Which cores the networks of a group have in common, by number; none by default."""
+        del nets
+        return ()
 
     def fit_batched(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
         """`fit` for every value of the batched modes, stacked."""
