@@ -62,7 +62,7 @@ def twins(draw: st.DrawFn, modules: st.SearchStrategy[tuple[nn.Module, Tensor]])
     kind = layers.kind_of(module)
     assert kind is not None
     axes = kind.axes(module)["weight"]
-    form = draw(st.sampled_from(KERNEL_FORMATS if isinstance(module, CONVOLUTIONS) else MATRIX_FORMATS))
+    form = draw(st.sampled_from(KERNEL_FORMATS if module.weight.ndim > 2 else MATRIX_FORMATS))
     form = draw(st.sampled_from(form.variants(axes)))
     split = (
         {"i": (2, -(-axes["i"] // 2))}

@@ -1,19 +1,20 @@
-"""`nn.Conv1d`, `nn.Conv2d` and `nn.Conv3d` as stages of smaller convolutions."""
+"""`nn.Conv1d`, `nn.Conv2d` and `nn.Conv3d` as stages of smaller convolutions; what all layers with windows share."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, TypeVar, cast
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tenfold.layers.plain import Pad, filled
 from tenfold.layers.staged import Staged, Step
-from tenfold.network import Positions, Stage
+from tenfold.network import Labels, Positions, Stage
 
 Module = nn.Conv1d | nn.Conv2d | nn.Conv3d
 CONVOLVE = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 MODULES = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+T = TypeVar("T")
 AXES = {1: ("h",), 2: ("h", "w"), 3: ("d", "h", "w")}
 
 
@@ -84,22 +85,21 @@ class Window(Step):
         return nn.Sequential(Pad(self.ahead, self.fill), conv) if self.uneven else conv
 
 
-class Conv(Staged):
-    """A convolution whose kernel (o, i, *window), with `g` in front where it is grouped, is a tensor network.
+class Sliding(Staged):
+    """A layer of which a stage slides along those axes only whose window it holds; elsewhere it is 1x1.
 
-    A stage with a window axis is a convolution with that axis's stride, padding and dilation; one without is 1x1.
     State labels that a stage multiplies element by element are its groups.
     """
 
-    replaces = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    channels: ClassVar[Labels]  # groups and channels in the weight's order
+    padding: str | tuple[int, ...]
 
     @classmethod
     def axes(cls, module: nn.Module) -> dict[str, dict[str, int]]:
         conv = cast(Module, module)
-        window = dict(zip(AXES[len(conv.kernel_size)], conv.kernel_size, strict=True))
-        groups = {"g": conv.groups} if conv.groups > 1 else {}
-        channels = {"o": conv.out_channels // conv.groups, "i": conv.in_channels // conv.groups}
-        return {"weight": {**groups, **channels, **window}}
+        sizes = {"g": conv.groups, "o": conv.out_channels // conv.groups, "i": conv.in_channels // conv.groups}
+        channels = {axis: sizes[axis] for axis in cls.channels if axis != "g" or conv.groups > 1}
+        return {"weight": {**channels, **dict(zip(AXES[len(conv.kernel_size)], conv.kernel_size, strict=True))}}
 
     @classmethod
     def positions(cls, module: nn.Module, name: str, given: Sequence[Tensor], result: Tensor) -> tuple[Positions, int]:
@@ -111,18 +111,46 @@ class Conv(Staged):
         conv = cast(Module, module)
         self.in_channels, self.out_channels, self.groups = conv.in_channels, conv.out_channels, conv.groups
         self.kernel_size, self.stride, self.dilation = conv.kernel_size, conv.stride, conv.dilation
-        self.padding, self.padding_mode = conv.padding, conv.padding_mode
+        self.padding = conv.padding
         self.spatial = len(conv.kernel_size)
 
-    def step(self, stage: Stage | None) -> Step:
+    def along(self, stage: Stage | None, values: Sequence[T], elsewhere: T) -> tuple[T, ...]:
+        """Values by axis, those of axes whose window the stage does not hold replaced."""
         held = [stage is None or axis in stage.window for axis in AXES[self.spatial]]
+        return tuple(value if h else elsewhere for value, h in zip(values, held, strict=True))
+
+    def groups_of(self, stage: Stage | None) -> int:
+        """The groups of a stage; those of the module where the whole weight is one."""
+        return self.groups if stage is None else self.weight.net.size(stage.groups)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"padding={self.padding}, groups={self.groups}, bias={self.bias is not None}"
+        )
+
+
+class Conv(Sliding):
+    """A convolution whose kernel (o, i, *window), with `g` in front where it is grouped, is a tensor network.
+
+    A stage with a window axis is a convolution with that axis's stride, padding and dilation.
+    """
+
+    replaces = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    channels = ("g", "o", "i")
+
+    def describe(self, module: nn.Module) -> None:
+        super().describe(module)
+        self.padding_mode = cast(Module, module).padding_mode
+
+    def step(self, stage: Stage | None) -> Step:
         return Window(
-            window=tuple(n if h else 1 for n, h in zip(self.kernel_size, held, strict=True)),
-            stride=tuple(n if h else 1 for n, h in zip(self.stride, held, strict=True)),
-            dilation=tuple(n if h else 1 for n, h in zip(self.dilation, held, strict=True)),
-            pads=tuple(side if h else (0, 0) for side, h in zip(self.sides(), held, strict=True)),
+            window=self.along(stage, self.kernel_size, 1),
+            stride=self.along(stage, self.stride, 1),
+            dilation=self.along(stage, self.dilation, 1),
+            pads=self.along(stage, self.sides(), (0, 0)),
             mode=self.padding_mode,
-            groups=self.groups if stage is None else self.weight.net.size(stage.groups),
+            groups=self.groups_of(stage),
         )
 
     def sides(self) -> list[tuple[int, int]]:
@@ -138,9 +166,3 @@ class Conv(Staged):
         if x.ndim == self.spatial + 1:  # torch takes a sample without a batch, too
             return super().forward(x.unsqueeze(0)).squeeze(0)
         return super().forward(x)
-
-    def extra_repr(self) -> str:
-        return (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
-            f"padding={self.padding}, groups={self.groups}, bias={self.bias is not None}"
-        )

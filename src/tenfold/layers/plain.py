@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +86,30 @@ class Pad(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.pads}, {self.mode}"
+
+
+class Resizing(nn.Sequential):
+    """Convolutions one after the other, some transposed, that take the `output_size` of a transposed one."""
+
+    def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """Args: x (n, channels, *positions); the output's positions, batch and channels before them or not."""
+        for part in self:
+            if isinstance(part, TRANSPOSED) and output_size is not None:
+                x = part(x, sizes_after(part, x, output_size))
+            else:
+                x = part(x)
+        return x
+
+
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def sizes_after(part: nn.Module, x: Tensor, wanted: Sequence[int]) -> list[int]:
+    """Output sizes of one transposed convolution in a chain: those wanted, but on axes that it leaves alone."""
+    conv = cast(nn.ConvTranspose2d, part)
+    count = len(conv.kernel_size)
+    each = zip(x.shape[-count:], wanted[-count:], conv.kernel_size, conv.stride, conv.padding, strict=True)
+    return [now if (k, s, p) == (1, 1, 0) else then for now, then, k, s, p in each]
 
 
 class AddBias(nn.Module):

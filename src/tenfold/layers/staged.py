@@ -45,10 +45,15 @@ class Chain(nn.Module):
         self.rearranged = bool(moves) and moves[-1] is not None  # then the bias comes after
         self.spatial = spatial
 
-    def forward(self, x: Tensor, tensors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
-        """The weight with these stage tensors on (n, channels, *positions), or (*lead, channels); bias (channels,)."""
+    def forward(
+        self, x: Tensor, tensors: Sequence[Tensor], bias: Tensor | None, steps: Sequence[Step] | None = None
+    ) -> Tensor:
+        """The weight with these stage tensors on (n, channels, *positions), or (*lead, channels); bias (channels,).
+
+        `steps`: for this call, in the place of the chain's own.
+        """
         last = len(self.steps) - 1
-        for k, (step, tensor) in enumerate(zip(self.steps, tensors, strict=True)):
+        for k, (step, tensor) in enumerate(zip(steps or self.steps, tensors, strict=True)):
             x = self.moves[k](x) if self.moves else x
             x = step.apply(x, tensor, bias if k == last and not self.rearranged else None)
         if not self.rearranged:

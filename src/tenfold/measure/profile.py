@@ -17,7 +17,7 @@ from tenfold.measure.forward import batch_size, described, device_of, evaluating
 from tenfold.measure.memory import live_bytes, peak_memory_bytes
 from tenfold.measure.timing import seconds_of
 from tenfold.measure.weights import Use, Weight, shares, weights
-from tenfold.network import Positions
+from tenfold.network import SPATIAL, Positions
 from tenfold.protocols import TenfoldError, to_device
 
 SCHEMA = 1
@@ -173,9 +173,9 @@ def forwards(model: nn.Module, inputs: Any, known: Mapping[str, Weight], repeats
 
 
 def first_convolution(known: Mapping[str, Weight], seen: Forwards | None) -> str | None:
-    """The first convolution that ran; without a forward, the first one there is."""
+    """The first weight with a window that ran; without a forward, the first one there is."""
     order = known if seen is None else seen.macs.order
-    return next((name for name in order if name_of(known[name].kind) == "conv"), None)
+    return next((name for name in order if any(axis in SPATIAL for axis in known[name].axes)), None)
 
 
 def row(weight: Weight, seen: Forwards | None, parts: Mapping[Use, float], *, first: bool) -> LayerProfile:

@@ -22,6 +22,11 @@ Partition = tuple[tuple[int, ...], ...]  # ordered sets of cores
 Positions = Mapping[str, tuple[int, int]]  # axis -> positions of one sample before and after its stage
 
 
+def backwards(positions: Positions) -> Positions:
+    """The positions of the transposed map."""
+    return {axis: (after, before) for axis, (before, after) in positions.items()}
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step of the evaluation: a grouped convolution (a matrix product where there is no window).

@@ -9,10 +9,11 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tenfold.layers import Layer
+from tenfold.layers.plain import TRANSPOSED
 from tenfold.surgery.carry_out import swapped
 
 log = logging.getLogger(__name__)
-CONVOLUTIONS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CONVOLUTIONS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
@@ -44,7 +45,7 @@ def fold_batch_norms(model: nn.Module) -> None:
     for convolution, norm in pairs(model, graph):
         first = cast(nn.Conv2d, model.get_submodule(convolution))
         second = cast(nn.BatchNorm2d, model.get_submodule(norm))
-        model.set_submodule(convolution, fuse_conv_bn_eval(first, second))
+        model.set_submodule(convolution, fuse_conv_bn_eval(first, second, transpose=isinstance(first, TRANSPOSED)))
         model.set_submodule(norm, nn.Identity())
 
 
@@ -78,11 +79,16 @@ def pairs(model: nn.Module, graph: fx.Graph) -> list[tuple[str, str]]:
         if not isinstance(before, fx.Node) or not is_plain(norm, NORMS) or norm.running_mean is None:
             continue
         first = module.get(before)
-        if first is None or not is_plain(first, CONVOLUTIONS):
+        if first is None or not is_plain(first, CONVOLUTIONS) or is_grouped_transposed(first):
             continue
         if len(before.users) == 1 and calls[id(first)] == calls[id(norm)] == 1:
             found.append((str(before.target), str(node.target)))
     return found
+
+
+def is_grouped_transposed(module: nn.Module) -> bool:
+    """Whether the output channels of a convolution are no axis of its weight, so that torch cannot scale them."""
+    return isinstance(module, TRANSPOSED) and module.groups > 1
 
 
 def is_plain(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:

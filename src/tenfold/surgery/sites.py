@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tenfold.formats import Format, available
 from tenfold.layers import OPAQUE, Layer, kind_of
-from tenfold.network import Count, Partition, Positions, Stages, TensorNetwork
+from tenfold.network import Count, Partition, Positions, Stages, TensorNetwork, backwards
 from tenfold.protocols import TenfoldError
 
 
@@ -106,12 +106,23 @@ class Site:
     # ---- what it costs
     def dense_macs(self, positions: Positions) -> int:
         """Multiply-adds of the dense weight for one sample, one call of every place at these positions."""
-        return sum(p.kind.dense_macs(p.weight, mirrored(self.axes) if p.mirrored else self.axes, positions)
-                   for p in self.places)  # fmt: skip
+        back = backwards(positions)
+        return sum(
+            place.kind.dense_macs(place.weight, mirrored(self.axes), back)
+            if place.mirrored
+            else place.kind.dense_macs(place.weight, self.axes, positions)
+            for place in self.places
+        )
 
     def mac_count(self, stages: Stages, positions: Positions) -> Count:
         """The same for the weight in cores."""
-        each = (p.kind.mac_count(p.weight, stages.mirrored() if p.mirrored else stages, positions) for p in self.places)
+        back = backwards(positions)
+        each = (
+            place.kind.mac_count(place.weight, stages.mirrored(), back)
+            if place.mirrored
+            else place.kind.mac_count(place.weight, stages, positions)
+            for place in self.places
+        )
         return reduce(add, each)
 
     def macs(self, stages: Stages, positions: Positions | None, macs: int | None, calls: int | None) -> int | None:
