@@ -8,11 +8,14 @@ from torch import nn
 
 from tenfold.layers.base import FactoredWeight, Layer
 from tenfold.layers.conv import Conv
+from tenfold.layers.embedding import Embedding, EmbeddingBag
 from tenfold.layers.linear import Linear
 
 BUILT_IN: dict[str, type[Layer]] = {
     "linear": Linear,
     "conv": Conv,
+    "embedding": Embedding,
+    "embedding_bag": EmbeddingBag,
 }
 
 # torch's own modules that read the weights of their children without calling them: left whole

@@ -161,7 +161,7 @@ class Search:
         if stay is not None:
             self.reasons[name] = stay
             return []
-        answers = [maker.suit(subject.site.axes, first=subject.first) for maker in formats[kind]]
+        answers = [subject.site.suit(maker, first=subject.first) for maker in formats[kind]]
         fitting = list(dict.fromkeys(answer for answer in answers if isinstance(answer, Format)))
         if not fitting:
             self.reasons[name] = "; ".join(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
@@ -174,9 +174,10 @@ class Search:
             return []
         if subject.site.obstacle:
             raise TenfoldError(f"it cannot take {name_of(override.maker)}: {subject.site.obstacle}.")
-        answer = override.maker.suit(subject.site.axes, first=subject.first)
+        answer = subject.site.suit(override.maker, first=subject.first)
         if isinstance(answer, str):
-            raise TenfoldError(f"it cannot take {name_of(override.maker)}: {answer}.")
+            suiting = ", ".join(subject.site.suiting())
+            raise TenfoldError(f"it cannot take {name_of(override.maker)}: {answer}; formats that suit: {suiting}.")
         return [answer if not override.ranks else override.maker]
 
     def families(self, name: str, *, merges: bool = True) -> Iterator[Family]:
