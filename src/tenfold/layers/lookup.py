@@ -21,12 +21,14 @@ class Factor:
 
     Attributes:
         digits: (divisor, size) of every digit of the index that chooses a row here; none: the same for every index.
+        rows: how many rows there are to choose from.
         labels, shape: of what is chosen.
         equation: the product with what was found before, as einsum writes it; empty for the first.
         is_matrix: whether that is the product with a matrix (new, summed).
     """
 
     digits: tuple[tuple[int, int], ...]
+    rows: int
     labels: Labels
     shape: tuple[int, ...]
     equation: str
@@ -39,16 +41,16 @@ class Factor:
         """
         if not self.digits:
             return table.reshape(self.shape)
-        return functional.embedding(self.rows(ids, count), table).reshape(ids.shape[0], *self.shape)
+        return functional.embedding(self.row(ids, count), table).reshape(ids.shape[0], *self.shape)
 
-    def rows(self, ids: Tensor, count: int) -> Tensor:
+    def row(self, ids: Tensor, count: int) -> Tensor:
         """The row of the factor that each index names; for one outside the table a row that no factor has."""
         if self.digits == ((1, count),):
             return ids
         row = torch.zeros_like(ids)
         for divisor, size in self.digits:
             row = row * size + ids // divisor % size
-        return torch.where((ids >= 0) & (ids < count), row, math.prod(size for _, size in self.digits))
+        return torch.where((ids >= 0) & (ids < count), row, self.rows)
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,15 @@ class Reading:
         found: list[Factor] = []
         state: Labels = ()
         for at, stage in enumerate(stages.each):
-            digits = tuple((net.size(inputs[inputs.index(x) + 1 :]), net.sizes[x]) for x in looked_up(stages, stage))
+            here = looked_up(stages, stage)
+            digits = tuple((net.size(inputs[inputs.index(x) + 1 :]), net.sizes[x]) for x in here)
             before, after = state, kept(stages, at)
             tensor = after if at == 0 else tuple(x for x in stage.labels if x not in inputs)
             own = (TOKEN, *tensor) if digits else tensor
             state = (TOKEN, *after) if TOKEN in (*before, *own) else after
             equation = einsum_equation([before, own], state) if at else ""
             product = before == (TOKEN, *stage.summed) and tensor == (*after, *stage.summed) and not digits
-            found.append(Factor(digits, tensor, net.shape(tensor), equation, product))
+            found.append(Factor(digits, net.size(here), tensor, net.shape(tensor), equation, product))
         return Reading(tuple(found), net.axes["i"], net.axes["o"])
 
     def __call__(self, ids: Tensor, tables: Sequence[Tensor]) -> Tensor:
