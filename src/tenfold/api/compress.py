@@ -142,10 +142,11 @@ def documented(document: Document, inputs: Any) -> Document:
     """The document, with the shape of one sample where it did not have it: by name, or `x`."""
     if document.input is not None or inputs is None:
         return document
-    found = shapes(inputs)
+    found = list(tensors_in(inputs))
     numbered = ["x"] if len(found) == 1 else [f"x{k}" for k in range(len(found))]
-    names = inputs if isinstance(inputs, Mapping) else numbered
-    return replace(document, input=dict(zip(names, found, strict=False)))
+    named = dict(zip(inputs if isinstance(inputs, Mapping) else numbered, found, strict=False))
+    whole = {name: str(x.dtype).removeprefix("torch.") for name, x in named.items() if not x.dtype.is_floating_point}
+    return replace(document, input={name: list(x.shape[1:]) for name, x in named.items()}, dtypes=whole)
 
 
 def recovers(model: nn.Module, bn: bool, epochs: int) -> bool:

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 
 from tenfold.formats import HT, TT, Format, available, format_named
-from tenfold.formats.base import is_pointwise
+from tenfold.formats.base import Suits, is_pointwise
 from tenfold.layers import available as kinds_of_layer
 from tenfold.protocols import TenfoldError, near_misses, within
 from tenfold.surgery import matching
@@ -16,13 +16,6 @@ from tenfold.surgery.plan import DENSE
 
 AUTO, HYBRID = "auto", "hybrid"
 ITEM = re.compile(r"(?:(?P<kind>[\w.]+)=)?(?P<name>[\w-]+)(?:\((?P<options>[^)]*)\))?$")
-
-
-class Suits(Protocol):
-    """What may be asked for on a weight: a format, or a choice among formats by the weight's axes."""
-
-    def suit(self, axes: Mapping[str, int], *, first: bool = False) -> Format | str:
-        """The format that a weight takes, or the reason why none does."""
 
 
 class Hybrid:

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from tenfold.formats import Format, name_of, options_of
+from tenfold.formats.base import Suits
 from tenfold.layers import name_of as kind_name
 from tenfold.measure import Profile, weights_hash
 from tenfold.planning.allocation import Limits, allocate, costs_of
-from tenfold.planning.asked import AUTO, Override, Suits, formats_asked, overrides_asked, ranks_asked
+from tenfold.planning.asked import AUTO, Override, formats_asked, overrides_asked, ranks_asked
 from tenfold.planning.budgets import BUDGETS, limit
 from tenfold.planning.candidates import Choice, Family, Subject, curve, families
 from tenfold.planning.curves import ErrorCurves
@@ -166,7 +167,7 @@ class Search:
         if stay is not None:
             self.reasons[name] = stay
             return []
-        answers = [maker.suit(subject.site.axes, first=subject.first) for maker in formats[kind]]
+        answers = [subject.site.suit(maker, first=subject.first) for maker in formats[kind]]
         fitting = list(dict.fromkeys(answer for answer in answers if isinstance(answer, Format)))
         if not fitting:
             self.reasons[name] = "; ".join(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
@@ -179,9 +180,10 @@ class Search:
             return []
         if subject.site.obstacle:
             raise TenfoldError(f"it cannot take {name_of(override.maker)}: {subject.site.obstacle}.")
-        answer = override.maker.suit(subject.site.axes, first=subject.first)
+        answer = subject.site.suit(override.maker, first=subject.first)
         if isinstance(answer, str):
-            raise TenfoldError(f"it cannot take {name_of(override.maker)}: {answer}.")
+            suiting = ", ".join(subject.site.suiting())
+            raise TenfoldError(f"it cannot take {name_of(override.maker)}: {answer}; formats that suit: {suiting}.")
         return [answer if not override.ranks else override.maker]
 
     def families(self, name: str, *, merges: bool = True) -> Iterator[Family]:
