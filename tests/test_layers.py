@@ -363,6 +363,37 @@ def test_autocast_reaches_the_cores() -> None:
     assert all(core.grad is not None and core.grad.dtype == torch.float32 for core in layer.weight.cores)
 
 
+# ---- the batch at hand
+def test_in_training_the_batch_decides_whether_the_weight_is_rebuilt() -> None:
+    net = formats.TT(order=3).network({"o": 256, "i": 256}, (12, 12))
+    cores = net.draw(0.1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    module = nn.Linear(256, 256, dtype=torch.float64)
+    layer = layers.Linear.from_dense(module, {"weight": FactoredWeight(net, cores, [(0,), (1,), (2,)])})
+    for rows, rebuilt in ((1, False), (4096, True)):
+        x = noise(rows, 256)
+        assert layer.route(rows).stages.rebuilds == rebuilt
+        wanted = nn.functional.linear(x, net.weight(list(layer.weight.cores)), module.bias)
+        assert_close(layer(x), wanted)
+        with torch.no_grad():  # the plan's stages
+            assert_close(layer(x), wanted)
+        every = [net.stages(partition) for partition in net.partitions()]
+        assert layer.route(rows).stages.training_macs({}, rows) <= 2 * min(s.training_macs({}, rows) for s in every)
+
+
+@pytest.mark.parametrize("name", ["tt", "ht", "tr", "cp"])
+def test_multiply_adds_of_building_are_those_of_the_products(name: str) -> None:
+    net = formats.format_named(name).network({"o": 8, "i": 8, "h": 3, "w": 3})
+    net = net.with_ranks([min(3, rank) for rank in net.ranks])
+    cores = net.draw(1.0, generator=torch.Generator().manual_seed(0))
+    for partition in net.partitions():
+        stages = net.stages(partition)
+        with FlopCounterMode(display=False) as counter:
+            stages.tensors(cores)
+        counted = stages.training_macs({}, 0)
+        assert counter.get_total_flops() <= 2 * counted  # products without a sum are not counted by torch
+        assert counted == 0 or len(cores) > len(partition)
+
+
 # ---- exporters and compilers
 EXPORTED = [
     (nn.Conv2d(4, 6, 3, stride=(2, 1), padding=1), formats.TT(), [(0,), (1,), (2,), (3,)]),

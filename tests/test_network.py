@@ -214,8 +214,9 @@ def test_merging_a_bond_at_its_bound_never_costs(net: TensorNetwork) -> None:
 @given(networks(), st.floats(0.01, 10), seeds)
 def test_a_draw_has_the_deviation_and_is_the_same_again(net: TensorNetwork, deviation: float, seed: int) -> None:
     draws = [net.draw(deviation, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for _ in range(2)]
-    dense = net.dense(draws[0])
-    assert math.isclose(dense.square().mean().sqrt(), deviation, rel_tol=1e-6)
+    weight = net.weight(draws[0])
+    assert math.isclose(weight.square().mean().sqrt(), deviation, rel_tol=1e-6)
+    assert math.isclose(net.deviation(draws[0]), deviation, rel_tol=1e-6)
     assert all(torch.equal(a, b) for a, b in zip(*draws, strict=True))
 
 

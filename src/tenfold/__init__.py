@@ -16,6 +16,7 @@ _HOMES = {
     "Profile": "tenfold.measure",
     "plan": "tenfold.planning",
     "decompose": "tenfold.surgery",
+    "fresh": "tenfold.surgery",
     "lower": "tenfold.surgery",
     "Plan": "tenfold.surgery",
     "Row": "tenfold.surgery",

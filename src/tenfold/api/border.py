@@ -47,10 +47,11 @@ def check_training(*, epochs: int, lr: float, distill: float | None, has_data: b
         raise TenfoldError("fine-tuning needs accelerate, which is not installed; pip install 'tenfold[train]'.")
 
 
-def check_one(plan: Plan | str | Path | None, asked: Asked) -> None:
+def check_one(plan: Plan | str | Path | None, asked: Asked, batch: int | None = None) -> None:
     """Raise where a plan is given beside what would make another."""
-    if plan is not None and asked:
-        raise TenfoldError(f"a plan was given and {', '.join(asked)} too; give one or the other.")
+    given = [*asked, *(["batch"] if batch is not None else [])]
+    if plan is not None and given:
+        raise TenfoldError(f"a plan was given and {', '.join(given)} too; give one or the other.")
 
 
 def check_asked(model: nn.Module, asked: Asked, *, known_macs: bool = True) -> None:

@@ -57,6 +57,7 @@ def compress(
     *,
     inputs: Any = None,
     plan: Plan | str | Path | None = None,
+    batch: int | None = None,
     epochs: int = 0,
     bn: bool = True,
     distill: float | None = None,
@@ -76,6 +77,8 @@ def compress(
         data: to recover and to judge by; without it the network is only decomposed.
         inputs: to measure on, where there is no data; without either, only params and bytes can be budgets.
         plan: a plan, or a plan file, instead of budgets.
+        batch: samples for which the stages of every weight are to be the fastest on this machine; without it they are
+            those of the fewest multiply-adds.
         epochs: of fine-tuning, at the top rate `lr`; 0: batch norms only.
         bn: estimate batch norms anew on the training batches (no labels needed).
         distill: share of the loss, 0 to 1, that is the distance to the dense network's outputs (logits); by default
@@ -89,7 +92,7 @@ def compress(
     Raises: TenfoldError, one sentence.
     """
     wanted = given_only(asked)
-    check_one(plan, wanted)
+    check_one(plan, wanted, batch)
     check_training(epochs=epochs, lr=lr, distill=distill, has_data=data is not None)
     inputs = first_inputs(data) if inputs is None and data is not None else inputs
     read = None if plan is None else plan_from(plan)
@@ -99,7 +102,7 @@ def compress(
     dense = dense if device is None else dense.to(device)
     inputs = None if inputs is None else to_device(inputs, device_of(dense))
     before = profiled(dense, None if inputs is None else samples(inputs, 1), profile=profile)
-    chosen = planned(dense, before, profile=profile, seed=seed, **wanted) if read is None else read
+    chosen = read or planned(dense, before, profile=profile, inputs=inputs, batch=batch, seed=seed, **wanted)
     small = decompose(dense, chosen, seed=seed)
     distill = taught(data, distill) if epochs else 0.0
     networks: dict[str, nn.Module] = {"dense": dense, "compressed": small}
@@ -139,10 +142,11 @@ def documented(document: Document, inputs: Any) -> Document:
     """The document, with the shape of one sample where it did not have it: by name, or `x`."""
     if document.input is not None or inputs is None:
         return document
-    found = shapes(inputs)
+    found = list(tensors_in(inputs))
     numbered = ["x"] if len(found) == 1 else [f"x{k}" for k in range(len(found))]
-    names = inputs if isinstance(inputs, Mapping) else numbered
-    return replace(document, input=dict(zip(names, found, strict=False)))
+    named = dict(zip(inputs if isinstance(inputs, Mapping) else numbered, found, strict=False))
+    whole = {name: str(x.dtype).removeprefix("torch.") for name, x in named.items() if not x.dtype.is_floating_point}
+    return replace(document, input={name: list(x.shape[1:]) for name, x in named.items()}, dtypes=whole)
 
 
 def recovers(model: nn.Module, bn: bool, epochs: int) -> bool:

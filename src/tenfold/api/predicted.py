@@ -78,16 +78,18 @@ def foreseen(
     *,
     inputs: Any = None,
     plan: Plan | None = None,
+    batch: int | None = None,
     seed: int = 0,
     profile: str | Path | None = None,
     **asked: Unpack[Asked],
 ) -> tuple[Plan, Predicted]:
     """The plan that `compress` would carry out, and what it would make; arguments as there."""
     wanted = given_only(asked)
-    check_one(plan, wanted)
+    check_one(plan, wanted, batch)
     inputs = first_inputs(data) if inputs is None and data is not None else inputs
     if plan is None:
         check_asked(model, wanted, known_macs=inputs is not None or profile is not None)
     measured = profiled(model, None if inputs is None else samples(inputs, 1), profile=profile)
-    found = planned(model, measured, profile=profile, seed=seed, **wanted) if plan is None else plan
-    return found, predicted(model, found, measured)
+    if plan is None:
+        plan = planned(model, measured, profile=profile, inputs=inputs, batch=batch, seed=seed, **wanted)
+    return plan, predicted(model, plan, measured)

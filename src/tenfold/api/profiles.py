@@ -5,6 +5,7 @@ from typing import Any, Unpack
 
 from torch import nn
 
+from tenfold.api.samples import repeated
 from tenfold.measure import Profile, inspect, weights_hash
 from tenfold.measure.forward import described
 from tenfold.planning import Asked, ErrorCurves, plan
@@ -34,11 +35,25 @@ def profiled(model: nn.Module, inputs: Any = None, *, profile: str | Path | None
 
 
 def planned(
-    model: nn.Module, measured: Profile, *, profile: str | Path | None = None, seed: int = 0, **asked: Unpack[Asked]
+    model: nn.Module,
+    measured: Profile,
+    *,
+    profile: str | Path | None = None,
+    inputs: Any = None,
+    batch: int | None = None,
+    seed: int = 0,
+    **asked: Unpack[Asked],
 ) -> Plan:
-    """A plan (`tenfold.plan`), its error curves kept in the folder `profile`."""
+    """A plan (`tenfold.plan`), its error curves kept in the folder `profile`.
+
+    Args: batch: samples, made of the inputs, for which every weight's stages are to be the fastest.
+    Raises: TenfoldError as `plan` does, or for a batch without inputs.
+    """
+    if batch is not None and inputs is None:
+        raise TenfoldError(f"stages for a batch of {batch} are timed on inputs; give inputs (--input 3x32x32) or data.")
+    timed = None if batch is None else repeated(inputs, batch)
     if profile is None:
-        return plan(model, measured, seed=seed, **asked)
+        return plan(model, measured, seed=seed, inputs=timed, **asked)
     path = Path(profile) / CURVES
     curves = ErrorCurves(measured.weights_hash)
     if path.exists():
@@ -47,7 +62,7 @@ def planned(
         except TenfoldError:
             path.unlink()  # of other weights: made again below
     before = curves.count
-    result = plan(model, measured, curves=curves, seed=seed, **asked)
+    result = plan(model, measured, curves=curves, seed=seed, inputs=timed, **asked)
     if curves.count != before:
         write_text(path, curves.to_json())
     return result

@@ -70,6 +70,17 @@ def samples(inputs: Any, count: int) -> Any:
     return inputs
 
 
+def repeated(inputs: Any, count: int) -> Any:
+    """A batch of so many samples, in whatever tensors, tuples or dicts it comes; begun anew where it is too short."""
+    if isinstance(inputs, Tensor):
+        return inputs[torch.arange(count) % len(inputs)] if inputs.ndim else inputs
+    if isinstance(inputs, dict):
+        return {key: repeated(part, count) for key, part in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        return type(inputs)(repeated(part, count) for part in inputs)
+    return inputs
+
+
 def timed_samples(macs: int) -> int:
     """How many samples a timed batch should have: 64, fewer where one sample is much work."""
     return max(1, min(MOST_SAMPLES, int(MOST_MACS / max(macs, 1))))

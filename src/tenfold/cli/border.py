@@ -59,14 +59,15 @@ def prepare(
         if normalised and is_known(data):
             note("inputs: " + ", ".join(f"{key} {' '.join(f'{v:g}' for v in normalised[key])}" for key in normalised))
     if asked is None and loaded is None and opened.document.input:
-        asked = parse_inputs([spelled(name, sizes) for name, sizes in opened.document.input.items()])
+        dtypes = opened.document.dtypes
+        asked = parse_inputs([spelled(name, sizes, dtypes.get(name)) for name, sizes in opened.document.input.items()])
     document = replace(opened.document, normalisation=normalised or None)
     return Prepared(opened, document, loaded, asked)
 
 
-def spelled(name: str, sizes: Sequence[int]) -> str:
+def spelled(name: str, sizes: Sequence[int], dtype: str | None = None) -> str:
     """A shape as it is typed; a lone tensor has no name."""
-    text = "x".join(map(str, sizes))
+    text = "x".join(map(str, sizes)) + (f":{dtype}" if dtype else "")
     return text if name == "x" else f"{name}={text}"
 
 

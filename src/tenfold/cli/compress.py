@@ -19,6 +19,7 @@ def compress(
     ranks: o.Ranks = None,
     allocation: o.Allocation = None,
     multiple: o.Multiple = None,
+    batch: o.Batch = None,
     plan: o.PlanFile = None,
     format: o.Format = None,
     include: o.Include = None,
@@ -56,7 +57,7 @@ def compress(
         multiple=multiple, format=format, include=include, exclude=exclude,
     )  # fmt: skip
     api.check_training(epochs=epochs, lr=lr, distill=distill, has_data=data is not None)
-    api.check_one(plan, asked)
+    api.check_one(plan, asked, batch)
     read = None if plan is None else api.plan_from(plan)
     given = prepare(
         model, weights=weights, data=data, shapes=input, mean=mean, std=std, batch_size=batch_size, seed=seed,
@@ -65,7 +66,14 @@ def compress(
     dense_only(given.opened, model)
     if dry_run:
         found, expected = api.foreseen(
-            given.opened.model, given.data, inputs=given.inputs, plan=read, seed=seed, profile=profile, **asked
+            given.opened.model,
+            given.data,
+            inputs=given.inputs,
+            plan=read,
+            batch=batch,
+            seed=seed,
+            profile=profile,
+            **asked,
         )
         if as_json:
             screen.show_json(plan_document(found, expected))
@@ -83,9 +91,9 @@ def compress(
     }
     with screen.resumable(state):
         result = api.compress(
-            given.opened.model, given.data, inputs=given.inputs, plan=read, epochs=epochs, bn=bn, distill=distill,
-            lr=lr, seed=seed, device=where, profile=profile, state=state, document=given.document, settings=settings,
-            watch=screen.bar, **asked,
+            given.opened.model, given.data, inputs=given.inputs, plan=read, batch=batch, epochs=epochs, bn=bn,
+            distill=distill, lr=lr, seed=seed, device=where, profile=profile, state=state, document=given.document,
+            settings=settings, watch=screen.bar, **asked,
         )  # fmt: skip
     api.save(result, out, overwrite=overwrite)
     if as_json:

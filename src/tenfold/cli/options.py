@@ -85,6 +85,15 @@ Allocation = Annotated[
 Multiple = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Every rank a multiple of this.", rich_help_panel=BUDGET)
 ]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Stages that are fastest here for N samples; else those of the fewest multiply-adds.",
+        rich_help_panel=BUDGET,
+    ),
+]
 PlanFile = Annotated[
     Path | None, typer.Option("--plan", metavar="FILE", help="A plan file, instead of budgets.", rich_help_panel=BUDGET)
 ]

@@ -19,6 +19,7 @@ def plan(
     ranks: o.Ranks = None,
     allocation: o.Allocation = None,
     multiple: o.Multiple = None,
+    batch: o.Batch = None,
     format: o.Format = None,
     include: o.Include = None,
     exclude: o.Exclude = None,
@@ -52,7 +53,7 @@ def plan(
     inputs = first_inputs(given.data) if given.inputs is None and given.data is not None else given.inputs
     check_asked(network, asked, known_macs=inputs is not None or profile is not None)
     measured = profiled(network, None if inputs is None else samples(inputs, 1), profile=profile)
-    found = planned(network, measured, profile=profile, seed=seed, **asked)
+    found = planned(network, measured, profile=profile, inputs=inputs, batch=batch, seed=seed, **asked)
     expected = predicted(network, found, measured)
     write_plan(out, found, overwrite=overwrite)
     if as_json:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +14,13 @@ from tenfold.protocols import TenfoldError
 
 Axes = Mapping[str, int]
 Modes = Mapping[str, Sequence[int]]  # "i" -> (4, 4, 4); "o i h w" -> (12, 12, 16) where modes straddle axes
+
+
+class Suits(Protocol):
+    """What may be asked for on a weight: a format, or a choice among formats by the weight's axes."""
+
+    def suit(self, axes: Axes, *, first: bool = False) -> "Format | str":
+        """The format that a weight takes, or the reason why none does."""
 
 
 @dataclass(frozen=True)
@@ -147,10 +154,16 @@ class Format(ABC):
     ) -> list[list[Tensor]]:
         """Cores for every weight of a group; each on its own by default.
 
-        A format with shared cores gives the same tensor object to every member that holds it.
+        A format with shared cores gives the same tensor object to every member that holds it, and names those cores in
+        `shared_cores`.
         """
         members = zip(weights, nets, metrics, strict=True)
         return [self.decompose(weight, net, metric, generator=generator) for weight, net, metric in members]
+
+    def shared_cores(self, nets: Sequence[TensorNetwork]) -> tuple[int, ...]:
+        """Which cores the networks of a group have in common, by number; none by default."""
+        del nets
+        return ()
 
     def fit_batched(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
         """`fit` for every value of the batched modes, stacked."""

@@ -65,13 +65,12 @@ class SCADATucker(Format):
     ) -> list[list[Tensor]]:
         if len(weights) == 1:
             return super().decompose_group(weights, nets, metrics, generator=generator)
-        check_group(nets)
+        (root,) = self.shared_cores(nets)
         tensors = [net.to_modes(weight.detach().cpu().double()) for weight, net in zip(weights, nets, strict=True)]
         tensors = [
             tensor if metric is None else metric.whitened(tensor, net)
             for tensor, net, metric in zip(tensors, nets, metrics, strict=True)
         ]
-        root = hub(nets[0])
         found = shared_core(tensors, nets, root, starts=self.starts, sweeps=self.sweeps, generator=generator)
         core = found[0][root].to(weights[0].dtype).to(weights[0].device)
         result = []
@@ -81,6 +80,12 @@ class SCADATucker(Format):
                 [core if k == root else part.to(weight.dtype).to(weight.device) for k, part in enumerate(own)]
             )
         return result
+
+    def shared_cores(self, nets: Sequence[TensorNetwork]) -> tuple[int, ...]:
+        if len(nets) == 1:
+            return ()
+        check_group(nets)
+        return (hub(nets[0]),)
 
 
 def check_group(nets: Sequence[TensorNetwork]) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from tenfold.layers.base import FactoredWeight, Layer
 from tenfold.layers.conv import Conv
+from tenfold.layers.embedding import Embedding, EmbeddingBag
 from tenfold.layers.linear import Linear
 from tenfold.layers.transposed import Transposed
 
@@ -15,6 +16,8 @@ BUILT_IN: dict[str, type[Layer]] = {
     "linear": Linear,
     "conv": Conv,
     "transposed": Transposed,
+    "embedding": Embedding,
+    "embedding_bag": EmbeddingBag,
 }
 
 # torch's own modules that read the weights of their children without calling them: left whole

@@ -29,10 +29,15 @@ class FactoredWeight(nn.Module):
         self.cores = nn.ParameterList(core if isinstance(core, nn.Parameter) else nn.Parameter(core) for core in cores)
         self.kept: tuple[tuple[Any, ...], list[Tensor], list[Tensor]] | None = None
 
+    @property
+    def builds_anew(self) -> bool:
+        """Whether a call builds the stage tensors, because gradients are to reach the cores, or a graph is taken."""
+        return torch.compiler.is_compiling() or torch.is_grad_enabled() or any(c.is_inference() for c in self.cores)
+
     def forward(self) -> list[Tensor]:
         """Stage tensors (groups·new, summed, *window); the dense weight where there is one stage."""
         cores = list(self.cores)
-        if torch.compiler.is_compiling() or torch.is_grad_enabled() or any(core.is_inference() for core in cores):
+        if self.builds_anew:
             return self.stages.tensors(cores, self.builds)
         device = cores[0].device.type  # autocast decides the dtype in which stages are built
         key = (

@@ -86,5 +86,8 @@ class Linear(Staged):
     def step(self, stage: Stage | None) -> Step:
         return product(self.weight.net, stage)
 
+    def rows(self, x: Tensor) -> int | None:
+        return x.numel() // self.in_features
+
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

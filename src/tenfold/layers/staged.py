@@ -3,13 +3,15 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Self, cast
 
+import torch
 from torch import Tensor, nn
 
 from tenfold.layers.base import FactoredWeight, Layer
 from tenfold.layers.plain import AddBias, rearrangements
-from tenfold.network import Stage, Stages
+from tenfold.network import Build, Stage, Stages
 
 
 class Step(ABC):
@@ -74,8 +76,21 @@ class Chain(nn.Module):
         return parts[0] if len(parts) == 1 else nn.Sequential(*parts)
 
 
+@dataclass(frozen=True)
+class Route:
+    """One partition of a weight into stages, ready to be built and applied."""
+
+    stages: Stages
+    builds: tuple[Build, ...]
+    chain: Chain
+
+
 class Staged(Layer):
-    """A layer of a factored `weight` and a `bias`; a kind of layer says what step a stage is."""
+    """A layer of a factored `weight` and a `bias`; a kind of layer says what step a stage is.
+
+    The plan's stages are those of evaluation, where stage tensors are kept. In training they are built at every call,
+    and with few samples that may cost more than applying them: there the batch at hand decides.
+    """
 
     weight: FactoredWeight
     bias: nn.Parameter | None
@@ -88,6 +103,7 @@ class Staged(Layer):
         self.register_parameter("bias", cast(nn.Parameter | None, module.bias))
         self.describe(module)
         self.chain = Chain(weight.stages, self.step, self.spatial)
+        self.routes: dict[int, Route] = {}  # by rows of the input, up to the next power of two
 
     @classmethod
     def from_dense(cls, module: nn.Module, weights: Mapping[str, FactoredWeight]) -> Self:
@@ -101,8 +117,28 @@ class Staged(Layer):
     def step(self, stage: Stage | None) -> Step:
         """What a stage does; None: the whole weight in one."""
 
+    def rows(self, x: Tensor) -> int | None:
+        """How many vectors an input is, where so few may come that building the stage tensors counts; else None."""
+        del x
+        return None
+
+    def route(self, rows: int) -> Route:
+        """The partition with the fewest multiply-adds for a batch in training; the plan's, if none has fewer."""
+        size = rows.bit_length()
+        if size not in self.routes:
+            net, planned = self.weight.net, self.weight.stages
+            every = [planned, *(net.stages(partition) for partition in net.partitions())]
+            best = min(every, key=lambda stages: stages.training_macs({}, 2**size))
+            self.routes[size] = Route(best, best.builds(), Chain(best, self.step, self.spatial))
+        return self.routes[size]
+
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.chain(x, self.weight(), self.bias)
+        rows = self.rows(x) if self.weight.builds_anew and not torch.compiler.is_compiling() else None
+        if rows is None:
+            planned: Tensor = self.chain(x, self.weight(), self.bias)
+            return planned
+        route = self.route(rows)
+        y: Tensor = route.chain(x, route.stages.tensors(list(self.weight.cores), route.builds), self.bias)
         return y
 
     def lower(self) -> nn.Module:

@@ -1,5 +1,6 @@
 """Contractions of labelled tensors: the path is found once a shape, then run as pairwise products."""
 
+import math
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ class Contraction:
     """
 
     steps: tuple[tuple[tuple[int, ...], str], ...]
+    macs: int  # multiply-adds of all steps
 
     def __call__(self, *operands: Tensor) -> Tensor:
         stack = list(operands)
@@ -40,15 +42,17 @@ def contraction(operands: tuple[Labels, ...], shapes: tuple[tuple[int, ...], ...
     terms = ",".join("".join(symbol[x] for x in labels) for labels in operands)
     equation = f"{terms}->{''.join(symbol[x] for x in output)}"
     path, _ = contract_path(equation, *shapes, shapes=True)
-    remaining, steps = list(operands), []
+    sizes = {x: n for labels, shape in zip(operands, shapes, strict=True) for x, n in zip(labels, shape, strict=True)}
+    remaining, steps, macs = list(operands), [], 0
     for positions in path:
         taken = tuple(sorted(positions, reverse=True))
         parts = [remaining.pop(at) for at in taken]
         needed = set(output).union(*remaining)
         kept = output if not remaining else tuple(x for x in dict.fromkeys(x for p in parts for x in p) if x in needed)
         steps.append((taken, einsum_equation(parts, kept)))
+        macs += math.prod(sizes[x] for x in set().union(*parts)) if len(parts) > 1 else 0
         remaining.append(kept)
-    return Contraction(tuple(steps))
+    return Contraction(tuple(steps), macs)
 
 
 def einsum_equation(operands: Sequence[Labels], output: Labels) -> str:

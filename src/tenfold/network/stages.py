@@ -145,6 +145,10 @@ class Stages:
         """Multiply-adds of one sample."""
         return int(self.mac_count(positions)(self.net.sizes))
 
+    def training_macs(self, positions: Positions, samples: int) -> int:
+        """Multiply-adds of one call in training: the stage tensors are built, and applied to so many samples."""
+        return sum(build.contraction.macs for build in self.builds()) + samples * self.macs(positions)
+
     def builds(self) -> tuple["Build", ...]:
         """How each stage's tensor comes from the cores, with contraction paths found."""
         net = self.net

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import combinations, pairwise
+from itertools import chain, combinations, pairwise, product
 
 import torch
 from torch import Tensor
@@ -168,19 +168,46 @@ class TensorNetwork:
         operands = list(zip(cores, self.cores, strict=True)) + list(zip(cores, twin, strict=True))
         return contract(operands, ()).clamp_min(0).sqrt()
 
+    def deviation(self, cores: Sequence[Tensor]) -> Tensor:
+        """Root mean square of `weight(cores)`, without building it; what is padding does not count."""
+        boxes = product(*(self.boxes(fold) for fold in self.folds))
+        norms = [self.norm(self.inside(cores, dict(chain(*map(dict.items, box))))) for box in boxes]
+        return torch.stack(norms).square().sum().div(math.prod(self.axes.values())).sqrt()
+
+    def boxes(self, fold: Fold) -> list[dict[str, slice]]:
+        """Ranges of modes that make up, disjoint, what of a fold is no padding.
+
+        In mixed radix an index is below the end where its first digits are the end's, and the next one is smaller.
+        """
+        end, rest = math.prod(self.axes[axis] for axis in fold.axes), self.size(fold.modes)
+        if end == rest:
+            return [{}]
+        found: list[dict[str, slice]] = []
+        same: dict[str, slice] = {}
+        for mode in fold.modes:
+            rest //= self.sizes[mode]
+            digit, end = divmod(end, rest)
+            found += [{**same, mode: slice(digit)}] if digit else []
+            same[mode] = slice(digit, digit + 1)
+        return found
+
+    def inside(self, cores: Sequence[Tensor], ranges: Mapping[str, slice]) -> list[Tensor]:
+        """The cores within ranges of some labels."""
+        every = slice(None)
+        return [core[tuple(ranges.get(x, every) for x in own)] for core, own in zip(cores, self.cores, strict=True)]
+
     def draw(self, deviation: float, *, generator: torch.Generator, dtype: torch.dtype | None = None) -> list[Tensor]:
-        """Random cores whose dense tensor has this standard deviation, to rounding.
+        """Random cores whose weight has this standard deviation, to rounding.
 
         Independent zero-mean entries of deviation s make `Var(W) = s^(2K) * product of the ranks`
-        for K cores; the split is equal and the last core is rescaled by the norm that was drawn.
+        for K cores; the split is equal and all are rescaled by what was drawn.
         """
         if deviation <= 0:
             raise TenfoldError(f"no deviation {deviation}; use a positive number.")
         each = (deviation**2 / self.size(self.bonds)) ** (1 / (2 * len(self.cores)))
         cores = [torch.randn(shape, generator=generator, dtype=torch.float64) * each for shape in self.shapes]
-        wanted = deviation * math.sqrt(self.size(self.modes))
-        cores[-1] *= wanted / self.norm(cores)
-        return [core.to(dtype or torch.get_default_dtype()) for core in cores]
+        gain = (deviation / self.deviation(cores)) ** (1 / len(cores))
+        return [(core * gain).to(dtype or torch.get_default_dtype()) for core in cores]
 
     # ---- bonds
     def side(self, bond: str) -> frozenset[int] | None:

@@ -7,26 +7,37 @@ from typing import Any
 
 import yaml
 
-from tenfold.formats import Format, available, format_named
+from tenfold.formats import HT, TT, Format, available, format_named
+from tenfold.formats.base import Suits, is_pointwise
 from tenfold.layers import available as kinds_of_layer
 from tenfold.protocols import TenfoldError, near_misses, within
 from tenfold.surgery import matching
 from tenfold.surgery.plan import DENSE
 
-AUTO = "auto"
+AUTO, HYBRID = "auto", "hybrid"
 ITEM = re.compile(r"(?:(?P<kind>[\w.]+)=)?(?P<name>[\w-]+)(?:\((?P<options>[^)]*)\))?$")
 
 
-def formats_asked(text: str) -> dict[str, list[Format]]:
+class Hybrid:
+    """HT on matrices, TT with paired modes on kernels (Wu et al., Neural Networks 132, 2020, 309-320)."""
+
+    def suit(self, axes: Mapping[str, int], *, first: bool = False) -> Format | str:
+        """The format that a weight takes."""
+        wanted: Format = HT() if is_pointwise(axes) else TT(layout="pairs")
+        return wanted.suit(axes, first=first)
+
+
+def formats_asked(text: str) -> dict[str, list[Suits]]:
     """Formats to choose from, by kind of layer.
 
     `ht2`; `svd,tucker2,tt`; `conv=ht2,linear=svd` (a kind that is not named stays dense); `auto` is every format
-    that is quick to try; options stand in brackets: `tt(layout=split,order=2)`.
+    that is quick to try; `hybrid` is `ht` on matrices and `tt` on kernels; options stand in brackets:
+    `tt(layout=split,order=2)`.
 
     Raises: TenfoldError for a name, kind or option that is not known.
     """
     kinds = kinds_of_layer()
-    found: dict[str, list[Format]] = {}
+    found: dict[str, list[Suits]] = {}
     with within(f"format '{text}'"):
         for item in split_outside_brackets(text):
             match = ITEM.match(item.strip())
@@ -45,10 +56,12 @@ def split_outside_brackets(text: str) -> list[str]:
     return [item for item in re.split(r",(?![^(]*\))", text) if item.strip()]
 
 
-def named(name: str, options: str | None) -> list[Format]:
-    """One format, or all that are quick to try for `auto`."""
+def named(name: str, options: str | None) -> list[Suits]:
+    """One format, all that are quick to try for `auto`, or the two of `hybrid`."""
     if name.lower() == AUTO:
         return [format_named(known) for known, kind in available().items() if kind.in_auto]
+    if name.lower() == HYBRID and options is None:
+        return [Hybrid()]
     return [format_named(name, **options_from(options or ""))]
 
 

@@ -2,13 +2,14 @@
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
 from torch import nn
 
 from tenfold.formats import Format, name_of, options_of
+from tenfold.formats.base import Suits
 from tenfold.layers import name_of as kind_name
 from tenfold.measure import Profile, weights_hash
 from tenfold.planning.allocation import Limits, allocate, costs_of
@@ -17,6 +18,7 @@ from tenfold.planning.budgets import BUDGETS, limit
 from tenfold.planning.candidates import Choice, Family, Subject, curve, families
 from tenfold.planning.curves import ErrorCurves
 from tenfold.planning.rules import by_energy, by_ranks, named_layer, or_dense, uniform
+from tenfold.planning.timed import with_fastest_stages
 from tenfold.protocols import TenfoldError, within
 from tenfold.surgery import Plan, Row, matching, sites
 
@@ -56,6 +58,7 @@ def plan(
     allocation: Literal["global", "uniform"] = "global",
     seed: int = 0,
     curves: ErrorCurves | None = None,
+    inputs: Any = None,
 ) -> Plan:
     """What becomes of every weight of a dense network.
 
@@ -70,6 +73,8 @@ def plan(
         multiple: every rank is a multiple of this where its bound allows.
         allocation: `global`, or `uniform` (one share of the full ranks everywhere).
         curves: error curves found before; what is missing is added to them.
+        inputs: a batch; every weight's stages are then the fastest for it on this machine (within the multiply-adds
+            planned, where these are a budget). Without it they are those of the fewest multiply-adds.
     Raises: TenfoldError, one sentence: budgets out of reach, names that match nothing, formats that suit no layer.
     Source of the allocation: Everett, Operations Research 11 (1963), 399-417 (one multiplier for each budget).
     """
@@ -82,7 +87,8 @@ def plan(
         choices = search.by_rule(energy, None if ranks is None else ranks_asked(ranks), multiple)
     else:
         choices = search.under_budgets(asked, multiple, allocation)
-    return Plan({name: search.row(name, choices.get(name)) for name in search.sites})
+    found = Plan({name: search.row(name, choices.get(name)) for name in search.sites})
+    return found if inputs is None else with_fastest_stages(model, found, profile, inputs, keep_macs="macs" in asked)
 
 
 def check_asked(
@@ -114,7 +120,7 @@ class Search:
         include: Sequence[str],
         exclude: Sequence[str],
         layers: Mapping[str, str],
-        formats: Mapping[str, Sequence[Format]],
+        formats: Mapping[str, Sequence[Suits]],
         curves: ErrorCurves,
         seed: int,
     ) -> None:
@@ -143,7 +149,7 @@ class Search:
         return Subject(site, weight, positions, macs, site.times(row.positions, row.macs, row.calls), row.first)
 
     def suited(
-        self, name: str, included: set[str], excluded: Mapping[str, str], formats: Mapping[str, Sequence[Format]]
+        self, name: str, included: set[str], excluded: Mapping[str, str], formats: Mapping[str, Sequence[Suits]]
     ) -> list[Format]:
         """The formats that a weight may take, stand-ins in their places; none where it stays dense, with the reason."""
         override, subject = self.overrides.get(name), self.subjects[name]
@@ -161,7 +167,7 @@ class Search:
         if stay is not None:
             self.reasons[name] = stay
             return []
-        answers = [maker.suit(subject.site.axes, first=subject.first) for maker in formats[kind]]
+        answers = [subject.site.suit(maker, first=subject.first) for maker in formats[kind]]
         fitting = list(dict.fromkeys(answer for answer in answers if isinstance(answer, Format)))
         if not fitting:
             self.reasons[name] = "; ".join(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
@@ -174,9 +180,10 @@ class Search:
             return []
         if subject.site.obstacle:
             raise TenfoldError(f"it cannot take {name_of(override.maker)}: {subject.site.obstacle}.")
-        answer = override.maker.suit(subject.site.axes, first=subject.first)
+        answer = subject.site.suit(override.maker, first=subject.first)
         if isinstance(answer, str):
-            raise TenfoldError(f"it cannot take {name_of(override.maker)}: {answer}.")
+            suiting = ", ".join(subject.site.suiting())
+            raise TenfoldError(f"it cannot take {name_of(override.maker)}: {answer}; formats that suit: {suiting}.")
         return [answer if not override.ranks else override.maker]
 
     def families(self, name: str, *, merges: bool = True) -> Iterator[Family]:

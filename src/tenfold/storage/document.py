@@ -42,12 +42,14 @@ class Document:
     Attributes:
         normalisation: `{"mean": [...], "std": [...]}` of the inputs.
         input: the shape of one sample by the name of the input, `{"x": [3, 32, 32]}`; for the page that people read.
+        dtypes: of inputs that are whole numbers or truth values, by name, `{"ids": "int64"}`.
         settings: whatever else a caller wants back: the data's name, classes.
     """
 
     origin: Origin
     normalisation: Mapping[str, Sequence[float]] | None = None
     input: Mapping[str, Sequence[int]] | None = None
+    dtypes: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, JSON] = field(default_factory=dict)
 
 
@@ -84,6 +86,7 @@ class Manifest:
             },
             "normalisation": document.normalisation,
             "input": document.input,
+            "dtypes": document.dtypes,
             "settings": document.settings,
             "tied": self.tied,
             "strides": self.strides,
@@ -132,6 +135,7 @@ def parsed(folder: Path, given: Mapping[str, Any]) -> Manifest:
         ),
         normalisation=given["normalisation"],
         input=given["input"],
+        dtypes=dict(given.get("dtypes", {})),
         settings=dict(given["settings"]),
     )
     return Manifest(

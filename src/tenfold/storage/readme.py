@@ -85,7 +85,10 @@ def snippet(name: str, document: Document, dtype: torch.dtype) -> str:
     lines = ["import tenfold", "import torch", ""]
     lines += [f'model = tenfold.load("{name}"{argument(document)})  # in eval mode']
     kind = "" if dtype == torch.float32 else f", dtype={dtype}"
-    lines += [f"{key} = torch.rand(1, {', '.join(map(str, shape))}{kind})" for key, shape in shapes.items()]
+    for key, shape in shapes.items():
+        drawn = f", dtype=torch.{document.dtypes[key]}" if key in document.dtypes else kind
+        maker = "zeros" if key in document.dtypes else "rand"
+        lines.append(f"{key} = torch.{maker}(1, {', '.join(map(str, shape))}{drawn})")
     if document.normalisation:
         key, shape = next(iter(shapes.items()), ("x", [3, 1, 1]))
         lines += [f"{part} = torch.tensor({list(document.normalisation[part])}{kind})" for part in ("mean", "std")]

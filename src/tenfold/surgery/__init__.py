@@ -1,9 +1,10 @@
 """The weights of a network by name, a `Plan` for them, and a plan carried out."""
 
 from tenfold.surgery.carry_out import decompose
+from tenfold.surgery.fresh import fresh
 from tenfold.surgery.lowering import lower
 from tenfold.surgery.patterns import matching
 from tenfold.surgery.plan import Plan, Row
 from tenfold.surgery.sites import Site, sites
 
-__all__ = ["Plan", "Row", "Site", "decompose", "lower", "matching", "sites"]
+__all__ = ["Plan", "Row", "Site", "decompose", "fresh", "lower", "matching", "sites"]

@@ -3,12 +3,13 @@
 import copy
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tenfold.fitting import Metric
+from tenfold.formats import Format
 from tenfold.layers import FactoredWeight, Layer
 from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError, near_misses, within
@@ -32,7 +33,9 @@ def decompose(model: nn.Module, plan: Plan, metrics: Mapping[str, Metric] | None
     weights: dict[str, FactoredWeight] = {}
     for names in groups(plan, planned):
         with within(f"layer '{names[0]}'" if len(names) == 1 else f"group of {', '.join(names)}"):
-            weights.update(factored(result, plan, {name: planned[name] for name in names}, metrics or {}, seed))
+            members = {name: planned[name] for name in names}
+            dense = {name: site.weight(result) for name, (site, _) in members.items()}
+            weights.update(factored(result, plan, members, dense, metrics or {}, seed))
     return replaced(result, [planned[name][0] for name in weights], weights)
 
 
@@ -90,27 +93,37 @@ def factored(
     model: nn.Module,
     plan: Plan,
     members: Mapping[str, tuple[Site, TensorNetwork]],
+    dense: Mapping[str, Tensor],
     metrics: Mapping[str, Metric],
     seed: int,
 ) -> dict[str, FactoredWeight]:
-    """The weights of one group. A core that the format gives to several of them is one parameter."""
+    """These dense weights of one group in cores. A core that the format gives to several of them is one parameter."""
     rows: list[Row] = [plan.rows[name] for name in members]
-    maker = rows[0].maker()
-    if any(row.maker() != maker for row in rows):
-        raise TenfoldError("layers of one group have one format with the same options.")
-    dense = [site.weight(model) for site, _ in members.values()]
+    maker = one_format(rows)
     nets = [net for _, net in members.values()]
     draw = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{next(iter(members))}".encode()))
-    each = maker.decompose_group(dense, nets, [metrics.get(name) for name in members], generator=draw)
+    weights = [dense[name] for name in members]
+    each = maker.decompose_group(weights, nets, [metrics.get(name) for name in members], generator=draw)
     owned: dict[int, nn.Parameter] = {}
     found = {}
-    for row, weight, net, cores in zip(rows, dense, nets, each, strict=True):
+    for row, weight, net, cores in zip(rows, weights, nets, each, strict=True):
         site = members[row.name][0]
         grad = site.parameter(model).requires_grad
         parameters = [owned.setdefault(id(core), nn.Parameter(core, requires_grad=grad)) for core in cores]
         found[row.name] = FactoredWeight(net, parameters, site.partition(net, row.stages))
         log.info("%s: %d -> %d parameters", row.name, weight.numel(), net.params)
     return found
+
+
+def one_format(rows: Sequence[Row]) -> Format:
+    """The format of a group.
+
+    Raises: TenfoldError for several.
+    """
+    maker = rows[0].maker()
+    if any(row.maker() != maker for row in rows):
+        raise TenfoldError("layers of one group have one format with the same options.")
+    return maker
 
 
 def replaced(model: nn.Module, changed: list[Site], weights: Mapping[str, FactoredWeight]) -> nn.Module:

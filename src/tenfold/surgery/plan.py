@@ -56,14 +56,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of every weight of a network; `rows` by name, in the order of the network."""
+    """What becomes of every weight of a network.
+
+    Attributes:
+        rows: by name, in the order of the network.
+        batch: how many samples the stages were timed for; None where multiply-adds chose them.
+    """
 
     rows: Mapping[str, Row] = field(hash=False)
+    batch: int | None = None
 
     def to_yaml(self) -> str:
         """The plan as a file that a person edits."""
         layers = {name: row_to_yaml(row) for name, row in self.rows.items()}
-        document = {"schema": SCHEMA, "layers": layers}
+        document = {"schema": SCHEMA, **({} if self.batch is None else {"batch": self.batch}), "layers": layers}
         text: str = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
         return HEADER + text
 
@@ -81,11 +87,14 @@ class Plan:
             raise TenfoldError("not a plan: a plan has 'schema' and 'layers'.")
         if document.get("schema") != SCHEMA:
             raise TenfoldError(f"schema {document.get('schema')!r} is not known; this version reads schema {SCHEMA}.")
+        batch = document.get("batch")
+        if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
+            raise TenfoldError(f"batch {batch!r} is no number of samples; use a whole number from 1.")
         rows = {}
         for name, given in document["layers"].items():
             with within(f"layer '{name}'"):
                 rows[str(name)] = row_from_yaml(str(name), given)
-        return Plan(rows)
+        return Plan(rows, batch)
 
 
 HEADER = """\

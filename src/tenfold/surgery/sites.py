@@ -8,6 +8,7 @@ from operator import add, attrgetter
 from torch import Tensor, nn
 
 from tenfold.formats import Format, available
+from tenfold.formats.base import Suits
 from tenfold.layers import OPAQUE, Layer, kind_of
 from tenfold.network import Count, Partition, Positions, Stages, TensorNetwork, backwards
 from tenfold.protocols import TenfoldError
@@ -97,11 +98,21 @@ class Site:
             raise TenfoldError(f"stages {asked}: {reason}.")
         return asked
 
+    def suit(self, maker: Suits, *, first: bool = False) -> Format | str:
+        """A format as it suits the weight: itself, one that stands in for it, or the reason why none does.
+
+        `first`: the weight belongs to the first convolution of its network.
+        """
+        answer = maker.suit(self.axes, first=first)
+        if isinstance(answer, str):
+            return answer
+        net = answer.network(self.axes)
+        reasons = [self.objection(net.stages(partition)) for partition in net.partitions()]
+        return reasons[-1] if reasons[-1] and all(reasons) else answer
+
     def suiting(self) -> list[str]:
         """Formats that mean something for the weight."""
-        makers = {name: kind().suit(self.axes) for name, kind in available().items()}
-        nets = {name: maker.network(self.axes) for name, maker in makers.items() if isinstance(maker, Format)}
-        return [name for name, net in nets.items() if any(not self.objection(net.stages(p)) for p in net.partitions())]
+        return [name for name, kind in available().items() if isinstance(self.suit(kind()), Format)]
 
     # ---- what it costs
     def dense_macs(self, positions: Positions) -> int:

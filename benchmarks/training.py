@@ -1,0 +1,116 @@
+"""One plain training loop for the LeNets, with the data set as one tensor in memory.
+
+Adam (0.9, 0.99), a tenth of the steps to warm up, cosine to zero, gradients clipped at 5, no augmentation. The rate is
+chosen on the 5,000 validation images; test images are read once, at the end.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tenfold.data import Batches, load_data
+from tenfold.models.zoo import zoo_model
+
+
+@dataclass(frozen=True)
+class Images:
+    """Normalised images (n, 1, 28, 28) and their labels (n,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    @staticmethod
+    def of(part: Batches) -> "Images":
+        """All images of a part in its own order, not augmented."""
+        mean, std = part.mean.flatten().tolist(), part.std.flatten().tolist()
+        (whole,) = Batches(part.images, part.labels, mean=mean, std=std, batch_size=len(part.labels))
+        return Images(*whole)
+
+
+@dataclass(frozen=True)
+class Split:
+    """The 55,000 training, 5,000 validation and 10,000 test images of a set."""
+
+    train: Images
+    validation: Images
+    test: Images
+
+    @staticmethod
+    def of(name: str, folder: str) -> "Split":
+        """`mnist` or `fashion-mnist`, in a folder of that name."""
+        data = load_data(f"{name}:{folder}/{name}")
+        return Split(Images.of(data.train), Images.of(data.validation), Images.of(data.test))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run takes beside the network and the rate."""
+
+    epochs: int
+    batch: int
+
+
+RECIPES = {"lenet300": Recipe(epochs=8, batch=250), "lenet5": Recipe(epochs=4, batch=128)}
+
+
+def rate_share(step: int, steps: int) -> float:
+    """The share of the peak rate at a step: a tenth of the steps up, a cosine to zero."""
+    warm = max(1, steps // 10)
+    return (step + 1) / warm if step < warm else 0.5 + 0.5 * math.cos(math.pi * (step - warm) / (steps - warm))
+
+
+def train(model: nn.Module, images: Images, recipe: Recipe, lr: float, seed: int) -> float:
+    """Train a network in place; the order of the images depends on the seed. Returns: seconds."""
+    draw = torch.Generator().manual_seed(seed)
+    adam = torch.optim.Adam(model.parameters(), lr=lr, betas=(0.9, 0.99))
+    a_pass = math.ceil(len(images.labels) / recipe.batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: rate_share(step, recipe.epochs * a_pass))
+    model.train()
+    start = time.perf_counter()
+    for _ in range(recipe.epochs):
+        for index in torch.randperm(len(images.labels), generator=draw).split(recipe.batch):
+            loss = functional.cross_entropy(model(images.images[index]), images.labels[index])
+            adam.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            adam.step()
+            schedule.step()
+    return time.perf_counter() - start
+
+
+@torch.no_grad()
+def top1(model: nn.Module, images: Images) -> float:
+    """Percent of images whose class comes first."""
+    model.eval()
+    right = sum(
+        int((model(x).argmax(1) == y).sum())
+        for x, y in zip(images.images.split(1000), images.labels.split(1000), strict=True)
+    )
+    return 100 * right / len(images.labels)
+
+
+def drawn(name: str, seed: int) -> nn.Module:
+    """A fresh network of the zoo from a seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return zoo_model(name).build()
+
+
+def trained(name: str, data: str, cache: Path, *, seed: int = 0, lr: float = 2e-3) -> nn.Module:
+    """A LeNet trained on MNIST, from the cache where it was trained before."""
+    model, kept = drawn(name, seed), cache / f"{name}-mnist-{seed}.safetensors"
+    if kept.exists():
+        model.load_state_dict(load_file(kept))
+        return model.eval()
+    split = Split.of("mnist", data)
+    seconds = train(model, split.train, RECIPES[name], lr, seed)
+    print(f"{name}: top-1 {top1(model, split.test):.2f} after {seconds:.0f} seconds", flush=True)
+    cache.mkdir(parents=True, exist_ok=True)
+    save_file(model.state_dict(), kept)
+    return model

@@ -1,0 +1,165 @@
+"""`nn.Embedding` and `nn.EmbeddingBag`: rows of cores are gathered and multiplied up; the table is never built."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from tenfold.layers.base import FactoredWeight, Layer
+from tenfold.layers.lookup import (
+    Bag,
+    Factor,
+    Lookup,
+    Reading,
+    Renorm,
+    bagged,
+    looked_up,
+    padded,
+    renormed,
+    row_labels,
+)  # fmt: skip
+from tenfold.network import Count, Positions, Stage, Stages
+
+Module = nn.Embedding | nn.EmbeddingBag
+
+
+class Table(Layer):
+    """A table (i rows, o numbers each) as a tensor network: the linear map of one-hot rows.
+
+    The index is read as digits, one for each mode of `i`; each digit chooses a slice of the core that holds it. The
+    gradient of a core is a plain tensor, `sparse` or not.
+    """
+
+    weight: FactoredWeight
+    padding_row: Tensor | None  # the dense row at `padding_idx`, where it is read
+
+    def __init__(self, module: nn.Module, weight: FactoredWeight) -> None:
+        """Args: the dense module, whose settings are taken over; its weight in cores."""
+        super().__init__(module)
+        table = cast(Module, module)
+        self.weight = weight
+        self.num_embeddings, self.embedding_dim = table.num_embeddings, table.embedding_dim
+        self.padding_idx, self.max_norm, self.norm_type = table.padding_idx, table.max_norm, table.norm_type
+        self.reading = Reading.of(weight.stages)
+        self.register_buffer("padding_row", None)
+
+    @classmethod
+    def from_dense(cls, module: nn.Module, weights: Mapping[str, FactoredWeight]) -> Self:
+        return cls(module, weights["weight"]).train(module.training)
+
+    @classmethod
+    def takes(cls, module: nn.Module) -> bool:
+        """Not with gradients scaled by the frequency of a row: cores have other rows."""
+        return super().takes(module) and not cast(Module, module).scale_grad_by_freq
+
+    @classmethod
+    def axes(cls, module: nn.Module) -> dict[str, dict[str, int]]:
+        table = cast(Module, module)
+        return {"weight": {"i": table.num_embeddings, "o": table.embedding_dim}}
+
+    @classmethod
+    def objection(cls, name: str, stages: Stages) -> str | None:
+        if any(fold.straddles for fold in stages.net.folds):
+            return "modes that cross the axes of a table have no rows to look up"
+        if any(len(stage.cores) > 1 and looked_up(stages, stage) for stage in stages.each):
+            return "a stage that joins cores with rows of a table would build the table; give each a stage of its own"
+        return None
+
+    @classmethod
+    def positions(cls, module: nn.Module, name: str, given: Sequence[Tensor], result: Tensor) -> tuple[Positions, int]:
+        """Indices (samples, ..)."""
+        tokens = math.prod(given[0].shape[1:])
+        return {"tokens": (tokens, tokens)}, given[0].shape[0] if given[0].ndim else 1
+
+    @classmethod
+    def dense_macs(cls, name: str, axes: Mapping[str, int], positions: Positions) -> int:
+        """None: a row is read."""
+        return 0
+
+    @classmethod
+    def mac_count(cls, name: str, stages: Stages, positions: Positions) -> Count:
+        """Every stage after the first, which is only read; the modes of the index have one value a token."""
+        tokens = math.prod(after for _, after in positions.values())
+        count = Count(tuple((tokens, (*stage.carried, *stage.labels)) for stage in stages.each[1:]))
+        return count.without(row_labels(stages))
+
+    def tables(self) -> list[Tensor]:
+        """What the factors are read from: a core with its rows in front (rows, numbers), or a stage's whole tensor."""
+        cores = list(self.weight.cores)
+        each = zip(self.weight.stages.each, self.weight.builds, self.reading.factors, strict=True)
+        return [self.rows_first(stage, factor) if factor.digits else build(cores) for stage, build, factor in each]
+
+    def rows_first(self, stage: Stage, factor: Factor) -> Tensor:
+        """The one core of a stage as a matrix (rows, numbers)."""
+        at, rows = stage.cores[0], looked_up(self.weight.stages, stage)
+        labels = self.weight.net.cores[at]
+        core: Tensor = self.weight.cores[at].permute([labels.index(x) for x in (*rows, *factor.labels)])
+        return core.flatten(len(rows)).flatten(0, len(rows) - 1)
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Rows (*ids, o), of norm `max_norm` at most; under autocast, too, in the dtype of the cores."""
+        rows = self.reading(ids, self.tables()).to(self.weight.dtype)
+        rows = padded(rows, ids, self.padding_idx, self.padding_row)
+        return rows if self.max_norm is None else renormed(rows, self.max_norm, self.norm_type)
+
+    def lowered_rows(self) -> nn.Module:
+        """`rows` as plain modules."""
+        parts = self.chain() or [Lookup(self.reading, self.tables(), self.padding_idx, self.padding_row)]
+        parts += [] if self.max_norm is None else [Renorm(self.max_norm, self.norm_type)]
+        return parts[0] if len(parts) == 1 else nn.Sequential(*parts)
+
+    def chain(self) -> list[nn.Module] | None:
+        """An embedding and linear layers that find the rows, where there are such; a padding of zeros is a zero row."""
+        parts = self.reading.chain(self.tables())
+        if parts is None or self.padding_row is None:
+            return parts
+        if self.padding_row.any():
+            return None
+        with torch.no_grad():
+            cast(nn.Embedding, parts[0]).weight[self.padding_idx] = 0
+        return parts
+
+    def extra_repr(self) -> str:
+        said = f"{self.num_embeddings}, {self.embedding_dim}"
+        said += "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return said if self.max_norm is None else f"{said}, max_norm={self.max_norm}"
+
+
+class Embedding(Table):
+    """An embedding; the row at `padding_idx` stays the dense one, and is not trained."""
+
+    replaces = (nn.Embedding,)
+
+    def __init__(self, module: nn.Module, weight: FactoredWeight) -> None:
+        super().__init__(module, weight)
+        if self.padding_idx is not None:
+            self.padding_row = cast(Tensor, module.weight)[self.padding_idx].detach().clone()
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.rows(input)
+
+    def lower(self) -> nn.Module:
+        return self.lowered_rows().train(self.training)
+
+
+class EmbeddingBag(Table):
+    """Sums, means or maxima of rows."""
+
+    replaces = (nn.EmbeddingBag,)
+
+    def __init__(self, module: nn.Module, weight: FactoredWeight) -> None:
+        super().__init__(module, weight)
+        bag = cast(nn.EmbeddingBag, module)
+        self.mode, self.include_last_offset = bag.mode, bag.include_last_offset
+
+    def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
+        rows = self.rows(input)
+        return bagged(rows, input, offsets, per_sample_weights, self.mode, self.padding_idx, self.include_last_offset)
+
+    def lower(self) -> nn.Module:
+        return Bag(self.lowered_rows(), self.mode, self.padding_idx, self.include_last_offset).train(self.training)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, mode={self.mode!r}"

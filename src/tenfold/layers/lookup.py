@@ -1,0 +1,210 @@
+"""Lookups in a table of factors: plain modules and plain operations, rows of factors gathered and multiplied up."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tenfold.network import Labels, Stage, Stages
+from tenfold.network.contraction import einsum_equation
+from tenfold.network.stages import INPUTS, output_labels
+
+TOKEN = "token"  # the label of the indices that are looked up together
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One stage of a lookup: which of its numbers belong to an index, and how they meet what was found before.
+
+    Attributes:
+        digits: (divisor, size) of every digit of the index that chooses a row here; none: the same for every index.
+        rows: how many rows there are to choose from.
+        labels, shape: of what is chosen.
+        equation: the product with what was found before, as einsum writes it; empty for the first.
+        is_matrix: whether that is the product with a matrix (new, summed).
+    """
+
+    digits: tuple[tuple[int, int], ...]
+    rows: int
+    labels: Labels
+    shape: tuple[int, ...]
+    equation: str
+    is_matrix: bool
+
+    def chosen(self, ids: Tensor, table: Tensor, count: int) -> Tensor:
+        """The numbers (n, *shape) of indices (n,), from a table (rows, numbers); or (*shape) for all.
+
+        Raises: IndexError, torch's own, for an index outside 0 to `count`.
+        """
+        if not self.digits:
+            return table.reshape(self.shape)
+        return functional.embedding(self.row(ids, count), table).reshape(ids.shape[0], *self.shape)
+
+    def row(self, ids: Tensor, count: int) -> Tensor:
+        """The row of the factor that each index names; for one outside the table a row that no factor has."""
+        if self.digits == ((1, count),):
+            return ids
+        row = torch.zeros_like(ids)
+        for divisor, size in self.digits:
+            row = row * size + ids // divisor % size
+        return torch.where((ids >= 0) & (ids < count), row, self.rows)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the rows of a table (count, width) are found from its factors, stage by stage; no numbers."""
+
+    factors: tuple[Factor, ...]
+    count: int
+    width: int
+
+    @staticmethod
+    def of(stages: Stages) -> "Reading":
+        """Derived from the labels: the input has one value a token once it is looked up."""
+        net, inputs = stages.net, row_labels(stages)
+        found: list[Factor] = []
+        state: Labels = ()
+        for at, stage in enumerate(stages.each):
+            here = looked_up(stages, stage)
+            digits = tuple((net.size(inputs[inputs.index(x) + 1 :]), net.sizes[x]) for x in here)
+            before, after = state, kept(stages, at)
+            tensor = after if at == 0 else tuple(x for x in stage.labels if x not in inputs)
+            own = (TOKEN, *tensor) if digits else tensor
+            state = (TOKEN, *after) if TOKEN in (*before, *own) else after
+            equation = einsum_equation([before, own], state) if at else ""
+            product = before == (TOKEN, *stage.summed) and tensor == (*after, *stage.summed) and not digits
+            found.append(Factor(digits, net.size(here), tensor, net.shape(tensor), equation, product))
+        return Reading(tuple(found), net.axes["i"], net.axes["o"])
+
+    def __call__(self, ids: Tensor, tables: Sequence[Tensor]) -> Tensor:
+        """Rows (*ids, width)."""
+        flat = ids.reshape(-1)
+        found: Tensor | None = None
+        for factor, table in zip(self.factors, tables, strict=True):
+            part = factor.chosen(flat, table, self.count)
+            found = part if found is None else torch.einsum(factor.equation, found, part)
+        assert found is not None  # there is a stage
+        padded = math.prod(found.shape[1:])
+        return found.reshape(flat.shape[0], padded)[:, : self.width].reshape(*ids.shape, self.width)
+
+    def chain(self, tables: Sequence[Tensor]) -> list[nn.Module] | None:
+        """The same as an embedding and linear layers, where the first factor holds the rows and the others follow."""
+        first, *others = self.factors
+        plain = first.digits == ((1, self.count),) and all(factor.is_matrix for factor in others)
+        if not plain or tables[-1].shape[0 if others else 1] != self.width:
+            return None
+        parts: list[nn.Module] = [filled_embedding(tables[0])]
+        for table in tables[1:]:
+            linear = nn.Linear(table.shape[1], table.shape[0], bias=False, device="meta")
+            linear.weight = nn.Parameter(table.detach().clone())
+            parts.append(linear)
+        return parts
+
+
+def row_labels(stages: Stages) -> Labels:
+    """The modes of the index, the slowest digit first."""
+    return tuple(mode for fold in stages.net.folds if fold.axes[0] in INPUTS for mode in fold.modes)
+
+
+def looked_up(stages: Stages, stage: Stage) -> Labels:
+    """The modes of the index in a stage's tensor, the slowest digit first."""
+    return tuple(mode for mode in row_labels(stages) if mode in stage.labels)
+
+
+def kept(stages: Stages, at: int) -> Labels:
+    """What is left after a stage, without the modes of the index; after the last, the output's modes in order."""
+    if at == len(stages.each) - 1:
+        return output_labels(stages.net)
+    stage, inputs = stages.each[at], row_labels(stages)
+    return tuple(x for x in (*stage.carried, *stage.groups, *stage.new) if x not in inputs)
+
+
+def filled_embedding(table: Tensor) -> nn.Embedding:
+    """An embedding with these rows."""
+    embedding = nn.Embedding(table.shape[0], table.shape[1], device="meta")
+    embedding.weight = nn.Parameter(table.detach().clone(memory_format=torch.contiguous_format))
+    return embedding
+
+
+def renormed(rows: Tensor, max_norm: float, norm_type: float) -> Tensor:
+    """Rows (.., width), those beyond a norm scaled down to it as torch does."""
+    norm = torch.linalg.vector_norm(rows, norm_type, dim=-1, keepdim=True)
+    return rows * torch.where(norm > max_norm, max_norm / (norm + 1e-7), 1.0)
+
+
+class Lookup(nn.Module):
+    """Rows by index, from tables of factors; the row at `padding_idx` is kept by itself and not trained."""
+
+    padding_row: Tensor | None
+
+    def __init__(
+        self, reading: Reading, tables: Sequence[Tensor], padding_idx: int | None, padding_row: Tensor | None
+    ) -> None:
+        super().__init__()
+        self.reading, self.padding_idx = reading, padding_idx
+        self.tables = nn.ParameterList(nn.Parameter(table.detach().clone().contiguous()) for table in tables)
+        self.register_buffer("padding_row", None if padding_row is None else padding_row.clone())
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return padded(self.reading(ids, list(self.tables)), ids, self.padding_idx, self.padding_row)
+
+
+def padded(rows: Tensor, ids: Tensor, padding_idx: int | None, padding_row: Tensor | None) -> Tensor:
+    """Rows (*ids, width) with the padding's own, where it has one, at every index that is the padding's."""
+    if padding_idx is None or padding_row is None:
+        return rows
+    return torch.where(ids.eq(padding_idx).unsqueeze(-1), padding_row, rows)
+
+
+class Renorm(nn.Module):
+    """`renormed` as a module."""
+
+    def __init__(self, max_norm: float, norm_type: float) -> None:
+        super().__init__()
+        self.max_norm, self.norm_type = max_norm, norm_type
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return renormed(rows, self.max_norm, self.norm_type)
+
+    def extra_repr(self) -> str:
+        return f"{self.max_norm}, norm_type={self.norm_type}"
+
+
+class Bag(nn.Module):
+    """What `nn.EmbeddingBag` makes of the rows that a lookup finds."""
+
+    def __init__(self, rows: nn.Module, mode: str, padding_idx: int | None, include_last_offset: bool) -> None:
+        super().__init__()
+        self.rows, self.mode = rows, mode
+        self.padding_idx, self.include_last_offset = padding_idx, include_last_offset
+
+    def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
+        rows = self.rows(input)
+        return bagged(rows, input, offsets, per_sample_weights, self.mode, self.padding_idx, self.include_last_offset)
+
+    def extra_repr(self) -> str:
+        return f"mode={self.mode!r}, padding_idx={self.padding_idx}, include_last_offset={self.include_last_offset}"
+
+
+def bagged(
+    rows: Tensor,
+    ids: Tensor,
+    offsets: Tensor | None,
+    per_sample_weights: Tensor | None,
+    mode: str,
+    padding_idx: int | None,
+    include_last_offset: bool,
+) -> Tensor:
+    """Rows (*ids, width) reduced bag by bag: torch's own bag over a table that holds the row of every place once."""
+    table = rows.reshape(ids.numel(), rows.shape[-1])
+    places = torch.arange(ids.numel(), dtype=ids.dtype, device=ids.device).reshape(ids.shape)
+    if padding_idx is not None:
+        places = torch.where(ids == padding_idx, ids.numel(), places)
+        table = functional.pad(table, (0, 0, 0, 1))
+    return functional.embedding_bag(
+        places, table, offsets, mode=mode, per_sample_weights=per_sample_weights,
+        include_last_offset=include_last_offset, padding_idx=None if padding_idx is None else ids.numel(),
+    )  # fmt: skip

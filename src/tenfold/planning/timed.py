@@ -1,0 +1,129 @@
+"""Stages chosen by time, for one batch on this machine."""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from tenfold.layers import FactoredWeight
+from tenfold.measure import Profile
+from tenfold.measure.forward import batch_size, device_of, evaluating, run
+from tenfold.measure.timing import paired
+from tenfold.network import Partition, Positions, Stages, TensorNetwork
+from tenfold.protocols import to_device, within
+from tenfold.surgery import Plan, Site
+from tenfold.surgery.carry_out import networks
+
+TRIED = 6  # partitions with the fewest multiply-adds, beside the rebuilt weight and the stages planned so far
+CLEARLY = 0.95  # of the time so far: less is faster, and not the noise of the clock
+DENSE = "dense"
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def with_fastest_stages(
+    model: nn.Module, plan: Plan, profile: Profile, inputs: Any, *, keep_macs: bool = False, repeats: int = 9
+) -> Plan:
+    """The plan in which the stages of every weight are the fastest for these inputs on this machine.
+
+    Every candidate runs as it is shipped, lowered, on what the layer is given when the network runs on the inputs; all
+    of a layer run in turn, next to the dense module. The stages planned so far stay unless others are clearly faster.
+
+    Args:
+        model: the dense network; profile: what was measured on it.
+        inputs: the batch that the plan is for.
+        keep_macs: whether no weight may take more multiply-adds than it is planned with (under a budget on them).
+        repeats: timed rounds.
+    Raises: TenfoldError if the network cannot run on the inputs.
+    """
+    found = networks(model, plan)
+    calls = first_calls(model, {site.places[0].module for site, _ in found.values()}, inputs)
+    rows = dict(plan.rows)
+    for name, (site, net) in found.items():
+        call = calls.get(site.places[0].module)
+        if call is not None:
+            with within(f"layer '{name}'"):
+                tried = candidates(site, net, rows[name].stages, profile.layers[name].positions or {}, keep_macs)
+                times = milliseconds(model, site, net, tried, call, repeats)
+                rows[name] = replace(rows[name], **chosen(net, tried, times, rows[name].reason))
+    return Plan(rows, batch=batch_size(inputs))
+
+
+def first_calls(model: nn.Module, names: Iterable[str], inputs: Any) -> dict[str, Call]:
+    """What modules are given when they are first called in a forward, by name; without those never called."""
+    found: dict[str, Call] = {}
+
+    def noting(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def note(module: nn.Module, args: Any, kwargs: Any) -> None:
+            found.setdefault(name, (args, kwargs))
+
+        return note
+
+    handles = [
+        model.get_submodule(name).register_forward_pre_hook(noting(name), with_kwargs=True) for name in sorted(names)
+    ]
+    device = device_of(model)
+    try:
+        with evaluating(model):
+            run(model, inputs if device is None else to_device(inputs, device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def chosen(net: TensorNetwork, tried: Sequence[Partition], times: Mapping[Any, float], reason: str) -> dict[str, Any]:
+    """The fastest stages, and the reason with their time; `tried` has the planned ones first."""
+    planned, best = tried[0], min(tried, key=lambda partition: times[partition])
+    if times[best] > CLEARLY * times[planned]:
+        best = planned
+    words = f"{described(net.stages(best))} at {times[best]:.3g} ms, dense {times[DENSE]:.3g} ms"
+    if best != planned:
+        words += f", {described(net.stages(planned))} {times[planned]:.3g} ms"
+    return {"stages": best, "reason": "; ".join(part for part in (reason, words) if part)}
+
+
+def described(stages: Stages) -> str:
+    """`3 stages`, or that the weight is rebuilt."""
+    return "the weight rebuilt" if stages.rebuilds else f"{len(stages.each)} stages"
+
+
+def candidates(
+    site: Site, net: TensorNetwork, asked: Partition, positions: Positions, keep_macs: bool
+) -> list[Partition]:
+    """The planned stages first, the rebuilt weight, and those with the fewest multiply-adds."""
+
+    def macs(stages: Stages) -> int:
+        return int(site.mac_count(stages, positions)(net.sizes))
+
+    planned = site.partition(net, asked)
+    every = sorted(site.evaluations(net), key=macs)
+    most = macs(net.stages(planned))
+    allowed = [stages for stages in every if not keep_macs or macs(stages) <= most]
+    rebuilt = [stages for stages in allowed if stages.rebuilds]
+    return list(dict.fromkeys([planned, *(stages.partition for stages in (*rebuilt, *allowed[:TRIED]))]))
+
+
+def milliseconds(
+    model: nn.Module, site: Site, net: TensorNetwork, tried: Iterable[Partition], call: Call, repeats: int
+) -> Mapping[Any, float]:
+    """Medians of one call for the dense module and for every partition, lowered."""
+    place = site.places[0]
+    module = copy.deepcopy(model.get_submodule(place.module)).eval()
+    like = site.parameter(model)
+    drawn = net.draw(1.0, generator=torch.Generator().manual_seed(0), dtype=like.dtype)
+    cores = [core.to(like.device) for core in drawn]
+    forms: dict[Any, nn.Module] = {DENSE: module}
+    for partition in tried:
+        layer = place.kind.from_dense(copy.deepcopy(module), {place.weight: FactoredWeight(net, cores, partition)})
+        forms[partition] = layer.eval().lower()
+    args, kwargs = call
+
+    def calling(form: nn.Module) -> Callable[[], object]:
+        return lambda: form(*args, **kwargs)
+
+    with torch.no_grad():
+        times = paired({form: calling(module) for form, module in forms.items()}, repeats=repeats)
+    return {form: 1e3 * timing.median for form, timing in times.items()}
