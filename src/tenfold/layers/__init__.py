@@ -6,16 +6,21 @@ from importlib.metadata import entry_points
 
 from torch import nn
 
+from tenfold.layers.attention import Attention
 from tenfold.layers.base import FactoredWeight, Layer
 from tenfold.layers.conv import Conv
+from tenfold.layers.encoder import EncoderLayer
 from tenfold.layers.linear import Linear
 
 BUILT_IN: dict[str, type[Layer]] = {
     "linear": Linear,
     "conv": Conv,
+    "attention": Attention,
+    "encoder": EncoderLayer,
 }
 
-# torch's own modules that read the weights of their children without calling them: left whole
+# torch's own modules that read the weights of their children without calling them: left whole where no kind takes
+# them (subclasses)
 OPAQUE: tuple[type[nn.Module], ...] = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
@@ -46,4 +51,16 @@ def name_of(kind: type[Layer]) -> str:
     return next(name for name, known in available().items() if kind is known)
 
 
-__all__ = ["BUILT_IN", "OPAQUE", "Conv", "FactoredWeight", "Layer", "Linear", "available", "kind_of", "name_of"]
+__all__ = [
+    "BUILT_IN",
+    "OPAQUE",
+    "Attention",
+    "Conv",
+    "EncoderLayer",
+    "FactoredWeight",
+    "Layer",
+    "Linear",
+    "available",
+    "kind_of",
+    "name_of",
+]
