@@ -138,6 +138,23 @@ class GroupedLinear(nn.Module):
         return y.reshape(*x.shape[:-1], y.shape[1])
 
 
+class Chained(nn.Sequential):
+    """A linear module in several steps, where `nn.TransformerEncoder` reads a weight and a bias.
+
+    It asks them of its first layer to see whether they want gradients; no more is to be read from these.
+    """
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The first parameter."""
+        return next(self.parameters())
+
+    @property
+    def bias(self) -> nn.Parameter:
+        """The first parameter, too."""
+        return self.weight
+
+
 def rearrangements(stages: Stages, spatial: int) -> list[Rearrange | None]:
     """What must be rearranged before each stage and after the last; None where nothing must."""
     net = stages.net
