@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 
 import pytest
 import tensorly
@@ -36,6 +37,7 @@ from tenfold.formats import (
 )
 from tenfold.formats.ada_tucker import near_hypercube
 from tenfold.formats.base import options_of
+from tenfold.formats.tr import rings
 from tenfold.models import ZOO
 from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError
@@ -423,6 +425,82 @@ def test_the_counts_of_tr_nets() -> None:
     assert net.params == 10**2 * (12 + 9 + 12)  # r^2 (sum i + kh kw + sum o), METHODS E.5
     matrix = TR().network({"o": 300, "i": 784}, [5] * 8, {"i": (4, 7, 4, 7), "o": (3, 4, 5, 5)})
     assert matrix.params == 5**2 * (22 + 17)
+
+
+# ---- rings of whole axes
+RING = {"o": 12, "i": 10, "h": 3, "w": 3}
+
+
+def lopsided(axes: Mapping[str, int], seed: int = 0) -> Tensor:
+    """A weight whose unfoldings have a decay, as trained ones do."""
+    near = TR(ring="i hw o").network(axes, [2, 4, 3])
+    made = near.weight(near.draw(1.0, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+    return made + 0.2 * normal(axes, seed)
+
+
+def test_a_ring_of_whole_axes_is_tucker2_or_ht2_where_its_closing_bond_is_one() -> None:
+    weight = normal(RING)
+    for words, twin, ranks in (("i hw o", Tucker2(), [3, 4]), ("i h w o", TT(), [3, 6, 4])):
+        net, other = TR(ring=words).network(RING, [1, *ranks]), twin.network(RING, ranks)
+        assert [set(core) for core in net.without(("r0",)).cores] == [set(core) for core in other.cores]
+        best = relative(other, twin.decompose(weight, other), weight)
+        assert relative(net, TR(ring=words).decompose(weight, net), weight) <= best * (1 + 1e-12)
+    assert TR(ring="i h o w").network(RING, [2] * 4).cores == (
+        ("r0", "i", "r1"), ("r1", "h", "r2"), ("r2", "o", "r3"), ("r3", "w", "r0"),
+    )  # fmt: skip
+
+
+def test_the_circular_orders_are_those_that_no_turn_or_mirror_makes_the_same() -> None:
+    assert rings(RING)[0] == "i hw o"
+    turns = {frozenset(frozenset((a, b)) for a, b in pairwise((*ring.split(), "i"))) for ring in rings(RING)}
+    assert len(turns) == 4
+    assert rings({"o": 3, "i": 4, "h": 3}) == ("i h o",)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_planted_ring_of_whole_axes_is_found(seed: int) -> None:
+    net = TR(ring="i hw o").network(RING, [2, 3, 2])
+    weight = net.weight(net.draw(1.0, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+    assert relative(net, TR(ring="i hw o", sweeps=200).decompose(weight, net), weight) < 1e-6
+
+
+@pytest.mark.parametrize("error", [0.15, 0.4])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_searched_ring_keeps_the_error_with_no_more_numbers_than_one_that_is_given(error: float, seed: int) -> None:
+    weight = lopsided(RING, seed)
+    form, net = TR().for_error(weight, RING, error)
+    assert form.network(RING, net.ranks) == net
+    assert relative(net, form.decompose(weight, net), weight) <= error
+    assert net.params <= TR(sweeps=0).for_error(weight, RING, error)[1].params  # TR-SVD alone
+    for fixed in (TR(ring="i h w o", closing=4), TR(ring="i hw o", closing=4), TR(ring="i h o w", sweeps=0)):
+        kept, other = fixed.for_error(weight, RING, error)
+        assert kept.ring == fixed.ring
+        assert fixed.closing in (None, other.sizes["r0"])
+        assert relative(other, kept.decompose(weight, other), weight) <= error
+        assert net.params <= other.params
+
+
+def test_a_matrix_has_a_searched_ring_too() -> None:
+    weight = normal(MATRIX)
+    form, net = TR().for_error(weight, MATRIX, 0.3)
+    assert relative(net, form.decompose(weight, net), weight) <= 0.3
+
+
+def test_rings_that_cannot_be_get_a_sentence() -> None:
+    with pytest.raises(
+        TenfoldError, match="ring 'i h o' does not hold each of the axes i h w o once, on 2 cores or more"
+    ):
+        TR(ring="i h o").network(RING)
+    with pytest.raises(TenfoldError, match="ring 'i hw o' leaves the axes whole; give it without an order"):
+        TR(ring="i hw o", order=2)
+    with pytest.raises(TenfoldError, match="no closing bond of 0; use 1 or more"):
+        TR(closing=0)
+    with pytest.raises(TenfoldError, match=r"no relative error 1.5; use one above 0 and below 1"):
+        TR().for_error(normal(RING), RING, 1.5)
+    with pytest.raises(TenfoldError, match="in 2 groups has a ring for each; give one group at a time"):
+        TR().for_error(normal(GROUPED), GROUPED, 0.5)
+    assert TR(ring="i hw o").suit(MATRIX) == TR()
+    assert list(TR(ring="i hw o", closing=8).common_ranks(TR(ring="i hw o").network(RING), 5)) == [8, 5, 5]
 
 
 # ---- block terms
