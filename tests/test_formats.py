@@ -14,7 +14,8 @@ from tensorly.decomposition import tucker as tensorly_tucker
 from torch import Tensor
 
 from tenfold import formats
-from tenfold.fitting import energies, leading_vectors, tail
+from tenfold.fitting import degeneracy, energies, leading_vectors, tail
+from tenfold.fitting.correction import sensitivity
 from tenfold.fitting.spectra import unfolded
 from tenfold.formats import (
     BTD,
@@ -175,7 +176,6 @@ OPTIONS = {
 }
 EVERY = [(name, options) for name, choices in OPTIONS.items() for options in choices]
 CLOSED = [(name, options) for name, options in EVERY if not BUILT_IN[name].iterates]
-EXACT = [(name, options) for name, options in EVERY if name != "cp"]  # whose exact ranks are tested apart
 
 
 def test_every_format_is_here() -> None:
@@ -185,7 +185,7 @@ def test_every_format_is_here() -> None:
         assert (formats.name_of(form), options_of(form)) == (name, options)
 
 
-@pytest.mark.parametrize(("name", "options"), EXACT)
+@pytest.mark.parametrize(("name", "options"), EVERY)
 @settings(max_examples=25)
 @given(AXES, seeds)
 def test_full_rank_is_exact(name: str, options: dict[str, object], axes: dict[str, int], seed: int) -> None:
@@ -317,7 +317,7 @@ def test_cp_of_the_product_of_all_axes_but_the_largest_is_exact() -> None:
     hot = torch.eye(6, dtype=torch.float64).reshape(2, 3, 6)  # factors that are one at the pair of a term
     i, h = hot.amax(1), hot.amax(0)
     assert torch.dist(net.weight([i, h, weight.reshape(7, 6)]), weight) == 0
-    assert relative(net, CP(sweeps=200).decompose(weight, net), weight) < 1e-3  # it iterates
+    assert relative(net, CP().decompose(weight, net), weight) < 1e-14
 
 
 def test_tucker2_is_tucker_without_the_factors_of_the_window() -> None:
@@ -766,6 +766,39 @@ def test_cp_errs_as_little_as_that_of_tensorly(rank: int) -> None:
     theirs = parafac(weight.numpy(), rank=rank, n_iter_max=200, init="random", random_state=0)
     wanted = float(torch.dist(torch.from_numpy(tensorly.cp_to_tensor(theirs)), weight) / weight.norm())
     assert relative(net, CP(window="split").decompose(weight, net), weight) < 1.03 * wanted
+
+
+@pytest.mark.parametrize(("seed", "warned"), [(2, True), (3, False), (5, True), (7, False)])
+def test_terms_that_cancel_are_brought_back_at_the_same_error(
+    seed: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    axes = {"o": 6, "i": 6, "h": 6}
+    a, b = torch.eye(6, dtype=torch.float64)[:2]
+    border = sum(torch.einsum("i,j,k->ijk", *three) for three in ((a, a, b), (a, b, a), (b, a, a)))
+    weight = border + 0.05 * normal(axes, seed)  # two terms come nearer the more they diverge
+    net = CP().network(axes, [2])
+    plain, better = (CP(correct=correct).decompose(weight, net) for correct in (False, True))
+    assert degeneracy(net, plain) > 5 * degeneracy(net, better)
+    assert relative(net, plain, weight) <= relative(net, better, weight) <= 1.01 * relative(net, plain, weight)
+    assert sensitivity(net, plain) > 2 * sensitivity(net, better)
+    assert ("cp of rank 2 on o=6 i=6 h=6: terms cancel each other" in caplog.text) == warned
+    assert ("take a smaller rank, btd or tucker2" in caplog.text) == (degeneracy(net, better) > 10)
+
+
+def test_the_measures_of_cp_are_what_noise_and_single_terms_say() -> None:
+    net = CP().network(KERNEL, [3])
+    draw = torch.Generator().manual_seed(0)
+    cores = net.draw(1.0, generator=draw, dtype=torch.float64)
+    one = net.with_ranks([1])
+    norms = [float(one.weight([c.narrow(n.index("r1"), r, 1) for c, n in zip(cores, net.cores, strict=True)]).norm())
+             for r in range(3)]  # fmt: skip
+    assert math.isclose(degeneracy(net, cores), sum(n**2 for n in norms) / float(net.weight(cores).norm()) ** 2)
+    assert math.isclose(degeneracy(one, one.draw(1.0, generator=draw, dtype=torch.float64)), 1.0)
+    small = 1e-4
+    moved = [[core + small * torch.randn(core.shape, generator=draw, dtype=torch.float64) for core in cores]
+             for _ in range(400)]  # fmt: skip
+    mean = sum(float((net.weight(each) - net.weight(cores)).square().sum()) for each in moved) / 400 / small**2
+    assert abs(mean / sensitivity(net, cores) - 1) < 0.1
 
 
 @settings(max_examples=20)

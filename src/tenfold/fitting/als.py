@@ -56,8 +56,13 @@ def sweep(tensor: Tensor, net: TensorNetwork, cores: Sequence[Tensor]) -> tuple[
     return result, error
 
 
-def updated(tensor: Tensor, net: TensorNetwork, cores: Sequence[Tensor], k: int) -> tuple[Tensor, float]:
-    """The best core k for the others as they are, and the squared error less the squared norm of the tensor."""
+def updated(
+    tensor: Tensor, net: TensorNetwork, cores: Sequence[Tensor], k: int, *, penalty: Tensor | None = None
+) -> tuple[Tensor, float]:
+    """The best core k for the others as they are, and the squared error less the squared norm of the tensor.
+
+    `penalty`: a weight on the squared numbers of the core, by its bonds (ranks multiplied,).
+    """
     labels = net.cores[k]
     bonds = tuple(x for x in labels if x in net.bonds)
     rows = tuple(x for x in labels if x not in bonds)
@@ -71,8 +76,8 @@ def updated(tensor: Tensor, net: TensorNetwork, cores: Sequence[Tensor], k: int)
     weight = PROXIMAL * float(gram.trace())
     if weight == 0:
         return cores[k], 0.0
-    eye = torch.eye(size, dtype=gram.dtype)
-    solved = torch.linalg.solve(gram + weight * eye, (seen + weight * old).mT).mT
+    ridge = torch.full((size,), weight, dtype=gram.dtype) + (0.0 if penalty is None else penalty)
+    solved = torch.linalg.solve(gram + ridge.diag(), (seen + weight * old).mT).mT
     error = float((solved @ gram * solved).sum() - 2 * (solved * seen).sum())
     core = solved.reshape(net.shape((*rows, *bonds))).permute([(*rows, *bonds).index(x) for x in labels])
     return core.contiguous(), error
