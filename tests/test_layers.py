@@ -255,7 +255,7 @@ def test_a_grouped_kernel_in_one_core_is_still_grouped() -> None:
         nn.Conv1d(5, 7, 3),
     ],
 )
-@pytest.mark.parametrize("name", [name for name in formats.BUILT_IN if name != "cp"])  # which iterates
+@pytest.mark.parametrize("name", formats.BUILT_IN)
 def test_a_decomposed_layer_is_the_module_it_came_from(module: nn.Module, name: str) -> None:
     module = module.double()
     layer = made(module, formats.format_named(name))
