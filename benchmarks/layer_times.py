@@ -48,7 +48,8 @@ A ratio is dense over compressed: 4.00x is four times fewer, or four times faste
   multiply-adds and the least time, else twice. Of each setting that the planner tries, the 16 partitions with the
   fewest multiply-adds (none beyond twice the dense layer's) and one stage in all were timed. Formats without a
   row are named below the table.
-- **least**: what this row was chosen for, `MACs`, `time`, or `both`: MACs unless another is more than 10 % faster.
+- **least**: what this row was chosen for, `MACs`, `time`, or `both`: MACs, and of equal ones the fastest, unless
+  another is more than 10 % faster.
 - **stages**: how many cores each stage holds, in order. `1+1+1` is one stage a core. One number is one stage: the
   dense weight, rebuilt beforehand, so that it runs as the dense layer does.
 - **ranks**: in the order of the format's bonds: the largest common rank within the parameters asked for. On trees
@@ -282,12 +283,12 @@ def fastest(runs: Sequence[Run]) -> Run:
 
 def entries(site: Site, tried: Sequence[Candidate]) -> list[Entry]:
     """The candidate with the fewest multiply-adds, and the one with the least time where that is another."""
-    each = [(candidate, in_layouts(site, lowered(site, candidate))) for candidate in tried]
-    origin = {run: candidate for candidate, runs in each for run in runs}
+    origin = {run: candidate for candidate in tried for run in in_layouts(site, lowered(site, candidate))}
     seconds = scouted(list(origin))
     quickest = min(seconds, key=seconds.__getitem__)
-    cheapest = fastest(each[0][1])
-    if origin[quickest] is tried[0] or seconds[quickest] > TIE * seconds[cheapest]:
+    macs = {run: candidate.stages.macs(site.positions) for run, candidate in origin.items()}
+    cheapest = fastest([run for run in origin if macs[run] == min(macs.values())])
+    if macs[quickest] == macs[cheapest] or seconds[quickest] > TIE * seconds[cheapest]:
         chosen = [(cheapest, "both")]
     else:
         chosen = [(cheapest, "MACs"), (quickest, "time")]
