@@ -87,6 +87,11 @@ class Pad(nn.Module):
         return f"{self.pads}, {self.mode}"
 
 
+def add_bias(x: Tensor, bias: Tensor, spatial: int) -> Tensor:
+    """A bias (channels,) added to (.., channels, *positions), in the dtype of these (autocast's)."""
+    return x + bias.to(x.dtype).reshape(-1, *[1] * spatial)
+
+
 class AddBias(nn.Module):
     """A bias for channels that no convolution could add, because they were rearranged after it."""
 
@@ -95,7 +100,7 @@ class AddBias(nn.Module):
         self.bias, self.spatial = nn.Parameter(bias.detach().clone()), spatial
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.bias.reshape(-1, *[1] * self.spatial)
+        return add_bias(x, self.bias, self.spatial)
 
 
 class GroupedLinear(nn.Module):

@@ -97,7 +97,7 @@ class TensorNetwork:
     # ---- sizes and counts
     def size(self, labels: Iterable[str]) -> int:
         """Product of the sizes of labels."""
-        return math.prod(self.sizes[label] for label in labels)
+        return math.prod([self.sizes[label] for label in labels])  # torch.compile takes no generator
 
     def shape(self, labels: Iterable[str]) -> tuple[int, ...]:
         """Sizes of labels."""
@@ -145,7 +145,7 @@ class TensorNetwork:
         """A tensor of shape `shape(modes)` as a weight in the order of `axes`, padding cropped."""
         tensor = tensor.reshape([self.size(fold.modes) for fold in self.folds])
         for at, fold in enumerate(self.folds):
-            tensor = tensor.narrow(at, 0, math.prod(self.axes[axis] for axis in fold.axes))
+            tensor = tensor.narrow(at, 0, math.prod([self.axes[axis] for axis in fold.axes]))
         axes = [axis for fold in self.folds for axis in fold.axes]
         tensor = tensor.reshape([self.axes[axis] for axis in axes])
         return tensor.permute([axes.index(axis) for axis in self.axes])
