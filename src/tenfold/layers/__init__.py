@@ -9,10 +9,12 @@ from torch import nn
 from tenfold.layers.base import FactoredWeight, Layer
 from tenfold.layers.conv import Conv
 from tenfold.layers.linear import Linear
+from tenfold.layers.recurrent import Recurrent
 
 BUILT_IN: dict[str, type[Layer]] = {
     "linear": Linear,
     "conv": Conv,
+    "recurrent": Recurrent,
 }
 
 # torch's own modules that read the weights of their children without calling them: left whole
@@ -46,4 +48,15 @@ def name_of(kind: type[Layer]) -> str:
     return next(name for name, known in available().items() if kind is known)
 
 
-__all__ = ["BUILT_IN", "OPAQUE", "Conv", "FactoredWeight", "Layer", "Linear", "available", "kind_of", "name_of"]
+__all__ = [
+    "BUILT_IN",
+    "OPAQUE",
+    "Conv",
+    "FactoredWeight",
+    "Layer",
+    "Linear",
+    "Recurrent",
+    "available",
+    "kind_of",
+    "name_of",
+]
