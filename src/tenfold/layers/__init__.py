@@ -12,6 +12,7 @@ from tenfold.layers.conv import Conv
 from tenfold.layers.embedding import Embedding, EmbeddingBag
 from tenfold.layers.encoder import EncoderLayer
 from tenfold.layers.linear import Linear
+from tenfold.layers.recurrent import Recurrent
 from tenfold.layers.transposed import Transposed
 
 BUILT_IN: dict[str, type[Layer]] = {
@@ -22,6 +23,7 @@ BUILT_IN: dict[str, type[Layer]] = {
     "embedding_bag": EmbeddingBag,
     "attention": Attention,
     "encoder": EncoderLayer,
+    "recurrent": Recurrent,
 }
 
 # torch's own modules that read the weights of their children without calling them: left whole where no kind takes
@@ -58,5 +60,5 @@ def name_of(kind: type[Layer]) -> str:
 
 __all__ = [
     "BUILT_IN", "OPAQUE", "Attention", "Conv", "Embedding", "EmbeddingBag", "EncoderLayer", "FactoredWeight", "Layer",
-    "Linear", "Transposed", "available", "kind_of", "name_of",
+    "Linear", "Recurrent", "Transposed", "available", "kind_of", "name_of",
 ]  # fmt: skip
