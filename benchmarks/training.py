@@ -5,6 +5,7 @@ Adam (0.9, 0.99), a tenth of the steps to warm up, cosine to zero, gradients cli
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,11 +110,14 @@ def top1(model: nn.Module, images: Images) -> float:
     return 100 * right / len(images.labels)
 
 
+NETWORKS: dict[str, Callable[[], nn.Module]] = {}  # a benchmark's own, beside those of the zoo
+
+
 def drawn(name: str, seed: int) -> nn.Module:
-    """A fresh network of the zoo from a seed."""
+    """A fresh network from a seed."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return zoo_model(name).build()
+        return NETWORKS[name]() if name in NETWORKS else zoo_model(name).build()
 
 
 def trained(name: str, data: str, cache: Path, *, seed: int = 0, lr: float = 2e-3) -> nn.Module:
