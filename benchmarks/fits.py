@@ -97,14 +97,22 @@ def filled(whole: TensorNetwork, net: TensorNetwork, tails: Sequence[np.ndarray]
 
 
 def evened(net: TensorNetwork, budget: float) -> TensorNetwork | None:
-    """Ranks of a network that no spectrum rules: equal but for one, bond by bond while the budget lasts."""
-    net = net.with_ranks([1] * len(net.bonds))
-    found, turn = None, 0
-    while net.params <= budget:
-        found = net
-        net = net.with_ranks([r + (j == turn) for j, r in enumerate(net.ranks)])
-        turn = (turn + 1) % len(net.bonds)
-    return found
+    """Ranks as equal as the budget and their useful sizes allow, grown by one bond after bond; for rings, too."""
+    most = [math.inf] * len(net.bonds) if net.closing else net.full().ranks
+    net, turn = net.with_ranks([1] * len(net.bonds)), 0
+    if net.params > budget:
+        return None
+    while True:
+        grown = {
+            k: net.with_ranks([r + (j == k) for j, r in enumerate(net.ranks)])
+            for k, bound in enumerate(most)
+            if net.ranks[k] < bound
+        }
+        fitting = [k for k, more in grown.items() if more.params <= budget]
+        if not fitting:
+            return net
+        turn = next((k for k in fitting if k >= turn), fitting[0])
+        net, turn = grown[turn], turn + 1
 
 
 def fitted(weight: Weight, maker: Format, net: TensorNetwork) -> Fit:

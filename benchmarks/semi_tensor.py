@@ -12,7 +12,7 @@ either error is smaller by half a percent. No sweeps for trees; rings take 10 sw
 
 import argparse
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fits import Fit, Weight, best_fit, evened, fitted, geometric_mean, weights_of
@@ -60,12 +60,18 @@ def at_ratio(weight: Weight, maker: Format, ratio: float) -> Fit | None:
     return None if net is None else fitted(weight, maker, net)
 
 
-def at_rank(weight: Weight, maker: Format, rank: int) -> Fit:
-    """Every bond at a rank as the paper counts it, none above the largest useful one; axes in two modes."""
-    net = (maker if isinstance(maker, Tucker | STTu) else replace(maker, order=2)).network(weight.axes)
+def network_at(maker: Format, axes: Mapping[str, int], rank: int) -> TensorNetwork:
+    """Every bond at a rank as the paper counts it, none of a tree above the largest useful one."""
+    net = maker.network(axes)
     dealt = {STTu: "io", STR: "io", STT: "o" if getattr(maker, "layout", "") == "pairs" else "io"}.get(type(maker), "")
     net = net.with_ranks([max(1, rank // digit(net, bond, dealt)) for bond in net.bonds])
-    return fitted(weight, maker, net if maker.iterates else net.clipped())
+    return net if net.closing else net.clipped()
+
+
+def at_rank(weight: Weight, maker: Format, rank: int) -> Fit:
+    """The fit at a rank as the paper counts it; axes in two modes."""
+    maker = maker if isinstance(maker, Tucker | STTu) else replace(maker, order=2)
+    return fitted(weight, maker, network_at(maker, weight.axes, rank))
 
 
 def digit(net: TensorNetwork, bond: str, dealt: str) -> int:

@@ -41,8 +41,8 @@ def test_ranks_by_one_number_serve_a_ring() -> None:
     model = network()
     profile = tenfold.inspect(model, torch.randn(2, 3, 8, 8))
     rows = tenfold.plan(model, profile, ranks=3, format="tr").rows
-    assert rows["2"].ranks == (3, 3, 3, 3, 3)
-    with pytest.raises(TenfoldError, match="2 ranks given, 1 wanted, for the bonds r0 = r1 = r2 = r3 = r4; one number"):
+    assert rows["2"].ranks == (4, 3, 3)  # the closing bond has its own
+    with pytest.raises(TenfoldError, match="2 ranks given, 1 wanted, for the bonds r1 = r2; one number"):
         tenfold.plan(model, profile, layers={"2": "tr:3,4"}, ranks=3, format="svd")
 
 

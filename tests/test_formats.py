@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 
 import pytest
 import tensorly
@@ -13,7 +14,8 @@ from tensorly.decomposition import tucker as tensorly_tucker
 from torch import Tensor
 
 from tenfold import formats
-from tenfold.fitting import energies, leading_vectors, tail
+from tenfold.fitting import degeneracy, energies, leading_vectors, tail
+from tenfold.fitting.correction import sensitivity
 from tenfold.fitting.spectra import unfolded
 from tenfold.formats import (
     BTD,
@@ -36,6 +38,7 @@ from tenfold.formats import (
 )
 from tenfold.formats.ada_tucker import near_hypercube
 from tenfold.formats.base import options_of
+from tenfold.formats.tr import rings
 from tenfold.models import ZOO
 from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError
@@ -173,7 +176,6 @@ OPTIONS = {
 }
 EVERY = [(name, options) for name, choices in OPTIONS.items() for options in choices]
 CLOSED = [(name, options) for name, options in EVERY if not BUILT_IN[name].iterates]
-EXACT = [(name, options) for name, options in EVERY if name != "cp"]  # whose exact ranks are tested apart
 
 
 def test_every_format_is_here() -> None:
@@ -183,7 +185,7 @@ def test_every_format_is_here() -> None:
         assert (formats.name_of(form), options_of(form)) == (name, options)
 
 
-@pytest.mark.parametrize(("name", "options"), EXACT)
+@pytest.mark.parametrize(("name", "options"), EVERY)
 @settings(max_examples=25)
 @given(AXES, seeds)
 def test_full_rank_is_exact(name: str, options: dict[str, object], axes: dict[str, int], seed: int) -> None:
@@ -315,7 +317,7 @@ def test_cp_of_the_product_of_all_axes_but_the_largest_is_exact() -> None:
     hot = torch.eye(6, dtype=torch.float64).reshape(2, 3, 6)  # factors that are one at the pair of a term
     i, h = hot.amax(1), hot.amax(0)
     assert torch.dist(net.weight([i, h, weight.reshape(7, 6)]), weight) == 0
-    assert relative(net, CP(sweeps=200).decompose(weight, net), weight) < 1e-3  # it iterates
+    assert relative(net, CP().decompose(weight, net), weight) < 1e-14
 
 
 def test_tucker2_is_tucker_without_the_factors_of_the_window() -> None:
@@ -423,6 +425,82 @@ def test_the_counts_of_tr_nets() -> None:
     assert net.params == 10**2 * (12 + 9 + 12)  # r^2 (sum i + kh kw + sum o), METHODS E.5
     matrix = TR().network({"o": 300, "i": 784}, [5] * 8, {"i": (4, 7, 4, 7), "o": (3, 4, 5, 5)})
     assert matrix.params == 5**2 * (22 + 17)
+
+
+# ---- rings of whole axes
+RING = {"o": 12, "i": 10, "h": 3, "w": 3}
+
+
+def lopsided(axes: Mapping[str, int], seed: int = 0) -> Tensor:
+    """A weight whose unfoldings have a decay, as trained ones do."""
+    near = TR(ring="i hw o").network(axes, [2, 4, 3])
+    made = near.weight(near.draw(1.0, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+    return made + 0.2 * normal(axes, seed)
+
+
+def test_a_ring_of_whole_axes_is_tucker2_or_ht2_where_its_closing_bond_is_one() -> None:
+    weight = normal(RING)
+    for words, twin, ranks in (("i hw o", Tucker2(), [3, 4]), ("i h w o", TT(), [3, 6, 4])):
+        net, other = TR(ring=words).network(RING, [1, *ranks]), twin.network(RING, ranks)
+        assert [set(core) for core in net.without(("r0",)).cores] == [set(core) for core in other.cores]
+        best = relative(other, twin.decompose(weight, other), weight)
+        assert relative(net, TR(ring=words).decompose(weight, net), weight) <= best * (1 + 1e-12)
+    assert TR(ring="i h o w").network(RING, [2] * 4).cores == (
+        ("r0", "i", "r1"), ("r1", "h", "r2"), ("r2", "o", "r3"), ("r3", "w", "r0"),
+    )  # fmt: skip
+
+
+def test_the_circular_orders_are_those_that_no_turn_or_mirror_makes_the_same() -> None:
+    assert rings(RING)[0] == "i hw o"
+    turns = {frozenset(frozenset((a, b)) for a, b in pairwise((*ring.split(), "i"))) for ring in rings(RING)}
+    assert len(turns) == 4
+    assert rings({"o": 3, "i": 4, "h": 3}) == ("i h o",)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_planted_ring_of_whole_axes_is_found(seed: int) -> None:
+    net = TR(ring="i hw o").network(RING, [2, 3, 2])
+    weight = net.weight(net.draw(1.0, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+    assert relative(net, TR(ring="i hw o", sweeps=200).decompose(weight, net), weight) < 1e-6
+
+
+@pytest.mark.parametrize("error", [0.15, 0.4])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_searched_ring_keeps_the_error_with_no_more_numbers_than_one_that_is_given(error: float, seed: int) -> None:
+    weight = lopsided(RING, seed)
+    form, net = TR().for_error(weight, RING, error)
+    assert form.network(RING, net.ranks) == net
+    assert relative(net, form.decompose(weight, net), weight) <= error
+    assert net.params <= TR(sweeps=0).for_error(weight, RING, error)[1].params  # TR-SVD alone
+    for fixed in (TR(ring="i h w o", closing=4), TR(ring="i hw o", closing=4), TR(ring="i h o w", sweeps=0)):
+        kept, other = fixed.for_error(weight, RING, error)
+        assert kept.ring == fixed.ring
+        assert fixed.closing in (None, other.sizes["r0"])
+        assert relative(other, kept.decompose(weight, other), weight) <= error
+        assert net.params <= other.params
+
+
+def test_a_matrix_has_a_searched_ring_too() -> None:
+    weight = normal(MATRIX)
+    form, net = TR().for_error(weight, MATRIX, 0.3)
+    assert relative(net, form.decompose(weight, net), weight) <= 0.3
+
+
+def test_rings_that_cannot_be_get_a_sentence() -> None:
+    with pytest.raises(
+        TenfoldError, match="ring 'i h o' does not hold each of the axes i h w o once, on 2 cores or more"
+    ):
+        TR(ring="i h o").network(RING)
+    with pytest.raises(TenfoldError, match="ring 'i hw o' leaves the axes whole; give it without an order"):
+        TR(ring="i hw o", order=2)
+    with pytest.raises(TenfoldError, match="no closing bond of 0; use 1 or more"):
+        TR(closing=0)
+    with pytest.raises(TenfoldError, match=r"no relative error 1.5; use one above 0 and below 1"):
+        TR().for_error(normal(RING), RING, 1.5)
+    with pytest.raises(TenfoldError, match="in 2 groups has a ring for each; give one group at a time"):
+        TR().for_error(normal(GROUPED), GROUPED, 0.5)
+    assert TR(ring="i hw o").suit(MATRIX) == TR()
+    assert list(TR(ring="i hw o", closing=8).common_ranks(TR(ring="i hw o").network(RING), 5)) == [8, 5, 5]
 
 
 # ---- block terms
@@ -688,6 +766,39 @@ def test_cp_errs_as_little_as_that_of_tensorly(rank: int) -> None:
     theirs = parafac(weight.numpy(), rank=rank, n_iter_max=200, init="random", random_state=0)
     wanted = float(torch.dist(torch.from_numpy(tensorly.cp_to_tensor(theirs)), weight) / weight.norm())
     assert relative(net, CP(window="split").decompose(weight, net), weight) < 1.03 * wanted
+
+
+@pytest.mark.parametrize(("seed", "warned"), [(2, True), (3, False), (5, True), (7, False)])
+def test_terms_that_cancel_are_brought_back_at_the_same_error(
+    seed: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    axes = {"o": 6, "i": 6, "h": 6}
+    a, b = torch.eye(6, dtype=torch.float64)[:2]
+    border = sum(torch.einsum("i,j,k->ijk", *three) for three in ((a, a, b), (a, b, a), (b, a, a)))
+    weight = border + 0.05 * normal(axes, seed)  # two terms come nearer the more they diverge
+    net = CP().network(axes, [2])
+    plain, better = (CP(correct=correct).decompose(weight, net) for correct in (False, True))
+    assert degeneracy(net, plain) > 5 * degeneracy(net, better)
+    assert relative(net, plain, weight) <= relative(net, better, weight) <= 1.01 * relative(net, plain, weight)
+    assert sensitivity(net, plain) > 2 * sensitivity(net, better)
+    assert ("cp of rank 2 on o=6 i=6 h=6: terms cancel each other" in caplog.text) == warned
+    assert ("take a smaller rank, btd or tucker2" in caplog.text) == (degeneracy(net, better) > 10)
+
+
+def test_the_measures_of_cp_are_what_noise_and_single_terms_say() -> None:
+    net = CP().network(KERNEL, [3])
+    draw = torch.Generator().manual_seed(0)
+    cores = net.draw(1.0, generator=draw, dtype=torch.float64)
+    one = net.with_ranks([1])
+    norms = [float(one.weight([c.narrow(n.index("r1"), r, 1) for c, n in zip(cores, net.cores, strict=True)]).norm())
+             for r in range(3)]  # fmt: skip
+    assert math.isclose(degeneracy(net, cores), sum(n**2 for n in norms) / float(net.weight(cores).norm()) ** 2)
+    assert math.isclose(degeneracy(one, one.draw(1.0, generator=draw, dtype=torch.float64)), 1.0)
+    small = 1e-4
+    moved = [[core + small * torch.randn(core.shape, generator=draw, dtype=torch.float64) for core in cores]
+             for _ in range(400)]  # fmt: skip
+    mean = sum(float((net.weight(each) - net.weight(cores)).square().sum()) for each in moved) / 400 / small**2
+    assert abs(mean / sensitivity(net, cores) - 1) < 0.1
 
 
 @settings(max_examples=20)

@@ -255,7 +255,7 @@ def test_a_grouped_kernel_in_one_core_is_still_grouped() -> None:
         nn.Conv1d(5, 7, 3),
     ],
 )
-@pytest.mark.parametrize("name", [name for name in formats.BUILT_IN if name != "cp"])  # which iterates
+@pytest.mark.parametrize("name", formats.BUILT_IN)
 def test_a_decomposed_layer_is_the_module_it_came_from(module: nn.Module, name: str) -> None:
     module = module.double()
     layer = made(module, formats.format_named(name))
@@ -352,12 +352,13 @@ def test_a_half_layer_stays_close(dtype: torch.dtype) -> None:
     assert torch.dist(found.detach(), wanted.detach()) <= 8 * eps * wanted.detach().norm()
 
 
-def test_autocast_reaches_the_cores() -> None:
+@pytest.mark.parametrize("form", [formats.SVD(), formats.TT(layout="pairs", order=2)])  # with a rearranged output, too
+def test_autocast_reaches_the_cores(form: Format) -> None:
     module = nn.Linear(16, 12)
-    layer, x = made(module, formats.SVD()), torch.randn(5, 16)
+    layer, x = made(module, form), torch.randn(5, 16)
     with torch.autocast("cpu", torch.bfloat16):
-        found, wanted = layer(x), module(x)
-    assert found.dtype == wanted.dtype == torch.bfloat16
+        found, wanted, lowered = layer(x), module(x), layer.lower()(x)
+    assert found.dtype == lowered.dtype == wanted.dtype == torch.bfloat16
     assert torch.dist(found.detach(), wanted.detach()) <= 0.04 * wanted.detach().norm()  # 8 roundings of 2^-8
     found.float().sum().backward()
     assert all(core.grad is not None and core.grad.dtype == torch.float32 for core in layer.weight.cores)
@@ -401,6 +402,7 @@ EXPORTED = [
     (nn.Conv1d(6, 6, 3, groups=2), formats.CP(), [(0,), (1,), (2,)]),
     (nn.Linear(7, 11), formats.TT(order=2), [(0,), (1,)]),
     (nn.Conv2d(7, 11, 3), formats.TT(layout="split", order=2), [(0,), (1, 2), (3, 4)]),
+    (nn.Linear(7, 11), formats.TT(order=2), [(0, 1)]),
 ]
 
 

@@ -129,19 +129,20 @@ class Format(ABC):
 
         Args:
             weight: in the order of `net.axes`, any floating dtype.
-            metric: what an error costs; without it the Frobenius norm.
+            metric: what an error costs; without it the Frobenius norm. Of a fit in the metric and one without the
+                cores that err less in it are kept.
             generator: for formats that start at random; a fresh one of seed 0 otherwise.
         Raises: TenfoldError for a weight of another shape or with values that are not finite.
         """
         if not torch.isfinite(weight).all():
             raise TenfoldError("the weight has values that are not finite; check the file it came from.")
         draw = generator or torch.Generator().manual_seed(0)
-        tensor = net.to_modes(weight.detach().cpu().double())
+        dense = weight.detach().cpu().double()
+        cores = balanced(net, self.fit_batched(net.to_modes(dense), net, draw))
         if metric is not None:
-            tensor = metric.whitened(tensor, net)
-        cores = balanced(net, self.fit_batched(tensor, net, draw))
-        if metric is not None:
-            cores = metric.unwhitened(cores, net)
+            whitened = self.fit_batched(metric.whitened(net.to_modes(dense), net), net, draw)
+            found = cores, metric.unwhitened(balanced(net, whitened), net)
+            cores = min(found, key=lambda each: metric.squared_error(net.weight(each) - dense, tuple(net.axes)))
         return [core.to(weight.dtype).to(weight.device).contiguous() for core in cores]
 
     def decompose_group(

@@ -66,26 +66,44 @@ class SCADATucker(Format):
         if len(weights) == 1:
             return super().decompose_group(weights, nets, metrics, generator=generator)
         (root,) = self.shared_cores(nets)
-        tensors = [net.to_modes(weight.detach().cpu().double()) for weight, net in zip(weights, nets, strict=True)]
-        tensors = [
-            tensor if metric is None else metric.whitened(tensor, net)
-            for tensor, net, metric in zip(tensors, nets, metrics, strict=True)
+        dense = [weight.detach().cpu().double() for weight in weights]
+        tensors = [net.to_modes(each) for each, net in zip(dense, nets, strict=True)]
+        found = [self.joint(tensors, nets, generator)]
+        if any(metric is not None for metric in metrics):
+            measures = [metric or Metric({}) for metric in metrics]
+            each = list(zip(measures, nets, strict=True))
+            white = [metric.whitened(tensor, net) for tensor, (metric, net) in zip(tensors, each, strict=True)]
+            cores = self.joint(white, nets, generator)
+            found.append([metric.unwhitened(own, net) for own, (metric, net) in zip(cores, each, strict=True)])
+            found.sort(key=lambda cores: summed_error(dense, nets, measures, cores))
+        core = found[0][0][root].to(weights[0].dtype).to(weights[0].device)
+        return [
+            [core if k == root else part.to(weight.dtype).to(weight.device) for k, part in enumerate(own)]
+            for own, weight in zip(found[0], weights, strict=True)
         ]
-        found = shared_core(tensors, nets, root, starts=self.starts, sweeps=self.sweeps, generator=generator)
-        core = found[0][root].to(weights[0].dtype).to(weights[0].device)
-        result = []
-        for cores, weight, net, metric in zip(found, weights, nets, metrics, strict=True):
-            own = cores if metric is None else metric.unwhitened(cores, net)
-            result.append(
-                [core if k == root else part.to(weight.dtype).to(weight.device) for k, part in enumerate(own)]
-            )
-        return result
+
+    def joint(
+        self, tensors: Sequence[Tensor], nets: Sequence[TensorNetwork], generator: torch.Generator
+    ) -> list[list[Tensor]]:
+        """Cores of all members, that at the hub in common."""
+        return shared_core(tensors, nets, hub(nets[0]), starts=self.starts, sweeps=self.sweeps, generator=generator)
 
     def shared_cores(self, nets: Sequence[TensorNetwork]) -> tuple[int, ...]:
         if len(nets) == 1:
             return ()
         check_group(nets)
         return (hub(nets[0]),)
+
+
+def summed_error(
+    weights: Sequence[Tensor], nets: Sequence[TensorNetwork], metrics: Sequence[Metric], cores: Sequence[list[Tensor]]
+) -> float:
+    """Squared errors of the members, each as a share of what its own weight costs."""
+    total = 0.0
+    for weight, net, metric, own in zip(weights, nets, metrics, cores, strict=True):
+        axes = tuple(net.axes)
+        total += metric.squared_error(net.weight(own) - weight, axes) / (metric.squared_error(weight, axes) or 1.0)
+    return total
 
 
 def check_group(nets: Sequence[TensorNetwork]) -> None:

@@ -6,10 +6,13 @@ from importlib.metadata import entry_points
 
 from torch import nn
 
+from tenfold.layers.attention import Attention
 from tenfold.layers.base import FactoredWeight, Layer
 from tenfold.layers.conv import Conv
 from tenfold.layers.embedding import Embedding, EmbeddingBag
+from tenfold.layers.encoder import EncoderLayer
 from tenfold.layers.linear import Linear
+from tenfold.layers.recurrent import Recurrent
 from tenfold.layers.transposed import Transposed
 
 BUILT_IN: dict[str, type[Layer]] = {
@@ -18,9 +21,13 @@ BUILT_IN: dict[str, type[Layer]] = {
     "transposed": Transposed,
     "embedding": Embedding,
     "embedding_bag": EmbeddingBag,
+    "attention": Attention,
+    "encoder": EncoderLayer,
+    "recurrent": Recurrent,
 }
 
-# torch's own modules that read the weights of their children without calling them: left whole
+# torch's own modules that read the weights of their children without calling them: left whole where no kind takes
+# them (subclasses)
 OPAQUE: tuple[type[nn.Module], ...] = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
@@ -52,5 +59,6 @@ def name_of(kind: type[Layer]) -> str:
 
 
 __all__ = [
-    "BUILT_IN", "OPAQUE", "Conv", "FactoredWeight", "Layer", "Linear", "Transposed", "available", "kind_of", "name_of",
+    "BUILT_IN", "OPAQUE", "Attention", "Conv", "Embedding", "EmbeddingBag", "EncoderLayer", "FactoredWeight", "Layer",
+    "Linear", "Recurrent", "Transposed", "available", "kind_of", "name_of",
 ]  # fmt: skip

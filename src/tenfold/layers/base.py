@@ -67,6 +67,11 @@ class FactoredWeight(nn.Module):
         """Of the cores."""
         return next(self.cores.parameters()).device
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether some core is trained."""
+        return any(core.requires_grad for core in self.cores)
+
     def weight(self) -> Tensor:
         """The dense weight in its axes."""
         return self.net.weight(list(self.cores))

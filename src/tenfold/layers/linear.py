@@ -55,8 +55,8 @@ def product(net: TensorNetwork, stage: Stage | None) -> Product:
 def matrix_chain(weight: FactoredWeight | Tensor) -> Chain:
     """How a matrix (o, i), in cores or dense, is applied to the last dimension of an input."""
     if isinstance(weight, Tensor):
-        return Chain(None, lambda _: Product(1), 0)
-    return Chain(weight.stages, lambda stage: product(weight.net, stage), 0)
+        return Chain.of(None, lambda _: Product(1), 0)
+    return Chain.of(weight.stages, lambda stage: product(weight.net, stage), 0)
 
 
 def tokens_of(x: Tensor) -> tuple[Positions, int]:

@@ -112,6 +112,11 @@ def sizes_after(part: nn.Module, x: Tensor, wanted: Sequence[int]) -> list[int]:
     return [now if (k, s, p) == (1, 1, 0) else then for now, then, k, s, p in each]
 
 
+def add_bias(x: Tensor, bias: Tensor, spatial: int) -> Tensor:
+    """A bias (channels,) added to (.., channels, *positions), in the dtype of these (autocast's)."""
+    return x + bias.to(x.dtype).reshape(-1, *[1] * spatial)
+
+
 class AddBias(nn.Module):
     """A bias for channels that no convolution could add, because they were rearranged after it."""
 
@@ -120,7 +125,7 @@ class AddBias(nn.Module):
         self.bias, self.spatial = nn.Parameter(bias.detach().clone()), spatial
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.bias.reshape(-1, *[1] * self.spatial)
+        return add_bias(x, self.bias, self.spatial)
 
 
 class GroupedLinear(nn.Module):
@@ -136,6 +141,23 @@ class GroupedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv(x.reshape(-1, x.shape[-1], 1))
         return y.reshape(*x.shape[:-1], y.shape[1])
+
+
+class Chained(nn.Sequential):
+    """A linear module in several steps, where `nn.TransformerEncoder` reads a weight and a bias.
+
+    It asks them of its first layer to see whether they want gradients; no more is to be read from these.
+    """
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The first parameter."""
+        return next(self.parameters())
+
+    @property
+    def bias(self) -> nn.Parameter:
+        """The first parameter, too."""
+        return self.weight
 
 
 def rearrangements(stages: Stages, spatial: int) -> list[Rearrange | None]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tenfold.layers.base import FactoredWeight, Layer
-from tenfold.layers.plain import AddBias, rearrangements
+from tenfold.layers.plain import AddBias, add_bias, rearrangements
 from tenfold.network import Build, Stage, Stages
 
 
@@ -31,19 +31,28 @@ class Chain(nn.Module):
 
     moves: nn.ModuleList  # what is rearranged before each stage and after the last; empty where there is one stage
 
-    def __init__(self, stages: Stages | None, step: Callable[[Stage | None], Step], spatial: int) -> None:
+    def __init__(self, steps: Sequence[Step], moves: Sequence[nn.Module], spatial: int) -> None:
+        """Args: steps; moves, identities where nothing is rearranged; window dimensions of the input."""
+        super().__init__()
+        self.steps, self.moves, self.spatial = list(steps), nn.ModuleList(moves), spatial
+        self.rearranged = bool(moves) and not isinstance(moves[-1], nn.Identity)  # then the bias comes after
+
+    @classmethod
+    def of(cls, stages: Stages | None, step: Callable[[Stage | None], Step], spatial: int) -> "Chain":
         """Args:
         stages: None where the weight is dense.
         step: what a stage does; of None, the whole weight in one.
         spatial: window dimensions of the input; 0 for matrices.
         """
-        super().__init__()
-        several = stages if stages and not stages.rebuilds else None
-        self.steps = [step(stage) for stage in several.each] if several else [step(None)]
-        moves = rearrangements(several, spatial) if several else []
-        self.moves = nn.ModuleList(nn.Identity() if move is None else move for move in moves)
-        self.rearranged = bool(moves) and moves[-1] is not None  # then the bias comes after
-        self.spatial = spatial
+        if stages is None or stages.rebuilds:
+            return cls([step(None)], [], spatial)
+        moves = rearrangements(stages, spatial)
+        return cls([step(stage) for stage in stages.each], [move or nn.Identity() for move in moves], spatial)
+
+    @property
+    def head(self) -> "Chain":
+        """All that comes before the last step."""
+        return Chain(self.steps[:-1], list(self.moves)[:-1], self.spatial)
 
     def forward(
         self, x: Tensor, tensors: Sequence[Tensor], bias: Tensor | None, steps: Sequence[Step] | None = None
@@ -59,7 +68,7 @@ class Chain(nn.Module):
         if not self.rearranged:
             return x
         x = self.moves[-1](x)
-        return x if bias is None else x + bias.reshape(-1, *[1] * self.spatial)
+        return x if bias is None else add_bias(x, bias, self.spatial)
 
     def lower(self, tensors: Sequence[Tensor], bias: Tensor | None) -> nn.Module:
         """The plain module, or sequence of modules, that does the same with these numbers."""
@@ -102,7 +111,7 @@ class Staged(Layer):
         self.weight = weight
         self.register_parameter("bias", cast(nn.Parameter | None, module.bias))
         self.describe(module)
-        self.chain = Chain(weight.stages, self.step, self.spatial)
+        self.chain = Chain.of(weight.stages, self.step, self.spatial)
         self.routes: dict[int, Route] = {}  # by rows of the input, up to the next power of two
 
     @classmethod
@@ -129,7 +138,7 @@ class Staged(Layer):
             net, planned = self.weight.net, self.weight.stages
             every = [planned, *(net.stages(partition) for partition in net.partitions())]
             best = min(every, key=lambda stages: stages.training_macs({}, 2**size))
-            self.routes[size] = Route(best, best.builds(), Chain(best, self.step, self.spatial))
+            self.routes[size] = Route(best, best.builds(), Chain.of(best, self.step, self.spatial))
         return self.routes[size]
 
     def forward(self, x: Tensor) -> Tensor:

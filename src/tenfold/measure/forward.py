@@ -83,21 +83,28 @@ def synchronize() -> None:
 def hooked(modules: Iterable[nn.Module], before: Before, after: After) -> Iterator[None]:
     """Call `before(module)` and `after(module, tensors given, first tensor that came back)` around every forward.
 
-    These are modules that take and give tensors, as every kind of layer and every recurrence does.
+    These are modules that take and give tensors, as every kind of layer and every recurrence does. Their forwards are
+    wrapped: for hooks, torch's encoder layers would leave the fast path that is to be measured.
     """
 
-    def post(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        after(module, list(tensors_in((args, kwargs))), next(tensors_in(output)))
+    def wrapped(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            before(module)
+            output = forward(*args, **kwargs)
+            after(module, list(tensors_in((args, kwargs))), next(tensors_in(output)))
+            return output
 
-    handles = []
+        return watched
+
+    own = {module: vars(module).get("forward") for module in modules}
     try:
-        for module in modules:
-            handles.append(module.register_forward_pre_hook(lambda module, _: before(module)))
-            handles.append(module.register_forward_hook(post, with_kwargs=True))
+        for module in own:
+            vars(module)["forward"] = wrapped(module, module.forward)
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        for module, forward in own.items():
+            vars(module).pop("forward", None)
+            vars(module).update({} if forward is None else {"forward": forward})
 
 
 @contextmanager

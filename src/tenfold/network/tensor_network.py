@@ -97,7 +97,7 @@ class TensorNetwork:
     # ---- sizes and counts
     def size(self, labels: Iterable[str]) -> int:
         """Product of the sizes of labels."""
-        return math.prod([self.sizes[label] for label in labels])  # a list: torch.compile traces no generator here
+        return math.prod([self.sizes[label] for label in labels])  # a list: torch.compile takes no generator
 
     def shape(self, labels: Iterable[str]) -> tuple[int, ...]:
         """Sizes of labels."""

@@ -1,0 +1,169 @@
+"""The forward of `nn.MultiheadAttention` around any four projections."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tenfold.protocols import TenfoldError
+
+PROJECTIONS = ("q", "k", "v", "out")
+
+
+class MultiHead(nn.Module, ABC):
+    """Attention of several heads: arguments, results and dropout of `nn.MultiheadAttention`."""
+
+    embed_dim: int
+    kdim: int
+    vdim: int
+    num_heads: int
+    head_dim: int
+    dropout: float
+    batch_first: bool
+    add_zero_attn: bool
+    bias_k: nn.Parameter | None
+    bias_v: nn.Parameter | None
+
+    def take_over(self, module: "nn.MultiheadAttention | MultiHead") -> None:
+        """Be like a module in all but its projections; its extra key and value are shared."""
+        self.embed_dim, self.kdim, self.vdim = module.embed_dim, module.kdim, module.vdim
+        self.num_heads, self.head_dim = module.num_heads, module.head_dim
+        self.dropout, self.batch_first, self.add_zero_attn = module.dropout, module.batch_first, module.add_zero_attn
+        self.register_parameter("bias_k", cast(nn.Parameter | None, module.bias_k))
+        self.register_parameter("bias_v", cast(nn.Parameter | None, module.bias_v))
+
+    @abstractmethod
+    def project(self, name: str, x: Tensor) -> Tensor:
+        """Apply one of the `PROJECTIONS` to the last dimension."""
+
+    @property
+    def in_proj_weight(self) -> nn.Parameter:
+        """A parameter: `nn.TransformerEncoder` asks its first layer's whether they want gradients."""
+        return next(self.parameters())
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Arguments and results as those of `nn.MultiheadAttention`.
+
+        Raises: TenfoldError for shapes that do not go together, for nested tensors, and for `is_causal` without a mask.
+        """
+        check(query, key, value, attn_mask, is_causal)
+        if query.dim() == 2:
+            at = 0 if self.batch_first else 1
+            q, k, v = (x.unsqueeze(at) for x in (query, key, value))
+            padding = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
+            y, weights = self.forward(q, k, v, padding, need_weights, attn_mask, average_attn_weights, is_causal)
+            return y.squeeze(at), None if weights is None else weights.squeeze(0)
+        q, k, v = (self.split(self.project(name, x)) for name, x in zip(PROJECTIONS, (query, key, value), strict=False))
+        hinted = is_causal and key_padding_mask is None and not need_weights  # then torch goes by the hint alone
+        mask = None if hinted else self.mask(attn_mask, key_padding_mask, q, k)
+        k, v = self.extended(k, self.bias_k), self.extended(v, self.bias_v)
+        dropout = self.dropout if self.training else 0.0
+        if not need_weights:
+            y = functional.scaled_dot_product_attention(q, k, v, mask, dropout, hinted)
+            return self.project("out", self.joined(y)), None
+        y, weights = attended(q, k, v, mask, dropout)
+        return self.project("out", self.joined(y)), weights.mean(1) if average_attn_weights else weights
+
+    def split(self, x: Tensor) -> Tensor:
+        """(n, tokens, embed) or (tokens, n, embed), as `batch_first` says, to (n, heads, tokens, head)."""
+        heads = x.reshape(*x.shape[:2], self.num_heads, self.head_dim)
+        return heads.permute((0, 2, 1, 3) if self.batch_first else (1, 2, 0, 3))
+
+    def joined(self, x: Tensor) -> Tensor:
+        """The way back."""
+        return x.permute((0, 2, 1, 3) if self.batch_first else (2, 0, 1, 3)).flatten(2)
+
+    @property
+    def added(self) -> int:
+        """Keys that are added to those given."""
+        return (self.bias_k is not None) + bool(self.add_zero_attn)
+
+    def extended(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Keys or values (n, heads, tokens, head) with what is added to them."""
+        n, heads, _, head = x.shape
+        parts = [x]
+        if bias is not None:
+            parts.append(bias.reshape(1, heads, 1, head).expand(n, -1, -1, -1))
+        if self.add_zero_attn:
+            parts.append(x.new_zeros(n, heads, 1, head))
+        return torch.cat(parts, 2) if len(parts) > 1 else x
+
+    def mask(self, attn_mask: Tensor | None, key_padding_mask: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
+        """What is added to the scores, broadcast to (n, heads, tokens, keys); None where that is nothing."""
+        n, heads, keys = len(q), self.num_heads, k.shape[2]
+        parts = []
+        if attn_mask is not None:
+            each = additive("attn_mask", attn_mask, [(q.shape[2], keys), (n * heads, q.shape[2], keys)], q.dtype)
+            parts.append(each.reshape(n, heads, *each.shape[1:]) if each.dim() == 3 else each)
+        if key_padding_mask is not None:
+            parts.append(additive("key_padding_mask", key_padding_mask, [(n, keys)], q.dtype)[:, None, None])
+        return functional.pad(sum(parts[1:], parts[0]), (0, self.added)) if parts else None
+
+
+def check(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, is_causal: bool) -> None:
+    """Raise for what does not go together."""
+    if query.is_nested or key.is_nested or value.is_nested:
+        raise TenfoldError("compressed attention takes no nested tensors; pad them, and give a key_padding_mask.")
+    if query.dim() not in (2, 3) or key.dim() != query.dim() or key.shape[:-1] != value.shape[:-1]:
+        given = ", ".join(str(tuple(x.shape)) for x in (query, key, value))
+        raise TenfoldError(f"query, key and value of shapes {given} do not go together; give all with a batch or none.")
+    if is_causal and attn_mask is None:
+        raise TenfoldError("is_causal is a hint about attn_mask, and there is none; give the causal mask, too.")
+
+
+def additive(name: str, mask: Tensor, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> Tensor:
+    """A mask as numbers to add: minus infinity where a bool mask is True.
+
+    Raises: TenfoldError if it has none of these shapes, or is neither bool nor floating.
+    """
+    if tuple(mask.shape) not in shapes or not (mask.dtype == torch.bool or mask.is_floating_point()):
+        fitting = " or ".join(map(str, shapes))
+        raise TenfoldError(f"{name} is {tuple(mask.shape)} {str(mask.dtype)[6:]}; bool or floating of {fitting} fits.")
+    return mask if mask.is_floating_point() else torch.zeros_like(mask, dtype=dtype).masked_fill(mask, -math.inf)
+
+
+def attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> tuple[Tensor, Tensor]:
+    """Values (n, heads, tokens, head) as the heads attend to them, and the weights (n, heads, tokens, keys)."""
+    scores = q * q.shape[-1] ** -0.5 @ k.mT
+    weights = functional.softmax(scores if mask is None else scores + mask, -1)
+    weights = functional.dropout(weights, dropout) if dropout else weights
+    return weights @ v, weights
+
+
+def copied(parameter: nn.Parameter | None) -> nn.Parameter | None:
+    """The same numbers in a parameter of their own."""
+    return None if parameter is None else nn.Parameter(parameter.detach().clone())
+
+
+class PlainAttention(MultiHead):
+    """Attention whose projections are modules."""
+
+    def __init__(self, like: MultiHead, projections: Sequence[nn.Module]) -> None:
+        """Args: what it is like, with nothing shared; q, k, v and out."""
+        super().__init__()
+        self.take_over(like)
+        self.bias_k, self.bias_v = copied(like.bias_k), copied(like.bias_v)
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = projections
+
+    def project(self, name: str, x: Tensor) -> Tensor:
+        y: Tensor = self.get_submodule(f"{name}_proj")(x)
+        return y
+
+    @property
+    def in_proj_bias(self) -> nn.Parameter:
+        """A parameter, like `in_proj_weight`."""
+        return next(self.parameters())

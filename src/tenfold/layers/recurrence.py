@@ -1,0 +1,255 @@
+"""What torch's recurrences do around their weights: inputs of every form, layers and directions, one step."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import PackedSequence
+
+State = tuple[Tensor, ...]  # (h,), or (h, c) of an LSTM; each (units, n, size)
+Hidden = tuple[Tensor, Tensor | None, Tensor | None]  # the recurrent matrix, its bias, the projection
+ONE_UNIT = {"num_layers": 1, "batch_first": False, "dropout": 0.0, "bidirectional": False}
+MODULES: dict[str, type[nn.RNNBase]] = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN_TANH": nn.RNN, "RNN_RELU": nn.RNN}
+KERNELS: dict[str, Callable[..., Any]] = {
+    "LSTM": torch.lstm, "GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu,
+}  # fmt: skip
+
+
+class Recurrence(nn.Module):
+    """Layers in one or two directions over sequences; each direction of each layer is a unit.
+
+    Inside, a sequence is (steps, n, features), or packed: (tokens, features) with the batch size of every step.
+    """
+
+    mode: str
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    bias: bool
+    batch_first: bool
+    dropout: float
+    bidirectional: bool
+    proj_size: int
+
+    def describe(self, module: Any) -> None:
+        """Take over the geometry of torch's module, or of a recurrence."""
+        self.mode, self.input_size, self.hidden_size = module.mode, module.input_size, module.hidden_size
+        self.num_layers, self.bias, self.batch_first = module.num_layers, module.bias, module.batch_first
+        self.dropout, self.bidirectional, self.proj_size = module.dropout, module.bidirectional, module.proj_size
+
+    @property
+    def suffixes(self) -> list[str]:
+        """What the names of each unit's weights end with, in torch's order."""
+        return suffixes(self)
+
+    @property
+    def directions(self) -> int:
+        """2 where sequences are read backwards, too."""
+        return 2 if self.bidirectional else 1
+
+    def flatten_parameters(self) -> None:
+        """Nothing: weights in cores have no one block of memory. Networks call it on torch's modules."""
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """What torch's own module takes and gives."""
+        if isinstance(input, PackedSequence):
+            x, sizes, order, back = input
+            state = self.started(hx, x, int(sizes[0]))
+            y, state = self.over(x, sizes, samples(state, order))
+            return PackedSequence(y, sizes, order, back), self.given(samples(state, back))
+        if input.ndim not in (2, 3):
+            raise ValueError(f"{self.mode}: expected input to be 2D or 3D, got {input.ndim}D instead")
+        if input.ndim == 2:  # one sample without a batch
+            hx = hx if hx is None else tuple(part.unsqueeze(1) for part in self.parts(hx))
+            y, state = self.over(input.unsqueeze(1), None, self.started(hx, input, 1))
+            return y.squeeze(1), self.given(tuple(part.squeeze(1) for part in state))
+        x = input.transpose(0, 1) if self.batch_first else input
+        y, state = self.over(x, None, self.started(hx, x, x.shape[1]))
+        return y.transpose(0, 1) if self.batch_first else y, self.given(state)
+
+    def parts(self, hx: Any) -> State:
+        """The state as a tuple, whatever torch's module takes."""
+        return tuple(hx) if isinstance(hx, tuple | list) else (hx,)
+
+    def given(self, state: State) -> Any:
+        """The state as torch's module gives it."""
+        return state if self.mode == "LSTM" else state[0]
+
+    def started(self, hx: Any, x: Tensor, n: int) -> State:
+        """The state before the first step, zeros unless given.
+
+        Raises: RuntimeError, as torch's module does, for sizes that its kernels do not check.
+        """
+        if x.shape[-1] != self.input_size:
+            raise RuntimeError(f"{self.mode}: expected {self.input_size} features, got {x.shape[-1]}")
+        lead = self.directions * self.num_layers, n
+        widths = (self.proj_size or self.hidden_size, self.hidden_size)[: 2 if self.mode == "LSTM" else 1]
+        if hx is None:
+            return tuple(x.new_zeros(*lead, width) for width in widths)
+        found, wanted = [tuple(part.shape) for part in self.parts(hx)], [(*lead, width) for width in widths]
+        if found != wanted:
+            raise RuntimeError(f"{self.mode}: expected hidden state of sizes {wanted}, got {found}")
+        return self.parts(hx)
+
+    def over(self, x: Tensor, sizes: Tensor | None, state: State) -> tuple[Tensor, State]:
+        """All units on a sequence and a state; the last layer's outputs, and the state of every unit in the end."""
+        ends: list[State] = []
+        for layer in range(self.num_layers):
+            outputs = []
+            for way in range(self.directions):
+                at = len(ends)
+                y, end = self.unit(at, backwards(x, sizes) if way else x, sizes, tuple(s[at : at + 1] for s in state))
+                outputs.append(backwards(y, sizes) if way else y)
+                ends.append(end)
+            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
+            x = functional.dropout(x, self.dropout, self.training) if layer < self.num_layers - 1 else x
+        return x, tuple(torch.cat(each) for each in zip(*ends, strict=True))
+
+    @abstractmethod
+    def unit(self, at: int, x: Tensor, sizes: Tensor | None, state: State) -> tuple[Tensor, State]:
+        """One unit, forwards, on a state (1, n, size): its outputs, its state in the end."""
+
+    def extra_repr(self) -> str:
+        words = [f"{self.input_size}, {self.hidden_size}"]
+        words += [f"proj_size={self.proj_size}"] if self.proj_size else []
+        words += [f"num_layers={self.num_layers}"] if self.num_layers > 1 else []
+        words += [f"dropout={self.dropout}"] if self.dropout else []
+        words += [f"{name}={value}" for name in ("bias", "batch_first", "bidirectional") if
+                  (value := getattr(self, name)) != (name == "bias")]  # fmt: skip
+        return ", ".join([self.mode, *words])
+
+
+def suffixes(module: Any) -> list[str]:
+    """What the names of each unit's weights end with, in torch's order, of torch's module or a recurrence."""
+    ways = ("", "_reverse") if module.bidirectional else ("",)
+    return [f"l{layer}{way}" for layer in range(module.num_layers) for way in ways]
+
+
+def samples(state: State, order: Tensor | None) -> State:
+    """The state with its samples in this order."""
+    return state if order is None else tuple(part.index_select(1, order) for part in state)
+
+
+def backwards(x: Tensor, sizes: Tensor | None) -> Tensor:
+    """Every sequence from its own end; packed ones stay packed."""
+    if sizes is None:
+        return x.flip(0)
+    there = sizes[:, None] > torch.arange(int(sizes[0]))  # (steps, n)
+    step, sample = there.nonzero(as_tuple=True)  # in the order in which tokens are packed
+    begins = sizes.cumsum(0) - sizes
+    return x[(begins[there.sum(0)[sample] - 1 - step] + sample).to(x.device)]
+
+
+def kernel(
+    mode: str,
+    x: Tensor,
+    sizes: Tensor | None,
+    state: State,
+    weights: list[Tensor],
+    *,
+    bias: bool,
+    layers: int = 1,
+    dropout: float = 0.0,
+    training: bool = False,
+    bidirectional: bool = False,
+) -> tuple[Tensor, State]:
+    """Torch's own recurrence with these weights."""
+    hx = state if mode == "LSTM" else state[0]
+    options = (bias, layers, dropout, training, bidirectional)
+    y, *end = (
+        KERNELS[mode](x, hx, weights, *options, False) if sizes is None
+        else KERNELS[mode](x, sizes, hx, weights, *options)
+    )  # fmt: skip
+    return y, tuple(end)
+
+
+# ---- one step: what inputs and the hidden state add to the gates, and a state; the new state
+def lstm_cell(inputs: Tensor, hidden: Tensor, state: State) -> State:
+    i, f, g, o = (inputs + hidden).chunk(4, -1)
+    c = f.sigmoid() * state[1].to(f.dtype) + i.sigmoid() * g.tanh()  # under autocast all is of the gates' dtype
+    return o.sigmoid() * c.tanh(), c
+
+
+def gru_cell(inputs: Tensor, hidden: Tensor, state: State) -> State:
+    (r, z, n), (r_h, z_h, n_h) = inputs.chunk(3, -1), hidden.chunk(3, -1)
+    n = (n + (r + r_h).sigmoid() * n_h).tanh()
+    return (n + (z + z_h).sigmoid() * (state[0] - n),)
+
+
+def tanh_cell(inputs: Tensor, hidden: Tensor, state: State) -> State:
+    return ((inputs + hidden).tanh(),)
+
+
+def relu_cell(inputs: Tensor, hidden: Tensor, state: State) -> State:
+    return ((inputs + hidden).relu(),)
+
+
+CELLS = {"LSTM": lstm_cell, "GRU": gru_cell, "RNN_TANH": tanh_cell, "RNN_RELU": relu_cell}
+
+
+def steps(mode: str, gates: Tensor, sizes: Tensor | None, state: State, hidden: Hidden) -> tuple[Tensor, State]:
+    """One unit step by step, where what the inputs add to the gates, (steps, n, gates·size) or packed, is there."""
+    matrix, bias, projection = hidden
+    now = tuple(part[0] for part in state)
+    outputs = []
+    for inputs in gates.unbind(0) if sizes is None else torch.split(gates, sizes.tolist()):
+        n = len(inputs)  # samples that have this step; the others have ended
+        running = tuple(part[:n] for part in now)
+        h, *c = CELLS[mode](inputs, functional.linear(running[0], matrix, bias), running)
+        h = h if projection is None else functional.linear(h, projection)
+        outputs.append(h)
+        ended = tuple(part[n:] for part in now)
+        now = tuple(torch.cat(pair) if len(pair[1]) else pair[0] for pair in zip((h, *c), ended, strict=True))
+    return torch.stack(outputs) if sizes is None else torch.cat(outputs), tuple(part.unsqueeze(0) for part in now)
+
+
+# ---- lowered
+class Steps(nn.Module):
+    """A unit whose inputs are what they add to the gates: the recurrent matrix and the projection, step by step."""
+
+    matrix: nn.Parameter
+    bias: nn.Parameter | None
+    projection: nn.Parameter | None
+
+    def __init__(self, mode: str, hidden: Hidden) -> None:
+        super().__init__()
+        self.mode = mode
+        for name, tensor in zip(("matrix", "bias", "projection"), hidden, strict=True):
+            self.register_parameter(name, None if tensor is None else nn.Parameter(tensor.detach().clone()))
+
+    def forward(self, gates: Tensor, sizes: Tensor | None, state: State) -> tuple[Tensor, State]:
+        return steps(self.mode, gates, sizes, state, (self.matrix, self.bias, self.projection))
+
+
+class LoweredRecurrence(Recurrence):
+    """A recurrence of plain modules: for every unit what comes before it, and torch's own module of one layer, or
+    `Steps`."""
+
+    def __init__(self, like: Recurrence, before: Sequence[nn.Module], units: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.describe(like)
+        self.before, self.units = nn.ModuleList(before), nn.ModuleList(units)
+
+    def unit(self, at: int, x: Tensor, sizes: Tensor | None, state: State) -> tuple[Tensor, State]:
+        x, run = self.before[at](x), self.units[at]
+        if isinstance(run, Steps):
+            y, end = run(x, sizes, state)
+            return y, end
+        y, end = run(x if sizes is None else PackedSequence(x, sizes), self.given(state))
+        return y if sizes is None else y.data, self.parts(end)
+
+
+def torch_module(like: Recurrence, weights: Sequence[Tensor], **geometry: Any) -> nn.RNNBase:
+    """Torch's own module with these numbers, its geometry that of a recurrence where none is given."""
+    kept = ("hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional", "proj_size")
+    options = {"input_size": like.input_size, **{name: getattr(like, name) for name in kept}, **geometry}
+    options |= {"nonlinearity": like.mode[4:].lower()} if like.mode.startswith("RNN") else {}
+    options = {name: value for name, value in options.items() if name != "proj_size" or value}  # LSTMs only
+    module = MODULES[like.mode](**options, dtype=weights[0].dtype, device=weights[0].device)
+    with torch.no_grad():
+        for parameter, weight in zip(module.parameters(), weights, strict=True):
+            parameter.copy_(weight)
+    return module

@@ -1,0 +1,137 @@
+"""`nn.LSTM`, `nn.GRU` and `nn.RNN`: input matrices applied to all steps at once, recurrent ones rebuilt once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Self, cast
+
+from torch import Tensor, nn
+
+from tenfold.layers.base import FactoredWeight, Layer
+from tenfold.layers.linear import Product, matrix_chain
+from tenfold.layers.recurrence import (
+    ONE_UNIT,
+    Hidden,
+    LoweredRecurrence,
+    Recurrence,
+    State,
+    Steps,
+    kernel,
+    steps,
+    suffixes,
+    torch_module,
+)
+from tenfold.layers.staged import Chain
+from tenfold.network import Positions, Stages
+
+
+class Recurrent(Recurrence, Layer):
+    """A recurrence whose matrices (o, i), each with all its gates stacked in `o`, are tensor networks or dense.
+
+    The input matrix `weight_ih_l0` meets all steps of its layer at once, through its stages. The recurrent matrix
+    `weight_hh_l0` and the projection `weight_hr_l0` are applied step after step, and so are rebuilt once a sequence.
+    What runs is torch's own kernel, with the input matrix's last stage in the place of the matrix; only where that
+    stage is no plain product of all channels do the steps run one by one in Python.
+    """
+
+    replaces = (nn.LSTM, nn.GRU, nn.RNN)
+
+    def __init__(self, module: nn.RNNBase, weights: Mapping[str, FactoredWeight]) -> None:
+        """Args: the dense module, whose biases, geometry and other weights are taken over; its weights in cores."""
+        super().__init__(module)
+        self.describe(module)
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            if name in weights:
+                self.add_module(name, weights[name])
+            else:
+                self.register_parameter(name, parameter)
+        chains = [matrix_chain(self.held(f"weight_ih_{suffix}")) for suffix in self.suffixes]
+        self.in_kernel = [ends_plainly(chain) for chain in chains]  # whether its last step is; else none is
+        self.before = nn.ModuleList(chain.head if ends_plainly(chain) else chain for chain in chains)
+        self.whole = not any(cast(Chain, chain).steps for chain in self.before)  # all is in the kernel
+
+    @classmethod
+    def from_dense(cls, module: nn.Module, weights: Mapping[str, FactoredWeight]) -> Self:
+        return cls(cast(nn.RNNBase, module), weights).train(module.training)
+
+    @classmethod
+    def axes(cls, module: nn.Module) -> dict[str, dict[str, int]]:
+        parts = ("ih", "hh", "hr") if module.proj_size else ("ih", "hh")
+        names = [f"weight_{part}_{suffix}" for suffix in suffixes(module) for part in parts]
+        return {name: dict(zip("oi", getattr(module, name).shape, strict=True)) for name in names}
+
+    @classmethod
+    def objection(cls, name: str, stages: Stages) -> str | None:
+        if name.startswith("weight_ih") or stages.rebuilds:
+            return None
+        return "a recurrent matrix is rebuilt once a sequence and applied step after step, so it has one stage"
+
+    @classmethod
+    def positions(cls, module: nn.Module, name: str, given: Sequence[Tensor], result: Tensor) -> tuple[Positions, int]:
+        x = given[0]
+        tokens = x.numel() // cast(nn.RNNBase, module).input_size
+        packed = len(given) > 1 and given[1].ndim == 1  # sequences of several lengths: counted together
+        n = 1 if packed or x.ndim == 2 else x.shape[0 if cast(nn.RNNBase, module).batch_first else 1]
+        return {"tokens": (tokens // n, tokens // n)}, n
+
+    # ---- forward
+    def over(self, x: Tensor, sizes: Tensor | None, state: State) -> tuple[Tensor, State]:
+        if not self.whole:
+            return super().over(x, sizes, state)
+        return kernel(
+            self.mode, x, sizes, state, self.all_weights, bias=self.bias, layers=self.num_layers,
+            dropout=self.dropout, training=self.training, bidirectional=self.bidirectional,
+        )  # fmt: skip
+
+    def unit(self, at: int, x: Tensor, sizes: Tensor | None, state: State) -> tuple[Tensor, State]:
+        before, inputs = self.before[at], self.inputs(at)
+        if self.in_kernel[at]:
+            x = before(x, inputs[:-1], None)
+            return kernel(self.mode, x, sizes, state, [inputs[-1], *self.rest(at)], bias=self.bias)
+        first, hidden = self.split(at)
+        return steps(self.mode, before(x, inputs, first), sizes, state, hidden)
+
+    def inputs(self, at: int) -> list[Tensor]:
+        """The stage tensors of a unit's input matrix."""
+        return self.tensors(f"weight_ih_{self.suffixes[at]}")
+
+    def rest(self, at: int) -> list[Tensor]:
+        """All that a unit has besides its input matrix, in torch's order."""
+        suffix = self.suffixes[at]
+        biases = [getattr(self, f"bias_{part}_{suffix}") for part in ("ih", "hh")] if self.bias else []
+        projection = self.tensors(f"weight_hr_{suffix}") if self.proj_size else []
+        return [*self.tensors(f"weight_hh_{suffix}"), *biases, *projection]
+
+    def split(self, at: int) -> tuple[Tensor | None, Hidden]:
+        """The bias of a unit's input matrix; all that is applied step after step."""
+        matrix, *rest = self.rest(at)
+        projection = rest.pop() if self.proj_size else None
+        first, second = rest or (None, None)
+        return first, (matrix, second, projection)
+
+    @property
+    def all_weights(self) -> list[Tensor]:
+        """What torch's own module holds, where every input matrix has one stage."""
+        return [part for at in range(len(self.before)) for part in (*self.inputs(at), *self.rest(at))]
+
+    # ---- lowering
+    def lower(self) -> nn.Module:
+        """Torch's own module where every weight has one stage; else a `LoweredRecurrence` of plain parts."""
+        if self.whole:
+            return torch_module(self, self.all_weights).train(self.training)
+        each = [self.lowered_unit(at) for at in range(len(self.before))]
+        return LoweredRecurrence(self, [before for before, _ in each], [unit for _, unit in each]).train(self.training)
+
+    def lowered_unit(self, at: int) -> tuple[nn.Module, nn.Module]:
+        """What comes before a unit, and the unit, as plain modules."""
+        before, inputs = cast(Chain, self.before[at]), self.inputs(at)
+        if self.in_kernel[at]:
+            weights = [inputs[-1], *self.rest(at)]
+            return before.lower(inputs[:-1], None), torch_module(
+                self, weights, **ONE_UNIT, input_size=inputs[-1].shape[1]
+            )
+        first, hidden = self.split(at)
+        return before.lower(inputs, first), Steps(self.mode, hidden)
+
+
+def ends_plainly(chain: Chain) -> bool:
+    """Whether the last step of a matrix is one product of all channels, with nothing to rearrange after it."""
+    return not chain.rearranged and cast(Product, chain.steps[-1]).groups == 1
