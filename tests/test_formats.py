@@ -563,9 +563,9 @@ def test_aligned_modes_have_stages_and_are_the_default_where_they_are_even() -> 
     assert (net.shape(net.modes), net.modes) == ((15, 20, 28, 28), ("o1", "o2", "i1", "i2"))
     assert max(len(partition) for partition in net.partitions()) == 5
     kernel = {"o": 64, "i": 64, "h": 3, "w": 3}
-    for given, order in ((axes, 3), (kernel, 4), (kernel, 3)):  # 28 x 28 x 300; 64 x 64 x 3 x 3
-        assert ADATucker(order=order).network(given).straddles
-        assert not ADATucker(order=order, align=True).network(given).straddles
+    for each, order in ((axes, 3), (kernel, 4), (kernel, 3)):  # 28 x 28 x 300; 64 x 64 x 3 x 3
+        assert ADATucker(order=order).network(each).straddles
+        assert not ADATucker(order=order, align=True).network(each).straddles
     assert ADATucker(order=4, align=False).network(axes).straddles
     assert ADATucker(order=6, align=True).default_modes(kernel) == {"o": (8, 8), "i": (8, 8), "h": (3,), "w": (3,)}
     pointwise = {"o": 64, "i": 64, "h": 1, "w": 1}
