@@ -744,12 +744,6 @@ def test_ht_errs_at_most_by_the_root_of_2d_minus_3(tree: str, rank: int, seed: i
     assert torch.dist(net.weight(found), weight).square() <= lost * (1 + 1e-9)
 
 
-def test_the_counts_of_ht_and_tt_on_a_long_input() -> None:
-    axes, modes = {"o": 1024, "i": 57600}, {"i": (8, 20, 20, 18), "o": (16, 4, 4, 4)}
-    assert HT().network(axes, [4] * 6, modes).params == 1584
-    assert TT().network(axes, [4] * 3, modes).params == 3360
-
-
 def test_a_kernel_in_ht_has_its_window_as_the_first_leaf() -> None:
     net = HT().network({"o": 6, "i": 4, "h": 3, "w": 3}, [2] * 4)
     assert net.cores == (
