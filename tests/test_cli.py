@@ -156,6 +156,10 @@ def test_inputs_by_name_and_type(place: Path) -> None:
     )
     found = document("inspect", "two.py:Two", "--input", "ids=5:int64", "--input", "x=4")
     assert found["macs"] == 5 * 64 + 32
+    arguments = ["two.py:Two", "--input", "ids=5:int64", "--input", "x=4", "--params", "1.2x", "--format", "svd"]
+    assert tenfold_("compress", *arguments, "--out", "two").exit_code == 0
+    assert document("inspect", "two", "--trust-code")["macs"] is not None  # on inputs of the folder's own
+    assert "ids = torch.zeros(1, 5, dtype=torch.int64)\nx = torch.rand(1, 4)" in (place / "two/README.md").read_text()
 
 
 # ---- plan

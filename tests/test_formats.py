@@ -157,7 +157,7 @@ OPTIONS = {
     "svd": [{}, {"first": "i"}],
     "tucker": [{}, {"sweeps": 2}],
     "tucker2": [{}, {"sweeps": 2}],
-    "ada-tucker": [{}, {"order": 4, "sweeps": 0}],
+    "ada-tucker": [{}, {"order": 4, "sweeps": 0}, {"align": True}, {"order": 2, "align": False}],
     "scada-tucker": [{}],
     "cp": [{}, {"window": "split"}],
     "btd": [{}, {"block": 2, "sweeps": 3, "refine": 2}],
@@ -554,7 +554,22 @@ def test_ada_tucker_of_the_axes_is_two_factors_and_a_core() -> None:
     assert [set(core) for core in net.cores] == [{"i", "r1"}, {"r1", "r2"}, {"r2", "o"}]
     best = tail(torch.linalg.svdvals(weight).square())[3].sqrt() / weight.norm()
     assert abs(relative(net, ADATucker().decompose(weight, net), weight) - best) < 1e-12
-    assert [len(partition) for partition in ADATucker().network(axes).partitions()] == [1]
+    assert [len(partition) for partition in ADATucker(align=False).network(axes).partitions()] == [1]
+
+
+def test_aligned_modes_have_stages_and_are_the_default_where_they_are_even() -> None:
+    axes = {"o": 300, "i": 784}
+    net = ADATucker(order=4).network(axes)
+    assert (net.shape(net.modes), net.modes) == ((15, 20, 28, 28), ("o1", "o2", "i1", "i2"))
+    assert max(len(partition) for partition in net.partitions()) == 5
+    kernel = {"o": 64, "i": 64, "h": 3, "w": 3}
+    for each, order in ((axes, 3), (kernel, 4), (kernel, 3)):  # 28 x 28 x 300; 64 x 64 x 3 x 3
+        assert ADATucker(order=order).network(each).straddles
+        assert not ADATucker(order=order, align=True).network(each).straddles
+    assert ADATucker(order=4, align=False).network(axes).straddles
+    assert ADATucker(order=6, align=True).default_modes(kernel) == {"o": (8, 8), "i": (8, 8), "h": (3,), "w": (3,)}
+    pointwise = {"o": 64, "i": 64, "h": 1, "w": 1}
+    assert ADATucker(order=4).default_modes(pointwise) == {"o": (8, 8), "i": (8, 8), "h": (1,), "w": (1,)}
 
 
 def test_orthogonal_iterations_lower_the_error() -> None:
@@ -727,12 +742,6 @@ def test_ht_errs_at_most_by_the_root_of_2d_minus_3(tree: str, rank: int, seed: i
         for bond, r in cuts.values()
     )
     assert torch.dist(net.weight(found), weight).square() <= lost * (1 + 1e-9)
-
-
-def test_the_counts_of_ht_and_tt_on_a_long_input() -> None:
-    axes, modes = {"o": 1024, "i": 57600}, {"i": (8, 20, 20, 18), "o": (16, 4, 4, 4)}
-    assert HT().network(axes, [4] * 6, modes).params == 1584
-    assert TT().network(axes, [4] * 3, modes).params == 3360
 
 
 def test_a_kernel_in_ht_has_its_window_as_the_first_leaf() -> None:

@@ -150,7 +150,9 @@ def test_a_recurrence_is_torchs_own(case: Case) -> None:
 @settings(max_examples=50)
 @given(cases())
 def test_lowered_it_is_the_layer_in_plain_modules(case: Case) -> None:
+    before = torch.get_rng_state()
     lowered = case.layer.eval().lower()
+    assert torch.equal(torch.get_rng_state(), before)
     assert not any(isinstance(module, Layer | FactoredWeight) for module in lowered.modules())
     with torch.no_grad():
         assert_close(lowered(*case.given), case.layer(*case.given))
@@ -287,6 +289,38 @@ def test_a_weight_that_is_computed_from_another_is_left_alone() -> None:
     assert kind_of(dense) is None
 
 
+def test_a_weight_that_two_directions_share_is_one_weight() -> None:
+    dense = nn.GRU(24, 24, bidirectional=True)
+    dense.weight_hh_l0_reverse = dense.weight_hh_l0
+    row = tenfold.Row("model.weight_hh_l0", "svd", ranks=(24,))
+    assert "model.weight_hh_l0_reverse" not in tenfold.inspect(dense, torch.zeros(2, 1, 24)).layers
+    layer, x = tenfold.decompose(dense, tenfold.Plan({row.name: row})), torch.randn(3, 2, 24)
+    assert layer.weight_hh_l0.cores[0] is layer.weight_hh_l0_reverse.cores[0]
+    assert_close(layer(x), dense(x), 1e-5)
+
+
+def test_batch_norms_elsewhere_are_folded_and_what_is_not_trained_stays_so() -> None:
+    class Lines(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv1d(3, 8, 3), nn.BatchNorm1d(8)
+            self.rnn = nn.LSTM(8, 32)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.rnn(self.norm(self.conv(x)).permute(2, 0, 1))[0]
+
+    model, x = Lines().eval(), torch.randn(2, 3, 9)
+    model.rnn.requires_grad_(False)
+    rows = [tenfold.Row(f"rnn.weight_{part}_l0", "svd", ranks=(3,), stages=stages)
+            for part, stages in (("ih", ((0,), (1,))), ("hh", ()))]  # fmt: skip
+    small = tenfold.decompose(model, tenfold.Plan({row.name: row for row in rows}))
+    assert not any(parameter.requires_grad for parameter in small.rnn.parameters())
+    lowered = tenfold.lower(small)
+    assert isinstance(lowered.rnn, LoweredRecurrence)
+    assert isinstance(lowered.norm, nn.Identity)
+    assert_close(lowered(x), small(x), 1e-5)
+
+
 # ---- precision
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 @pytest.mark.parametrize("form", [formats.SVD(), PAIRS])
@@ -324,6 +358,24 @@ def test_recurrences_export_and_compile(compiler: None, kind: type[nn.RNNBase], 
             assert_close(torch.export.export(layer, (x,)).module()(x), wanted, 1e-5)
             assert_close(torch.export.export(layer.lower(), (x,)).module()(x), wanted, 1e-5)
             assert_close(torch.compile(layer, fullgraph=True, backend="eager")(x), wanted, 1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:The tensor attribute")
+@pytest.mark.parametrize("form", [formats.SVD(), PAIRS])
+def test_recurrences_export_for_any_batch(compiler: None, form: Format) -> None:
+    dense = nn.LSTM(6, 8, batch_first=True).eval()
+    for module in (dense, made(dense, form), made(dense, form).lower()):
+        dynamic = torch.export.export(module, (torch.randn(2, 3, 6),), dynamic_shapes=[{0: torch.export.Dim("n")}])
+        x = torch.randn(5, 3, 6)
+        assert_close(dynamic.module()(x), module(x), 1e-5)
+
+
+@pytest.mark.inductor
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("form", [formats.SVD(), PAIRS])
+def test_inductor_agrees(compiler: None, form: Format) -> None:
+    layer, x = made(nn.LSTM(6, 8), form).eval(), torch.randn(3, 2, 6)
+    assert_close(torch.compile(layer)(x), layer(x), 1e-5)
 
 
 # ---- measured

@@ -291,7 +291,7 @@ def test_obstacles_are_told() -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.embed, self.head = nn.Embedding(9, 8), nn.Linear(8, 9, bias=False)
+            self.embed, self.head = nn.Embedding(9, 8, scale_grad_by_freq=True), nn.Linear(8, 9, bias=False)
             self.head.weight = self.embed.weight
 
         def forward(self, x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """What was typed, checked and made into values before any work."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,16 +59,18 @@ def prepare(
         if normalised and is_known(data):
             note("inputs: " + ", ".join(f"{key} {' '.join(f'{v:g}' for v in normalised[key])}" for key in normalised))
     if asked is None and loaded is None and opened.document.input:
-        dtypes = opened.document.dtypes
-        asked = parse_inputs([spelled(name, sizes, dtypes.get(name)) for name, sizes in opened.document.input.items()])
+        asked = parse_inputs(spelled(opened.document.input, opened.document.dtypes))
     document = replace(opened.document, normalisation=normalised or None)
     return Prepared(opened, document, loaded, asked)
 
 
-def spelled(name: str, sizes: Sequence[int], dtype: str | None = None) -> str:
-    """A shape as it is typed; a lone tensor has no name."""
-    text = "x".join(map(str, sizes)) + (f":{dtype}" if dtype else "")
-    return text if name == "x" else f"{name}={text}"
+def spelled(shapes: Mapping[str, Sequence[int]], dtypes: Mapping[str, str]) -> list[str]:
+    """Inputs as they are typed, `ids=128:int64`; a lone `x` has no name."""
+    found = []
+    for name, sizes in shapes.items():
+        text = "x".join(map(str, sizes)) + (f":{dtypes[name]}" if name in dtypes else "")
+        found.append(text if list(shapes) == ["x"] else f"{name}={text}")
+    return found
 
 
 def is_known(data: str) -> bool:

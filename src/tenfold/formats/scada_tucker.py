@@ -41,7 +41,7 @@ class SCADATucker(Format):
 
     def alone(self) -> ADATucker:
         """The format of a group of one."""
-        return ADATucker(self.order, self.sweeps)
+        return ADATucker(self.order, self.sweeps, align=False)  # modes of all members alike
 
     def default_modes(self, axes: Axes) -> Modes:
         return self.alone().default_modes(axes)

@@ -65,7 +65,9 @@ class MultiHead(nn.Module, ABC):
             at = 0 if self.batch_first else 1
             q, k, v = (x.unsqueeze(at) for x in (query, key, value))
             padding = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
-            y, weights = self.forward(q, k, v, padding, need_weights, attn_mask, average_attn_weights, is_causal)
+            y, weights = MultiHead.forward(
+                self, q, k, v, padding, need_weights, attn_mask, average_attn_weights, is_causal
+            )
             return y.squeeze(at), None if weights is None else weights.squeeze(0)
         q, k, v = (self.split(self.project(name, x)) for name, x in zip(PROJECTIONS, (query, key, value), strict=False))
         hinted = is_causal and key_padding_mask is None and not need_weights  # then torch goes by the hint alone
@@ -104,10 +106,10 @@ class MultiHead(nn.Module, ABC):
 
     def mask(self, attn_mask: Tensor | None, key_padding_mask: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
         """What is added to the scores, broadcast to (n, heads, tokens, keys); None where that is nothing."""
-        n, heads, keys = len(q), self.num_heads, k.shape[2]
+        (n, heads, tokens, _), keys = q.shape, k.shape[2]
         parts = []
         if attn_mask is not None:
-            each = additive("attn_mask", attn_mask, [(q.shape[2], keys), (n * heads, q.shape[2], keys)], q.dtype)
+            each = additive("attn_mask", attn_mask, [(tokens, keys), (n * heads, tokens, keys)], q.dtype)
             parts.append(each.reshape(n, heads, *each.shape[1:]) if each.dim() == 3 else each)
         if key_padding_mask is not None:
             parts.append(additive("key_padding_mask", key_padding_mask, [(n, keys)], q.dtype)[:, None, None])

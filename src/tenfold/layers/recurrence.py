@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 State = tuple[Tensor, ...]  # (h,), or (h, c) of an LSTM; each (units, n, size)
 Hidden = tuple[Tensor, Tensor | None, Tensor | None]  # the recurrent matrix, its bias, the projection
-ONE_UNIT = {"num_layers": 1, "batch_first": False, "dropout": 0.0, "bidirectional": False}
+ONE_UNIT = {"num_layers": 1, "batch_first": False, "bidirectional": False}
 MODULES: dict[str, type[nn.RNNBase]] = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN_TANH": nn.RNN, "RNN_RELU": nn.RNN}
 KERNELS: dict[str, Callable[..., Any]] = {
     "LSTM": torch.lstm, "GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu,
@@ -192,18 +192,25 @@ CELLS = {"LSTM": lstm_cell, "GRU": gru_cell, "RNN_TANH": tanh_cell, "RNN_RELU": 
 
 def steps(mode: str, gates: Tensor, sizes: Tensor | None, state: State, hidden: Hidden) -> tuple[Tensor, State]:
     """One unit step by step, where what the inputs add to the gates, (steps, n, gates·size) or packed, is there."""
-    matrix, bias, projection = hidden
     now = tuple(part[0] for part in state)
     outputs = []
     for inputs in gates.unbind(0) if sizes is None else torch.split(gates, sizes.tolist()):
-        n = len(inputs)  # samples that have this step; the others have ended
-        running = tuple(part[:n] for part in now)
-        h, *c = CELLS[mode](inputs, functional.linear(running[0], matrix, bias), running)
-        h = h if projection is None else functional.linear(h, projection)
-        outputs.append(h)
-        ended = tuple(part[n:] for part in now)
-        now = tuple(torch.cat(pair) if len(pair[1]) else pair[0] for pair in zip((h, *c), ended, strict=True))
+        if sizes is None:
+            now = step(mode, inputs, now, hidden)
+            outputs.append(now[0])
+        else:
+            n = inputs.shape[0]  # samples that have this step; the others have ended
+            new = step(mode, inputs, tuple(part[:n] for part in now), hidden)
+            outputs.append(new[0])
+            now = tuple(torch.cat([part, old[n:]]) for part, old in zip(new, now, strict=True))
     return torch.stack(outputs) if sizes is None else torch.cat(outputs), tuple(part.unsqueeze(0) for part in now)
+
+
+def step(mode: str, inputs: Tensor, state: State, hidden: Hidden) -> State:
+    """One step of one unit on a state (n, size)."""
+    matrix, bias, projection = hidden
+    h, *c = CELLS[mode](inputs, functional.linear(state[0], matrix, bias), state)
+    return (h if projection is None else functional.linear(h, projection), *c)
 
 
 # ---- lowered
@@ -225,8 +232,7 @@ class Steps(nn.Module):
 
 
 class LoweredRecurrence(Recurrence):
-    """A recurrence of plain modules: for every unit what comes before it, and torch's own module of one layer, or
-    `Steps`."""
+    """A recurrence of plain modules: for every unit what comes before it; `Steps`, or torch's module of one layer."""
 
     def __init__(self, like: Recurrence, before: Sequence[nn.Module], units: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -244,12 +250,12 @@ class LoweredRecurrence(Recurrence):
 
 def torch_module(like: Recurrence, weights: Sequence[Tensor], **geometry: Any) -> nn.RNNBase:
     """Torch's own module with these numbers, its geometry that of a recurrence where none is given."""
-    kept = ("hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional", "proj_size")
-    options = {"input_size": like.input_size, **{name: getattr(like, name) for name in kept}, **geometry}
+    kept = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "dropout", "proj_size")
+    options: dict[str, Any] = {name: getattr(like, name) for name in kept} | geometry
     options |= {"nonlinearity": like.mode[4:].lower()} if like.mode.startswith("RNN") else {}
-    options = {name: value for name, value in options.items() if name != "proj_size" or value}  # LSTMs only
-    module = MODULES[like.mode](**options, dtype=weights[0].dtype, device=weights[0].device)
-    with torch.no_grad():
-        for parameter, weight in zip(module.parameters(), weights, strict=True):
-            parameter.copy_(weight)
+    idle = {"proj_size"} if not like.proj_size else set()  # LSTMs alone have it
+    idle |= {"dropout"} if options["num_layers"] == 1 else set()  # it stands between layers
+    module = MODULES[like.mode](**{name: options[name] for name in options if name not in idle}, device="meta")
+    for (name, _), weight in zip(list(module.named_parameters()), weights, strict=True):
+        setattr(module, name, nn.Parameter(weight.detach().clone()))
     return module

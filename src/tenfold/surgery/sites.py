@@ -106,9 +106,13 @@ class Site:
         answer = maker.suit(self.axes, first=first)
         if isinstance(answer, str):
             return answer
-        net = answer.network(self.axes)
-        reasons = [self.objection(net.stages(partition)) for partition in net.partitions()]
-        return reasons[-1] if reasons[-1] and all(reasons) else answer
+        net, reason = answer.network(self.axes), None
+        for partition in net.partitions():
+            reason = self.objection(net.stages(partition))
+            if reason is None:
+                return answer
+        assert reason is not None  # there is a partition
+        return reason
 
     def suiting(self) -> list[str]:
         """Formats that mean something for the weight."""
