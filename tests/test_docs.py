@@ -131,6 +131,16 @@ def test_the_page_of_formats_has_every_format_and_option() -> None:
             assert f"`{option}`" in part, (name, option)
 
 
+def test_the_page_of_layers_has_every_kind_and_module() -> None:
+    text = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
+    for name, kind in layers.BUILT_IN.items():
+        row = re.search(rf"^\| .*`{name}`.*$", text, re.MULTILINE)
+        assert row, name
+        for module in kind.replaces:
+            shown = module.rpartition(".")[2] if isinstance(module, str) else f"nn.{module.__name__}"
+            assert f"`{shown}`" in row[0], (name, module)
+
+
 def test_no_page_names_a_path_or_host_of_a_machine() -> None:
     for page in [README, *PAGES]:
         text = page.read_text(encoding="utf-8")
@@ -151,4 +161,4 @@ def test_every_verb_has_a_page() -> None:
         "save-and-load",
         "demo",
     }
-    assert verbs <= stems
+    assert set(verbs.split()) <= stems
