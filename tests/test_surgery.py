@@ -140,6 +140,11 @@ def test_a_forward_that_fails_on_a_proxy_is_lowered_part_by_part() -> None:
     assert relative(lowered(x), model(x)) < 1e-5
 
 
+class OwnLinear(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).relu()
+
+
 class OwnEncoder(nn.TransformerEncoderLayer):
     """Nobody knows how it applies its weights."""
 
@@ -195,7 +200,7 @@ def test_sites_are_the_weights_that_can_be_replaced_tied_ones_once() -> None:
     ("other", "words"),
     [
         (nn.Embedding(4, 4, scale_grad_by_freq=True), r"\(Embedding\)"),
-        (nn.Linear(4, 2), r"\(Linear\)"),
+        (OwnLinear(4, 4), r"\(OwnLinear\)"),
         (OwnEncoder(4, 1, 4), r"\(Linear\)"),
     ],
 )
