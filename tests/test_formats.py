@@ -38,6 +38,7 @@ from tenfold.formats import (
 )
 from tenfold.formats.ada_tucker import near_hypercube
 from tenfold.formats.base import options_of
+from tenfold.formats.btd import grouped_cp
 from tenfold.formats.tr import rings
 from tenfold.models import ZOO
 from tenfold.network import TensorNetwork
@@ -91,6 +92,7 @@ def test_modes_of_the_groups_get_a_sentence(name: str) -> None:
         ),
         ("ada-tucker", {"order": 1}, "no order 1; a weight is dealt to 2 modes or more."),
         ("btd", {"block": 0}, "no block of 0 channels; use 1 or more."),
+        ("btd", {"starts": 0}, "no 0 starts; use 1 or more."),
         ("scada-tucker", {"starts": 0}, "no 0 starts; use 1 or more."),
         ("tr", {"sweeps": -1}, "no -1 sweeps; use 0 or more."),
         ("stt", {"t": 0}, "no ratio t = 0; use 1 or more."),
@@ -526,6 +528,19 @@ def test_planted_block_terms_are_found(seed: int) -> None:
     net = BTD().network(BLOCKY, [2, 2, 2])
     weight = net.weight(net.draw(1.0, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
     assert relative(net, BTD(sweeps=200, refine=100).decompose(weight, net), weight) < 1e-5
+
+
+def test_the_starts_of_block_terms_are_cp_and_the_split_of_tucker2() -> None:
+    weight, draw = normal(BLOCKY), torch.Generator().manual_seed(0)
+    for ranks in ([3, 2, 2], [2, 3, 1], [2, 2, 4]):
+        net = BTD().network(BLOCKY, ranks)
+        grouped = grouped_cp(net.to_modes(weight), net, draw)
+        assert [tuple(core.shape) for core in grouped] == list(net.shapes)
+        terms = CP().network(BLOCKY, [ranks[0] * min(ranks[1:])])
+        best = relative(terms, CP(sweeps=200).decompose(weight, terms), weight)
+        assert best * 0.99 < relative(net, grouped, weight) < 1
+        split, fitted = (relative(net, BTD(sweeps=n).decompose(weight, net), weight) for n in (0, 20))
+        assert fitted < split < 1
 
 
 def test_blocks_become_the_groups_of_a_convolution() -> None:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tenfold.fitting import alternating_least_squares, balanced, quasi_newton, tree_decomposition
 from tenfold.formats.base import Axes, Format, is_pointwise, spatial_axes
@@ -23,13 +24,14 @@ class BTD(Format):
     """Block term decomposition of a kernel (De Lathauwer, SIAM J. Matrix Anal. Appl. 30, 2008; METHODS E.6).
 
     The label `n` of the blocks is on all cores and stays in the state until the last: the window becomes a convolution
-    with as many groups as there are blocks. Blocks of 1 are CP, one block is Tucker-2. Starts: CP with its terms
-    grouped, Tucker-2 with its core split, and random; then alternating least squares over all cores. The ranks are
-    `n`, then what a block takes in and gives out. SVD stands in on matrices and 1x1 convolutions.
+    with as many groups as there are blocks. Blocks of 1 are CP, one block is Tucker-2. Starts: Tucker-2 with its core
+    split, CP with its terms grouped, and random; then alternating least squares over all cores. The ranks are `n`,
+    then what a block takes in and gives out. SVD stands in on matrices and 1x1 convolutions.
 
     Attributes:
         block: channels of a block, in and out, where one number for the ranks is asked for (it is then the number of
             blocks); a planner tries 4, 8 and 16.
+        starts: the first from Tucker-2, the second from CP, the others random; the best after a few sweeps goes on.
         sweeps: alternating least squares sweeps at most; the error never rises.
         refine: quasi-Newton steps over all cores after the sweeps.
     """
@@ -37,12 +39,15 @@ class BTD(Format):
     iterates: ClassVar[bool] = True
     in_auto: ClassVar[bool] = False
     block: int | None = None
+    starts: int = 3
     sweeps: int = 50
     refine: int = 0
 
     def __post_init__(self) -> None:
         if self.block is not None and self.block < 1:
             raise TenfoldError(f"no block of {self.block} channels; use 1 or more.")
+        if self.starts < 1:
+            raise TenfoldError(f"no {self.starts} starts; use 1 or more.")
         check_sweeps(self.sweeps)
 
     def core_labels(self, modes: Mapping[str, Labels]) -> tuple[Labels, ...]:
@@ -58,25 +63,32 @@ class BTD(Format):
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
         if not net.closing:  # a matrix
             return tree_decomposition(tensor, net, root=len(net.cores) - 1)
-        drawn = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in net.shapes]
         whole = len(net.cores) == 3 and "n" in net.bonds
-        split = split_tucker(tensor, net) if whole else drawn
+        split = split_tucker(tensor, net) if whole else self.drawn(net, generator)
         total = float(tensor.square().sum())
-        if not self.sweeps or float((net.dense(split) - tensor).square().sum()) <= EXACT * total:
+        lost = float((net.dense(split) - tensor).square().sum())
+        if not self.sweeps or lost <= EXACT * total:
             return split
-        starts = [drawn]
-        if whole:
-            starts.append([stirred(core, noise) for core, noise in zip(split, drawn, strict=True)])
-            grouped = grouped_cp(tensor, net, generator)
-            starts += [[stirred(core, noise) for core, noise in zip(grouped, drawn, strict=True)]] if grouped else []
+        starts = [split, *([grouped_cp(tensor, net, generator)] if whole and self.starts > 1 else [])]
+        starts = [
+            [stirred(core, noise) for core, noise in zip(start, self.drawn(net, generator), strict=True)]
+            for start in starts
+        ]
+        starts += [self.drawn(net, generator) for _ in range(self.starts - len(starts))]
         trial = min(TRIAL_SWEEPS, self.sweeps)
         tried = [alternating_least_squares(tensor, net, balanced(net, start), sweeps=trial) for start in starts]
-        best, _ = min(tried, key=lambda result: result[1])
+        best, error = min(tried, key=lambda result: result[1])
         if self.sweeps > trial:
-            best, _ = alternating_least_squares(tensor, net, balanced(net, best), sweeps=self.sweeps - trial)
-        return (
-            quasi_newton(net.to_axes(tensor), net, balanced(net, best), steps=self.refine)[0] if self.refine else best
-        )
+            best, error = alternating_least_squares(tensor, net, balanced(net, best), sweeps=self.sweeps - trial)
+        best = best if error * total < lost else split
+        if not self.refine:
+            return best
+        return quasi_newton(net.to_axes(tensor), net, balanced(net, best), steps=self.refine)[0]
+
+    @staticmethod
+    def drawn(net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
+        """Gaussian cores."""
+        return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in net.shapes]
 
     def suit(self, axes: Axes, *, first: bool = False) -> Format | str:
         return SVD() if is_pointwise(axes) else self
@@ -85,7 +97,7 @@ class BTD(Format):
         return tuple(replace(self, block=block) for block in (BLOCKS if self.block is None else (self.block,)))
 
     def trial(self) -> Format:
-        return replace(self, sweeps=min(self.sweeps, 2 * TRIAL_SWEEPS), refine=0)
+        return replace(self, starts=1, sweeps=min(self.sweeps, TRIAL_SWEEPS), refine=0)
 
 
 def split_tucker(tensor: Tensor, net: TensorNetwork) -> list[Tensor]:
@@ -100,11 +112,13 @@ def split_tucker(tensor: Tensor, net: TensorNetwork) -> list[Tensor]:
     return [outer[0], kept.movedim(-1, 0).contiguous(), outer[1]]
 
 
-def grouped_cp(tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor] | None:
-    """CP with a term for every channel of every block, like windows in one block; None for oblong blocks."""
-    count, block = net.sizes["n"], net.sizes["r1"]
-    if block != net.sizes["r2"]:
-        return None
+def grouped_cp(tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
+    """CP with a term for every channel of every block, like windows in one block.
+
+    An oblong block has as many terms as its shorter side; the other channels are zero.
+    """
+    count, one, two = (net.sizes[x] for x in ("n", "r1", "r2"))
+    block = min(one, two)
     labels = tuple((*(x for x in core if x in net.modes), "n") for core in net.cores)
     sizes = {x: n for x, n in net.sizes.items() if x not in ("r1", "r2")} | {"n": count * block}
     cp = TensorNetwork(labels, sizes, net.axes, net.folds)
@@ -112,12 +126,14 @@ def grouped_cp(tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -
     found, _ = alternating_least_squares(tensor, cp, start, sweeps=TRIAL_SWEEPS)
     first, window, last = balanced(cp, found)
     order = like_windows(window.reshape(-1, count * block), block)
-    first, window, last = first[..., order], window[..., order], last[..., order]
-    each = window.reshape(*window.shape[:-1], count, block)
-    core = torch.diag_embed(each).movedim(-3, 0).movedim(-2, 1)  # (n, r1, *window, r2)
-    inner = first.reshape(*first.shape[:-1], count, block)
-    outer = last.movedim(-1, 0).reshape(count, block, *last.shape[:-1])
-    return [inner, core.contiguous(), outer]
+    first, window, last = (
+        factor[..., order].reshape(*factor.shape[:-1], count, block) for factor in (first, window, last)
+    )
+    core = torch.diag_embed(window).movedim(-3, 0).movedim(-2, 1)  # (n, block, *window, block)
+    core = functional.pad(core.movedim(1, -2), (0, two - block, 0, one - block)).movedim(-2, 1)
+    inner = functional.pad(first, (0, one - block))  # (*i, n, r1)
+    outer = functional.pad(last, (0, two - block)).movedim(-2, 0).movedim(-1, 1)  # (n, r2, *o)
+    return [inner.contiguous(), core.contiguous(), outer.contiguous()]
 
 
 def like_windows(windows: Tensor, block: int) -> list[int]:

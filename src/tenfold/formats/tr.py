@@ -212,7 +212,10 @@ def rotations(net: TensorNetwork) -> list[list[int]]:
 
 
 def ring_fit(tensor: Tensor, net: TensorNetwork, sweeps: int, refine: int, generator: torch.Generator) -> list[Tensor]:
-    """Cores of a ring: a few sweeps from every opening of it and from a random start; the best goes on."""
+    """Cores of a ring: a few sweeps from every opening of it and from a random start; the best goes on.
+
+    Where a few sweeps are all there are, they start from the best opening.
+    """
     openings = [ring_decomposition(tensor, net, way)[1] for way in rotations(net)]
     lost = [float((net.dense(cores) - tensor).square().sum()) for cores in openings]
     opened = openings[min(range(len(openings)), key=lost.__getitem__)]
@@ -220,9 +223,10 @@ def ring_fit(tensor: Tensor, net: TensorNetwork, sweeps: int, refine: int, gener
     if not sweeps or min(lost) <= EXACT * total:
         return opened
     drawn = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in net.shapes]
-    starts = [[stirred(core, noise) for core, noise in zip(cores, drawn, strict=True)] for cores in openings]
-    trial = min(TRIAL_SWEEPS, sweeps)
-    tried = [alternating_least_squares(tensor, net, balanced(net, start), sweeps=trial) for start in (*starts, drawn)]
+    chosen, trial = (openings, TRIAL_SWEEPS) if sweeps > TRIAL_SWEEPS else ([opened], sweeps)
+    starts = [[stirred(core, noise) for core, noise in zip(cores, drawn, strict=True)] for cores in chosen]
+    starts += [drawn] if sweeps > trial else []
+    tried = [alternating_least_squares(tensor, net, balanced(net, start), sweeps=trial) for start in starts]
     best, error = min(tried, key=lambda result: result[1])
     if sweeps > trial:
         best, error = alternating_least_squares(tensor, net, balanced(net, best), sweeps=sweeps - trial)
