@@ -86,17 +86,17 @@ class Table(Layer):
         return count.without(row_labels(stages))
 
     def tables(self) -> list[Tensor]:
-        """What the factors are read from: a core with its rows in front (rows, numbers), or a stage's whole tensor."""
+        """What the factors read: a core, its digits in front (no copy), or the tensor of a stage without rows."""
         cores = list(self.weight.cores)
         each = zip(self.weight.stages.each, self.weight.builds, self.reading.factors, strict=True)
-        return [self.rows_first(stage, factor) if factor.digits else build(cores) for stage, build, factor in each]
+        return [self.digits_first(stage, factor) if factor.digits else build(cores) for stage, build, factor in each]
 
-    def rows_first(self, stage: Stage, factor: Factor) -> Tensor:
-        """The one core of a stage as a matrix (rows, numbers)."""
-        at, rows = stage.cores[0], looked_up(self.weight.stages, stage)
+    def digits_first(self, stage: Stage, factor: Factor) -> Tensor:
+        """The one core of a stage, seen as (*digits, *labels of the factor)."""
+        at, digits = stage.cores[0], looked_up(self.weight.stages, stage)
         labels = self.weight.net.cores[at]
-        core: Tensor = self.weight.cores[at].permute([labels.index(x) for x in (*rows, *factor.labels)])
-        return core.flatten(len(rows)).flatten(0, len(rows) - 1)
+        core: Tensor = self.weight.cores[at].permute([labels.index(x) for x in (*digits, *factor.labels)])
+        return core
 
     def rows(self, ids: Tensor) -> Tensor:
         """Rows (*ids, o), of norm `max_norm` at most; under autocast, too, in the dtype of the cores."""

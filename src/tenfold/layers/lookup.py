@@ -21,36 +21,33 @@ class Factor:
 
     Attributes:
         digits: (divisor, size) of every digit of the index that chooses a row here; none: the same for every index.
-        rows: how many rows there are to choose from.
         labels, shape: of what is chosen.
         equation: the product with what was found before, as einsum writes it; empty for the first.
         is_matrix: whether that is the product with a matrix (new, summed).
     """
 
     digits: tuple[tuple[int, int], ...]
-    rows: int
     labels: Labels
     shape: tuple[int, ...]
     equation: str
     is_matrix: bool
 
     def chosen(self, ids: Tensor, table: Tensor, count: int) -> Tensor:
-        """The numbers (n, *shape) of indices (n,), from a table (rows, numbers); or (*shape) for all.
+        """The numbers (n, *shape) of indices (n,), from a table (*digits, *shape); where it has no digits, (*shape).
 
         Raises: IndexError, torch's own, for an index outside 0 to `count`.
         """
         if not self.digits:
             return table.reshape(self.shape)
-        return functional.embedding(self.row(ids, count), table).reshape(ids.shape[0], *self.shape)
+        first, *others = self.split(ids, count)
+        return table[(first, *others)] if others else table.index_select(0, first)
 
-    def row(self, ids: Tensor, count: int) -> Tensor:
-        """The row of the factor that each index names; for one outside the table a row that no factor has."""
+    def split(self, ids: Tensor, count: int) -> list[Tensor]:
+        """The digits of every index; of one outside the table the first is one that the factor does not have."""
         if self.digits == ((1, count),):
-            return ids
-        row = torch.zeros_like(ids)
-        for divisor, size in self.digits:
-            row = row * size + ids // divisor % size
-        return torch.where((ids >= 0) & (ids < count), row, self.rows)
+            return [ids]
+        first, *others = (ids // divisor % size for divisor, size in self.digits)
+        return [torch.where((ids >= 0) & (ids < count), first, self.digits[0][1]), *others]
 
 
 @dataclass(frozen=True)
@@ -68,15 +65,14 @@ class Reading:
         found: list[Factor] = []
         state: Labels = ()
         for at, stage in enumerate(stages.each):
-            here = looked_up(stages, stage)
-            digits = tuple((net.size(inputs[inputs.index(x) + 1 :]), net.sizes[x]) for x in here)
+            digits = tuple((net.size(inputs[inputs.index(x) + 1 :]), net.sizes[x]) for x in looked_up(stages, stage))
             before, after = state, kept(stages, at)
             tensor = after if at == 0 else tuple(x for x in stage.labels if x not in inputs)
             own = (TOKEN, *tensor) if digits else tensor
             state = (TOKEN, *after) if TOKEN in (*before, *own) else after
             equation = einsum_equation([before, own], state) if at else ""
             product = before == (TOKEN, *stage.summed) and tensor == (*after, *stage.summed) and not digits
-            found.append(Factor(digits, net.size(here), tensor, net.shape(tensor), equation, product))
+            found.append(Factor(digits, tensor, net.shape(tensor), equation, product))
         return Reading(tuple(found), net.axes["i"], net.axes["o"])
 
     def __call__(self, ids: Tensor, tables: Sequence[Tensor]) -> Tensor:
@@ -94,9 +90,10 @@ class Reading:
         """The same as an embedding and linear layers, where the first factor holds the rows and the others follow."""
         first, *others = self.factors
         plain = first.digits == ((1, self.count),) and all(factor.is_matrix for factor in others)
-        if not plain or tables[-1].shape[0 if others else 1] != self.width:
+        rows = tables[0].flatten(1)
+        if not plain or (tables[-1].shape[0] if others else rows.shape[1]) != self.width:
             return None
-        parts: list[nn.Module] = [filled_embedding(tables[0])]
+        parts: list[nn.Module] = [filled_embedding(rows)]
         for table in tables[1:]:
             linear = nn.Linear(table.shape[1], table.shape[0], bias=False, device="meta")
             linear.weight = nn.Parameter(table.detach().clone())
