@@ -415,6 +415,23 @@ def test_attentions_that_share_a_parameter_share_cores() -> None:
     assert small[0].in_proj_bias is not small[1].in_proj_bias
 
 
+def test_batch_norms_beside_attention_are_folded() -> None:
+    class Hybrid(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = self.norm(self.conv(x)).flatten(2).mT
+            return self.attention(tokens, tokens, tokens)[0]
+
+    small, x = at_full_rank(Hybrid().eval(), ["attention.q_proj_weight"]), torch.randn(2, 3, 5, 5)
+    lowered = lower(small)
+    assert isinstance(lowered.norm, nn.Identity)
+    assert_close(lowered(x), small(x), 1e-5)
+
+
 @pytest.mark.parametrize("swap", ["self_attn", "linear1", "out_proj"])
 def test_an_encoder_layer_with_a_part_of_its_own_stays_whole(swap: str) -> None:
     class Own(nn.Linear):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tenfold.layers.attention import Attention, counted, lowered, products, with_cores
 from tenfold.layers.base import FactoredWeight, Layer
 from tenfold.layers.multihead import MultiHead
+from tenfold.layers.plain import Closed
 from tenfold.network import Positions
 from tenfold.protocols import TenfoldError
 
@@ -17,7 +18,7 @@ ATTENTION = "self_attn."
 KEPT = ("dropout", "norm1", "norm2", "dropout1", "dropout2", "activation", "norm_first")  # what is taken as it is
 
 
-class PlainEncoderLayer(nn.Module):
+class PlainEncoderLayer(Closed):
     """The forward of `nn.TransformerEncoderLayer` around any attention and linear modules."""
 
     self_attn: MultiHead

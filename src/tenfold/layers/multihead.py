@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tenfold.layers.plain import Closed
 from tenfold.protocols import TenfoldError
 
 PROJECTIONS = ("q", "k", "v", "out")
 
 
-class MultiHead(nn.Module, ABC):
+class MultiHead(Closed, ABC):
     """Attention of several heads: arguments, results and dropout of `nn.MultiheadAttention`."""
 
     embed_dim: int

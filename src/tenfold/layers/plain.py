@@ -143,6 +143,10 @@ class GroupedLinear(nn.Module):
         return y.reshape(*x.shape[:-1], y.shape[1])
 
 
+class Closed(nn.Module):
+    """A plain module that calls its parts in its own way: it counts as one where the order of modules is traced."""
+
+
 class Chained(nn.Sequential):
     """A linear module in several steps, where `nn.TransformerEncoder` reads a weight and a bias.
 

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
+from tenfold.layers.plain import Closed
+
 State = tuple[Tensor, ...]  # (h,), or (h, c) of an LSTM; each (units, n, size)
 Hidden = tuple[Tensor, Tensor | None, Tensor | None]  # the recurrent matrix, its bias, the projection
 ONE_UNIT = {"num_layers": 1, "batch_first": False, "bidirectional": False}
@@ -18,7 +20,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
-class Recurrence(nn.Module):
+class Recurrence(Closed):
     """Layers in one or two directions over sequences; each direction of each layer is a unit.
 
     Inside, a sequence is (steps, n, features), or packed: (tokens, features) with the batch size of every step.

@@ -9,8 +9,7 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tenfold.layers import Layer
-from tenfold.layers.plain import TRANSPOSED
-from tenfold.layers.recurrence import Recurrence
+from tenfold.layers.plain import TRANSPOSED, Closed
 from tenfold.surgery.carry_out import swapped
 
 log = logging.getLogger(__name__)
@@ -51,10 +50,10 @@ def fold_batch_norms(model: nn.Module) -> None:
 
 
 class Tracer(fx.Tracer):
-    """Every module without children is a leaf, torch's or not; so are recurrences, which ask what they are given."""
+    """Every module without children is a leaf, torch's or not, and so are closed ones."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not list(m.children()) or isinstance(m, Recurrence) or super().is_leaf_module(m, module_qualified_name)
+        return not list(m.children()) or isinstance(m, Closed) or super().is_leaf_module(m, module_qualified_name)
 
 
 def traced(model: nn.Module) -> fx.Graph | None:
