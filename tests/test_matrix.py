@@ -46,12 +46,12 @@ EXAMPLES: Mapping[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
     "`nn.ConvTranspose3d`": (lambda: nn.ConvTranspose3d(4, 4, 2), (features(2, 4, 2, 2, 2),)),
     "`nn.Embedding`": (lambda: nn.Embedding(12, 8), (indices(2, 5),)),
     "`nn.EmbeddingBag`": (lambda: nn.EmbeddingBag(12, 8), (indices(2, 5),)),
-    "`nn.LSTM`": (lambda: nn.LSTM(6, 4, bidirectional=True), (features(5, 2, 6),)),
-    "`nn.LSTM`, projected": (lambda: nn.LSTM(6, 8, proj_size=4), (features(5, 2, 6),)),
-    "`nn.GRU`": (lambda: nn.GRU(6, 4), (features(5, 2, 6),)),
-    "`nn.RNN`": (lambda: nn.RNN(6, 8), (features(5, 2, 6),)),
-    "`nn.MultiheadAttention`": (lambda: nn.MultiheadAttention(8, 2), (features(5, 2, 8),) * 3),
-    "`nn.TransformerEncoderLayer`": (lambda: nn.TransformerEncoderLayer(8, 2, 12), (features(5, 2, 8),)),
+    "`nn.LSTM`": (lambda: nn.LSTM(6, 4, bidirectional=True), (features(3, 2, 6),)),
+    "`nn.LSTM`, projected": (lambda: nn.LSTM(6, 8, proj_size=4), (features(3, 2, 6),)),
+    "`nn.GRU`": (lambda: nn.GRU(6, 4), (features(3, 2, 6),)),
+    "`nn.RNN`": (lambda: nn.RNN(6, 4), (features(3, 2, 6),)),
+    "`nn.MultiheadAttention`": (lambda: nn.MultiheadAttention(6, 2), (features(3, 2, 6),) * 3),
+    "`nn.TransformerEncoderLayer`": (lambda: nn.TransformerEncoderLayer(6, 2, 8, 0.0), (features(3, 2, 6),)),
 }
 
 
