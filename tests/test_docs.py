@@ -131,7 +131,7 @@ def test_the_page_of_formats_has_every_format_and_option() -> None:
             assert f"`{option}`" in part, (name, option)
 
 
-def test_the_page_of_layers_has_every_kind_and_module() -> None:
+def test_the_page_of_layers_has_every_kind_and_its_modules() -> None:
     text = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
     for name, kind in layers.BUILT_IN.items():
         row = re.search(rf"^\| .*`{name}`.*$", text, re.MULTILINE)
