@@ -4,7 +4,7 @@ import importlib.util
 import math
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 from tenfold.measure.score import device_of, evaluating, score
@@ -56,6 +56,8 @@ class _Settings:
     lr: float
     momentum: float
     weight_decay: float
+    optimizer: str
+    warmup: float
     temperature: float
     distill: float  # 0 without a teacher
     seed: int
@@ -69,6 +71,8 @@ class _Settings:
             "lr": (self.lr > 0, "a number above 0, such as 0.01"),
             "momentum": (0 < self.momentum < 1, "a number between 0 and 1, such as 0.9"),
             "weight_decay": (self.weight_decay >= 0, "0 or more"),
+            "optimizer": (self.optimizer in OPTIMIZERS, " or ".join(OPTIMIZERS)),
+            "warmup": (0 < self.warmup < 1, "a share of the steps between 0 and 1, such as 0.1"),
             "temperature": (self.temperature > 0, "a number above 0, such as 4"),
             "distill": (0 <= self.distill <= 1, "0 (labels only) to 1 (teacher only)"),
             "batches": (self.batches >= 1, "training data of at least one batch"),
@@ -76,6 +80,17 @@ class _Settings:
         for name, (fine, allowed) in bounds.items():
             if not fine:
                 raise TenfoldError(f"cannot fine-tune with {name}={getattr(self, name)}; use {allowed}.")
+
+
+def _sgd(groups: list[dict[str, Any]], settings: _Settings) -> Optimizer:
+    return SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=True)
+
+
+def _adam(groups: list[dict[str, Any]], settings: _Settings) -> Optimizer:
+    return AdamW(groups, lr=settings.lr, betas=(settings.momentum, 0.99))
+
+
+OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], _Settings], Optimizer]] = {"sgd": _sgd, "adam": _adam}
 
 
 def finetune(
@@ -86,6 +101,8 @@ def finetune(
     lr: float = 0.02,
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
+    optimizer: Literal["sgd", "adam"] = "sgd",
+    warmup: float = 0.3,
     teacher: nn.Module | None = None,
     temperature: float = 4.0,
     distill: float = 0.9,
@@ -93,7 +110,7 @@ def finetune(
     mixed_precision: Literal["no", "bf16", "fp16"] = "no",
     state: Path | None = None,
 ) -> Iterator[Step]:
-    """Train a network in place by Nesterov SGD under a one-cycle schedule, yielding every step.
+    """Train a network in place under a one-cycle schedule, yielding every step.
 
     Arguments are checked at once; training happens as the iterator is drawn from. The final weights are those after
     the last step: no epoch is chosen, and `data.test` is never read. When the iterator has ended, by whatever, the
@@ -109,8 +126,10 @@ def finetune(
         data: `train`, `feed` and `loss` are used, and `validation` and `score` after each epoch.
         epochs: passes over `data.train`.
         lr: largest learning rate of the cycle.
-        momentum: of SGD, the same throughout.
+        momentum: the same throughout.
         weight_decay: of parameters with more than one axis; biases and norms have none.
+        optimizer: `sgd` (Nesterov's) or `adam` (second moments over 100 steps, weight decay decoupled).
+        warmup: share of the steps in which the rate rises from a 25th of `lr`; in the others it falls to nothing.
         teacher: the dense network, read only; its outputs must be logits (n, classes).
         temperature: of the distillation loss.
         distill: weight of the distillation loss; the loss on the labels has the rest.
@@ -133,6 +152,8 @@ def finetune(
         lr=lr,
         momentum=momentum,
         weight_decay=weight_decay,
+        optimizer=optimizer,
+        warmup=warmup,
         temperature=temperature,
         distill=0.0 if teacher is None else distill,
         seed=seed,
@@ -185,9 +206,11 @@ class _Trainer:
             _lend(after, teacher, self.device)
             after.enter_context(evaluating(teacher))
         self.model, self.data, self.teacher, self.settings = model, data, teacher, settings
-        sgd = SGD(_groups(model, settings.weight_decay), lr=settings.lr, momentum=settings.momentum, nesterov=True)
-        cycle = OneCycleLR(sgd, settings.lr, settings.epochs * settings.batches, cycle_momentum=False)
-        self.network, self.optimizer, self.schedule = self.accelerator.prepare(_Shell(model), sgd, cycle)
+        optimizer = OPTIMIZERS[settings.optimizer](_groups(model, settings.weight_decay), settings)
+        steps = settings.epochs * settings.batches
+        rise = _rise(settings.warmup, steps)
+        cycle = OneCycleLR(optimizer, settings.lr, steps, pct_start=rise, cycle_momentum=False)
+        self.network, self.optimizer, self.schedule = self.accelerator.prepare(_Shell(model), optimizer, cycle)
 
     def epoch(self, epoch: int) -> Iterator[float]:
         """Train on every batch once; yields the loss of each."""
@@ -283,6 +306,11 @@ def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def _rise(warmup: float, steps: int) -> float:
+    """The warm-up as a share of the steps; torch divides by zero where that is one step, so it is two then."""
+    return 2 / steps if warmup * steps == 1 else warmup
 
 
 def _length(batches: Iterable[Any], seed: int, device: torch.device) -> int:

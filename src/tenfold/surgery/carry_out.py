@@ -2,11 +2,12 @@
 
 import copy
 import logging
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tenfold.fitting import Metric
 from tenfold.formats import Format
@@ -15,6 +16,8 @@ from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError, near_misses, within
 from tenfold.surgery.plan import Plan, Row
 from tenfold.surgery.sites import Site, sites
+
+Members = Mapping[str, tuple[Site, TensorNetwork]]  # of one group
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +36,8 @@ def decompose(model: nn.Module, plan: Plan, metrics: Mapping[str, Metric] | None
     weights: dict[str, FactoredWeight] = {}
     for names in groups(plan, planned):
         with within(f"layer '{names[0]}'" if len(names) == 1 else f"group of {', '.join(names)}"):
-            weights.update(factored(result, plan, {name: planned[name] for name in names}, metrics or {}, seed))
+            members = {name: planned[name] for name in names}
+            weights.update(factored(result, plan, members, fitted(result, plan, members, metrics or {}, seed)))
     return replaced(result, [planned[name][0] for name in weights], weights)
 
 
@@ -87,28 +91,28 @@ def groups(plan: Plan, names: Mapping[str, object]) -> list[list[str]]:
     return list(found.values())
 
 
-def factored(
-    model: nn.Module,
-    plan: Plan,
-    members: Mapping[str, tuple[Site, TensorNetwork]],
-    metrics: Mapping[str, Metric],
-    seed: int,
-) -> dict[str, FactoredWeight]:
-    """The weights of one group. A core that the format gives to several of them is one parameter."""
-    rows: list[Row] = [plan.rows[name] for name in members]
-    maker = one_format(rows)
+def fitted(
+    model: nn.Module, plan: Plan, members: Members, metrics: Mapping[str, Metric], seed: int
+) -> list[list[Tensor]]:
+    """Cores for the weights of one group, as they are in the network."""
     dense = [site.weight(model) for site, _ in members.values()]
     nets = [net for _, net in members.values()]
     draw = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{next(iter(members))}".encode()))
-    each = maker.decompose_group(dense, nets, [metrics.get(name) for name in members], generator=draw)
+    maker = one_format([plan.rows[name] for name in members])
+    return maker.decompose_group(dense, nets, [metrics.get(name) for name in members], generator=draw)
+
+
+def factored(
+    model: nn.Module, plan: Plan, members: Members, each: Sequence[Sequence[Tensor]]
+) -> dict[str, FactoredWeight]:
+    """The weights of one group made of these cores. A core that several of them have is one parameter."""
     owned: dict[int, nn.Parameter] = {}
     found = {}
-    for row, weight, net, cores in zip(rows, dense, nets, each, strict=True):
-        site = members[row.name][0]
+    for (name, (site, net)), cores in zip(members.items(), each, strict=True):
         grad = site.parameter(model).requires_grad
         parameters = [owned.setdefault(id(core), nn.Parameter(core, requires_grad=grad)) for core in cores]
-        found[row.name] = FactoredWeight(net, parameters, row.partition(net))
-        log.info("%s: %d -> %d parameters", row.name, weight.numel(), net.params)
+        found[name] = FactoredWeight(net, parameters, plan.rows[name].partition(net))
+        log.info("%s: %d -> %d parameters", name, math.prod(site.axes.values()), net.params)
     return found
 
 

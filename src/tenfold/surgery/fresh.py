@@ -5,23 +5,22 @@ import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from tenfold.fitting import balanced
-from tenfold.formats import options_of
+from tenfold.formats import Format
 from tenfold.layers import FactoredWeight
 from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError, near_misses, within
-from tenfold.surgery.carry_out import factored, groups, networks, one_format, replaced
-from tenfold.surgery.plan import Plan, Row
-from tenfold.surgery.sites import Site
+from tenfold.surgery.carry_out import Members, factored, groups, networks, one_format, replaced
+from tenfold.surgery.plan import Plan
 
 Init = Literal["dense", "cores"]
-Members = Mapping[str, tuple[Site, TensorNetwork]]
+Nets = Mapping[str, TensorNetwork]  # of one group, by name
+Draw = Callable[[Format, Nets, int], list[list[Tensor]]]
 
 
 def fresh(model: nn.Module, plan: Plan, *, init: Init = "dense", seed: int = 0) -> nn.Module:
@@ -40,23 +39,35 @@ def fresh(model: nn.Module, plan: Plan, *, init: Init = "dense", seed: int = 0) 
     Source: independent cores give Var(W) = the product of all ranks and of the variances of all cores (Pan et al.,
         ICML 2022).
     """
-    if init not in INITS:
-        raise TenfoldError(f"no init is called '{init}'{near_misses(str(init), INITS)}")
+    check_init(init)
     result = copy.deepcopy(model)
     planned = networks(result, plan)
     weights: dict[str, FactoredWeight] = {}
     for names in groups(plan, planned):
         with within(f"layer '{names[0]}'" if len(names) == 1 else f"group of {', '.join(names)}"):
-            weights.update(drawn(result, plan, {name: planned[name] for name in names}, INITS[init], seed))
+            members = {name: planned[name] for name in names}
+            weights.update(factored(result, plan, members, drawn(result, plan, members, INITS[init], seed)))
     return replaced(result, [planned[name][0] for name in weights], weights)
 
 
-def drawn(model: nn.Module, plan: Plan, members: Members, init: "Draw", seed: int) -> dict[str, FactoredWeight]:
-    """New weights for one group, at the deviation of the old ones, their scale spread over the cores."""
-    deviations = {name: deviation(site.weight(model)) for name, (site, _) in members.items()}
-    found = init(model, plan, members, seed)
-    rescale(found, deviations)
-    return found
+def check_init(init: str) -> None:
+    """Refuse an initialisation that there is not."""
+    if init not in INITS:
+        raise TenfoldError(f"no init is called '{init}'{near_misses(init, INITS)}")
+
+
+def drawn(model: nn.Module, plan: Plan, members: Members, init: Draw, seed: int) -> list[list[Tensor]]:
+    """New cores for one group, at the deviations, and in the types, of the weights in the network."""
+    weights = [site.weight(model) for site, _ in members.values()]
+    wanted = [deviation(weight) for weight in weights]
+    maker = one_format([plan.rows[name] for name in members])
+    nets = {name: net for name, (_, net) in members.items()}
+    each = rescaled(list(nets.values()), init(maker, nets, seed), wanted)
+    typed: dict[int, Tensor] = {}  # a core of several members stays one
+    return [
+        [typed.setdefault(id(core), core.to(weight.dtype).to(weight.device).contiguous()) for core in cores]
+        for cores, weight in zip(each, weights, strict=True)
+    ]
 
 
 def deviation(weight: Tensor) -> float:
@@ -72,39 +83,25 @@ def deviation(weight: Tensor) -> float:
     return result
 
 
-# ---- two ways to draw
-def from_dense(model: nn.Module, plan: Plan, members: Members, seed: int) -> dict[str, FactoredWeight]:
-    """Cores of Gaussian weights, which take the place of the old ones in `model`; random ones deserve a quick fit."""
-    for name, (site, _) in members.items():
-        parameter = site.parameter(model)
-        noise = torch.randn(parameter.shape, generator=generator(seed, name, "weight"), dtype=torch.float32)
-        parameter.data.copy_(noise * (deviation(parameter.detach()) or 1.0))
-    rows = {name: replace(row, options=options_of(row.maker().trial())) for name, row in rows_of(plan, members).items()}
-    return factored(model, Plan(rows), members, {}, seed)
+# ---- two ways to draw: cores in float64, of weights at any scale
+def from_dense(maker: Format, nets: Nets, seed: int) -> list[list[Tensor]]:
+    """Cores of Gaussian weights; noise deserves a quick fit."""
+    noise = [
+        torch.randn(tuple(net.axes.values()), generator=generator(seed, name, "weight"), dtype=torch.float64)
+        for name, net in nets.items()
+    ]
+    draw = generator(seed, next(iter(nets)), "fit")
+    return maker.trial().decompose_group(noise, list(nets.values()), [None] * len(nets), generator=draw)
 
 
-def from_cores(model: nn.Module, plan: Plan, members: Members, seed: int) -> dict[str, FactoredWeight]:
-    """Independent Gaussian cores; those that the format gives to several members are one."""
-    rows = rows_of(plan, members)
-    common = one_format(list(rows.values())).shared_cores([net for _, net in members.values()])
-    owned: dict[int, nn.Parameter] = {}
-    found = {}
-    for name, (site, net) in members.items():
-        like = site.parameter(model)
-        cores = net.draw(1.0, generator=generator(seed, name, "cores"), dtype=torch.float64)
-        own = [nn.Parameter(core.to(like), requires_grad=like.requires_grad) for core in cores]
-        parameters = [owned.setdefault(k, core) if k in common else core for k, core in enumerate(own)]
-        found[name] = FactoredWeight(net, parameters, rows[name].partition(net))
-    return found
+def from_cores(maker: Format, nets: Nets, seed: int) -> list[list[Tensor]]:
+    """Independent Gaussian cores; those that the format gives to several members are the first one's."""
+    each = [net.draw(1.0, generator=generator(seed, name, "cores"), dtype=torch.float64) for name, net in nets.items()]
+    common = maker.shared_cores(list(nets.values()))
+    return [[each[0][k] if k in common else core for k, core in enumerate(cores)] for cores in each]
 
 
-Draw = Callable[[nn.Module, Plan, Members, int], dict[str, FactoredWeight]]
 INITS: dict[str, Draw] = {"dense": from_dense, "cores": from_cores}
-
-
-def rows_of(plan: Plan, members: Members) -> dict[str, Row]:
-    """The rows of some weights."""
-    return {name: plan.rows[name] for name in members}
 
 
 def generator(seed: int, name: str, what: str) -> torch.Generator:
@@ -113,28 +110,27 @@ def generator(seed: int, name: str, what: str) -> torch.Generator:
 
 
 # ---- their scale
-def rescale(found: Mapping[str, FactoredWeight], deviations: Mapping[str, float]) -> None:
-    """Bring rebuilt weights to these deviations, in place: a shared core gets deviation 1, the others even shares.
+def rescaled(
+    nets: Sequence[TensorNetwork], each: Sequence[Sequence[Tensor]], wanted: Sequence[float]
+) -> list[list[Tensor]]:
+    """Cores of weights of the wanted deviations; a core of several weights has deviation 1.
 
-    A weight of deviation 0 gets it by its last core alone, so that gradients reach that one, and then the others.
+    A weight of deviation 0 has it from its last own core alone, so that gradients reach that one, and then the others.
     """
-    holders = Counter(id(core) for weight in found.values() for core in weight.cores)
-    with torch.no_grad():
-        for core in {
-            id(core): core for weight in found.values() for core in weight.cores if holders[id(core)] > 1
-        }.values():
-            core /= deviation(core)
-        for name, weight in found.items():
-            own = [k for k, core in enumerate(weight.cores) if holders[id(core)] == 1]
-            cores = scaled(weight.net, [core.double() for core in weight.cores], own, deviations[name] or 1.0)
-            for k in own:
-                weight.cores[k].copy_(cores[k])
-            if not deviations[name]:
-                weight.cores[own[-1]].zero_()
+    holders = Counter(id(core) for cores in each for core in cores)
+    shared = {id(core): core / deviation(core) for cores in each for core in cores if holders[id(core)] > 1}
+    found = []
+    for net, cores, scale in zip(nets, each, wanted, strict=True):
+        own = [k for k, core in enumerate(cores) if id(core) not in shared]
+        result = scaled(net, [shared.get(id(core), core) for core in cores], own, scale or 1.0)
+        if not scale:
+            result[own[-1]] = torch.zeros_like(result[own[-1]])
+        found.append(result)
+    return found
 
 
 def scaled(net: TensorNetwork, cores: Sequence[Tensor], own: Sequence[int], wanted: float) -> list[Tensor]:
-    """The cores with those that are the weight's own at the scale that gives the wanted deviation, evenly."""
+    """Cores whose weight has the wanted deviation, by even factors on those that are the weight's own."""
     result = balanced(net, cores) if len(own) == len(cores) else list(cores)
     gain = (wanted / float(net.deviation(result))) ** (1 / len(own))
     return [core * gain if k in own else core for k, core in enumerate(result)]
