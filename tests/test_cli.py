@@ -21,6 +21,8 @@ from typer.testing import CliRunner
 import tenfold
 from tenfold.cli import app
 from tenfold.cli.border import layers_of
+from tenfold.data import load_data
+from tenfold.models import resolve
 from tenfold.planning import Asked
 from tenfold.protocols import TenfoldError
 
@@ -103,7 +105,7 @@ def test_the_module_runs() -> None:
     assert done.stdout.startswith("tenfold ")
 
 
-@pytest.mark.parametrize("command", ["inspect", "plan", "compress", "recover", "evaluate", "demo"])
+@pytest.mark.parametrize("command", ["inspect", "plan", "compress", "train", "recover", "evaluate", "demo"])
 def test_every_command_says_what_it_does(command: str) -> None:
     result = tenfold_(command, "--help")
     assert result.exit_code == 0
@@ -128,6 +130,9 @@ def test_python_and_the_command_line_have_the_same_names() -> None:
     assert planning - {"curves"} <= options("plan")
     training = set(inspect.signature(tenfold.recover).parameters) - {"small", "teacher", "state", "watch", "options"}
     assert training <= options("recover")
+    verb = set(inspect.signature(tenfold.train).parameters) | set(Asked.__annotations__)
+    wanted = {singular.get(name, name) for name in verb - live}
+    assert options("train") == wanted | extra - {"weights", "dry_run"}
 
 
 # ---- inspect
@@ -383,10 +388,10 @@ def hear_the_keyboard() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def stopped(place: Path, how: signal.Signals) -> subprocess.Popen[str]:
+def stopped(place: Path, how: signal.Signals, words: list[str] | None = None) -> subprocess.Popen[str]:
     """A run that got this signal once an epoch was kept."""
     running = subprocess.Popen(
-        command("cut"), cwd=place, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        words or command("cut"), cwd=place, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         preexec_fn=hear_the_keyboard,
     )  # fmt: skip
     end = time.monotonic() + 60
@@ -413,6 +418,99 @@ def test_a_stop_by_the_keyboard_says_how_to_go_on(place: Path) -> None:
     assert run.returncode == 130
     assert "the same command goes on after the last whole epoch" in said
     assert "Traceback" not in said
+
+
+# ---- train
+def training(out: str, *more: str) -> list[str]:
+    return ["train", "net.py:build", "--data", "own.py:own", "--epochs", "3", "--lr", "0.02", "--out", out, *more]
+
+
+def test_a_network_trained_dense_is_one_for_the_other_commands(place: Path) -> None:
+    found = document(*training("dense"))
+    assert (found["ratio"]["params"], found["recovered"]) == (1, None)
+    assert found["compressed"]["score"]["value"] > 50  # ten classes
+    assert [row["rel_error"] for row in found["layers"]] == [None] * 4
+    assert files(place / "dense") >= {"model.safetensors", "plan.yaml", "report.json", "README.md"}
+    assert "A trained PyTorch network, dense." in (place / "dense/README.md").read_text()
+    scored = document("evaluate", "dense", "--data", "own.py:own", "--trust-code")["networks"]["dense"]["score"]
+    assert scored == found["compressed"]["score"]
+    small = ["--data", "own.py:own", "--params", "1.5x", "--format", "svd", "--no-bn", "--out"]
+    first = document("compress", "net.py:build", "--weights", "dense/model.safetensors", *small, "first")
+    second = document("compress", "dense", "--trust-code", *small, "second")
+    assert first["dense"]["score"] == second["dense"]["score"] == found["compressed"]["score"]
+    assert (place / "first/model.safetensors").read_bytes() == (place / "second/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("init", ["dense", "cores"])
+def test_a_network_is_trained_in_cores(place: Path, init: str) -> None:
+    found = document(*training("cores", "--format", "svd", "--params", "2x", "--init", init, "--epochs", "10"))
+    assert found["ratio"]["params"] >= 2
+    assert found["dense"]["score"] is None
+    assert found["compressed"]["score"]["value"] > 50
+    assert (found["settings"]["init"], found["settings"]["epochs"]) == (init, 10)
+    scored = document("evaluate", "cores", "--data", "own.py:own", "--trust-code")["networks"]["cores"]["score"]
+    assert scored == found["compressed"]["score"]
+    assert "is compressed already" in refused("compress", "cores", "--trust-code", "--params", "2x", "--out", "small")
+
+
+def test_python_trains_the_same_network(place: Path) -> None:
+    document(*training("cores", "--format", "svd", "--params", "2x"))
+    model = resolve("net.py:build").function()
+    result = tenfold.train(model, load_data("own.py:own"), format="svd", params="2x", epochs=3, lr=0.02)
+    for name, value in load_file(place / "cores/model.safetensors").items():
+        assert torch.equal(result.model.state_dict()[name], value)
+
+
+def test_a_plan_by_hand_is_trained(place: Path) -> None:
+    (place / "mine.yaml").write_text("schema: 1\nlayers: {'7': {format: svd, ranks: [4]}}\n")
+    found = document(*training("cores", "--plan", "mine.yaml"))
+    assert [row["ranks"] for row in found["layers"] if row["format"] == "svd"] == [[4]]
+
+
+def test_what_is_trained_shows_a_score_and_what_to_do_next(place: Path) -> None:
+    said = tenfold_(*training("dense")).stdout
+    assert "top-1" in said
+    assert "tenfold compress dense --trust-code --params 4x --out small" in said
+    said = tenfold_(*training("cores", "--format", "svd", "--ranks", "4")).stdout
+    assert "against" not in said
+    assert "tenfold.load('cores', trust_code=True)" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--params", "4x"], "params is for weights in cores, and no format is given; give one, such as --format tt"),
+        (["--format", "tt"], "nothing was asked for; give a budget"),
+        (["--format", "tt", "--ranks", "4", "--init", "corse"], "no init is called 'corse'; did you mean 'cores'?"),
+        (["--format", "tt", "--ranks", "4", "--plan", "p.yaml"], "a plan was given and ranks, format too"),
+        (["--epochs", "0"], "cannot train with epochs=0"),
+        (["--lr", "nan"], "cannot train with epochs=3 and lr=nan"),
+    ],
+)
+def test_what_cannot_be_trained_gets_a_sentence(place: Path, options: list[str], words: str) -> None:
+    assert words in refused(*training("out", *options))
+    assert not (place / "out").exists()
+
+
+def test_training_wants_an_architecture_data_and_a_place(place: Path) -> None:
+    assert "give --data" in refused("train", "net.py:build", "--out", "out")
+    assert "give --out FOLDER" in refused("train", "net.py:build", "--data", "own.py:own")
+    tenfold_(*training("dense"))
+    assert "'dense' is trained already; name its architecture" in refused(
+        "train", "dense", "--data", "own.py:own", "--out", "out"
+    )
+    assert "exists; --overwrite" in refused(*training("dense"))
+
+
+def test_a_killed_training_goes_on_where_it_was(place: Path) -> None:
+    more = ["--epochs", "60", "--format", "svd", "--ranks", "4", "--threads", "1"]
+    stopped(place, signal.SIGKILL, [sys.executable, "-m", "tenfold", *training("cut", *more)]).communicate()
+    assert {path.name for path in (place / "cut").iterdir()} == {"state"}
+    assert "of a run with another init" in refused(*training("cut", *more, "--init", "cores"))
+    assert tenfold_(*training("cut", *more)).exit_code == 0
+    assert tenfold_(*training("whole", *more)).exit_code == 0
+    assert (place / "cut/model.safetensors").read_bytes() == (place / "whole/model.safetensors").read_bytes()
+    assert not (place / "cut/state").exists()
 
 
 # ---- the demo

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +239,40 @@ def test_the_first_step_is_nesterov_sgd_by_hand(data: Data) -> None:
         torch.testing.assert_close(ours.detach(), expected)
 
 
+def test_adam_steps_by_the_sign_of_the_gradient_and_decays_apart(data: Data) -> None:
+    model = small()[3:]
+    model[1].p = 0.0
+    x, y = samples()
+    batch = (x[:BATCH, :1], y[:BATCH])
+    reference = copy.deepcopy(model).train()
+    nn.functional.cross_entropy(reference(batch[0]), batch[1]).backward()
+    lr, decay = 0.25, 0.1
+    one = replace(data, train=[batch] * 10)
+    next(finetune(model, one, epochs=1, lr=lr, weight_decay=decay, optimizer="adam", warmup=0.1))
+    for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
+        assert theirs.grad is not None
+        kept = theirs.detach() * (1 - lr / 25 * decay if theirs.ndim > 1 else 1)
+        expected = kept - lr / 25 * theirs.grad.sign()
+        sure = theirs.grad.abs() > 1e-5
+        torch.testing.assert_close(ours.detach()[sure], expected[sure], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 20, 40])
+def test_the_rate_rises_for_the_warm_up_and_falls_to_nothing(data: Data, steps: int) -> None:
+    """Of a gradient that is always 1, Adam's step is the rate."""
+    model = nn.Linear(1, 1, bias=False)
+    one = replace(data, train=[torch.ones(1, 1)] * steps, validation=[], loss=lambda out, batch: out.sum())
+    start = model.weight.item()
+    training = finetune(model, one, epochs=1, lr=0.5, weight_decay=0.0, optimizer="adam", warmup=0.1)
+    rates = [before - after for before, after in pairwise([start, *(model.weight.item() for _ in training)])]
+    assert max(rates) <= 0.5 + 1e-5
+    if steps >= 20:
+        top = round(0.1 * steps) - 1
+        assert rates[top] == pytest.approx(0.5, rel=1e-3)
+        assert rates == sorted(rates[: top + 1]) + sorted(rates[top + 1 :], reverse=True)
+        assert rates[-1] < 1e-4
+
+
 def test_gradients_are_clipped_at_norm_5(data: Data) -> None:
     model = nn.Linear(1, 1, bias=False)
     steep = replace(data, train=[torch.ones(2, 1)] * 10, validation=[], loss=lambda out, batch: 1e4 * out.sum())
@@ -369,6 +403,7 @@ def test_a_state_of_another_run_is_refused(data: Data, tmp_path: Path) -> None:
         (small(), {"lr": 0.5, "seed": 3}, "lr, seed"),
         (small()[:-1], {}, "network"),
         (small(), {"teacher": small()}, "distill"),
+        (small(), {"optimizer": "adam", "warmup": 0.1}, "optimizer, warmup"),
     ]
     for model, changed, names in others:
         with pytest.raises(TenfoldError) as caught:

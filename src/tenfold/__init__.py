@@ -22,6 +22,7 @@ _HOMES = {
     "Row": "tenfold.surgery",
     "compress": "tenfold.api",
     "Compressed": "tenfold.api",
+    "train": "tenfold.api",
     "recover": "tenfold.api",
     "evaluate": "tenfold.api",
     "save": "tenfold.api",

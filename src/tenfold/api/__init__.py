@@ -17,10 +17,12 @@ from tenfold.api.opened import Opened, open_network, origin_of
 from tenfold.api.predicted import PlannedLayer, Predicted, foreseen, predicted
 from tenfold.api.profiles import planned, profiled
 from tenfold.api.samples import parse_inputs
+from tenfold.api.train import check as check_train
+from tenfold.api.train import is_dense, train
 
 __all__ = [
-    "Compressed", "Opened", "PlannedLayer", "Predicted", "check_asked", "check_file", "check_one", "check_training",
-    "compress", "evaluate", "first_inputs", "foreseen", "given_only", "load", "open_network", "origin_of",
-    "parse_inputs", "plan_from", "planned", "predicted", "profiled", "recover", "recover_folder", "save",
-    "side_by_side", "write_plan",
+    "Compressed", "Opened", "PlannedLayer", "Predicted", "check_asked", "check_file", "check_one", "check_train",
+    "check_training", "compress", "evaluate", "first_inputs", "foreseen", "given_only", "is_dense", "load",
+    "open_network", "origin_of", "parse_inputs", "plan_from", "planned", "predicted", "profiled", "recover",
+    "recover_folder", "save", "side_by_side", "train", "write_plan",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from tenfold.cli.evaluate import evaluate
 from tenfold.cli.inspect import inspect
 from tenfold.cli.plan import plan
 from tenfold.cli.recover import recover
+from tenfold.cli.train import train
 
 HELP = """Trained PyTorch networks several times smaller: every weight a tensor network, under a budget, measured.
 
@@ -80,7 +81,7 @@ class Said(logging.Handler):
         typer.echo(self.format(record), err=True)
 
 
-for command in (inspect, plan, compress, recover, evaluate, demo):
+for command in (inspect, plan, compress, train, recover, evaluate, demo):
     app.command()(command)
 
 

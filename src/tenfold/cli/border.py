@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tenfold.api import Opened, given_only, open_network, parse_inputs
+from tenfold.api import Opened, given_only, is_dense, open_network, parse_inputs
 from tenfold.cli.screen import note
 from tenfold.data import DATA_SETS, load_data
 from tenfold.planning import Asked
@@ -148,8 +148,8 @@ def machine(device: str | None, threads: int | None) -> torch.device | None:
 
 
 def dense_only(opened: Opened, model: str) -> None:
-    """Raise for a folder where a dense network is wanted."""
-    if opened.plan is not None:
+    """Raise for a folder of a compressed network where a dense one is wanted."""
+    if opened.plan is not None and not is_dense(opened.plan):
         raise TenfoldError(
             f"'{model}' is compressed already; give the dense network that it was made from, or train it on with "
             f"tenfold recover {model}."

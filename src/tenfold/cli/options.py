@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 NETWORK, BUDGET, LAYERS = "Network and data", "Budgets and rules", "Formats and layers"
-RECOVERY, RUN = "Recovery", "Run"
+RECOVERY, TRAINING, RUN = "Recovery", "Training", "Run"
 
 # ---- the network and its data
 Model = Annotated[
@@ -129,6 +129,33 @@ _DISTILL = typer.Option(
 Distill = Annotated[float, _DISTILL]
 DefaultDistill = Annotated[float | None, _DISTILL]
 Bn = Annotated[bool, typer.Option("--bn/--no-bn", help="Estimate batch norms anew.", rich_help_panel=RECOVERY)]
+
+# ---- training from the start
+TrainFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--format", metavar="FORMATS", help="As in compress; without one, the dense network.", rich_help_panel=LAYERS
+    ),
+]
+TrainAllocation = Annotated[
+    str | None,
+    typer.Option(
+        "--allocation",
+        metavar="HOW",
+        help="uniform: one share of the ranks (default), or global.",
+        rich_help_panel=BUDGET,
+    ),
+]
+Init = Annotated[
+    str,
+    typer.Option(
+        metavar="HOW", help="dense: random weights are decomposed; cores: cores are drawn.", rich_help_panel=TRAINING
+    ),
+]
+TrainEpochs = Annotated[int, typer.Option("--epochs", metavar="N", help="Of training.", rich_help_panel=TRAINING)]
+TrainLr = Annotated[
+    float, typer.Option("--lr", metavar="RATE", help="Largest learning rate, of Adam.", rich_help_panel=TRAINING)
+]
 
 # ---- the run
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="The folder to write.", rich_help_panel=RUN)]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tenfold.api import Compressed
 from tenfold.cli import screen
-from tenfold.report import layer_table, reasons, summary_table
+from tenfold.report import layer_table, reasons, side_by_side, summary_table
 from tenfold.storage.readme import argument
 
 
@@ -15,3 +15,10 @@ def show_compressed(result: Compressed, folder: Path) -> None:
     screen.show(summary_table(result.report))
     screen.say(*result.words, "")
     screen.say_unbroken(f"Written to {folder}", f"    model = tenfold.load({str(folder)!r}{argument(result.document)})")
+
+
+def show_trained(result: Compressed, folder: Path) -> None:
+    """What a network that was trained dense holds, costs and scores, and how to go on with it."""
+    trust = "" if result.document.origin.kind == "zoo" else " --trust-code"
+    screen.show(side_by_side({"dense": result.report.final}))
+    screen.say_unbroken(f"Written to {folder}", f"Next: tenfold compress {folder}{trust} --params 4x --out small")

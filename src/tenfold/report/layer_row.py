@@ -23,7 +23,8 @@ class LayerRow:
         format, modes, ranks, stages, reason: the plan's; rank None where a bond is not cut.
         params: numbers in the cores, or in the weight where it is dense; without the bias.
         macs: multiply-adds of one sample; None where they were not measured.
-        rel_error: norm of the difference over the norm of the dense weight; 0 for a dense one that was not trained on.
+        rel_error: norm of the difference over the norm of the dense weight; 0 for a dense one that was not trained on;
+            None where the weight was trained from the start, and so replaced none.
     """
 
     name: str
@@ -35,7 +36,7 @@ class LayerRow:
     stages: tuple[tuple[int, ...], ...]
     params: int
     macs: int | None
-    rel_error: float
+    rel_error: float | None
     reason: str
 
 

@@ -74,7 +74,7 @@ def layer_table(layers: Iterable[LayerRow], *, wide: bool = False) -> Table:
             number(row.params),
             share(row.params, prod(row.shape.values())),
             short(row.macs),
-            f"{row.rel_error:.3f}",
+            UNKNOWN if row.rel_error is None else f"{row.rel_error:.3f}",
         )
         add(table, row.name, *shape, row.format, ranks(row.ranks), *stages, *shown)
     return table

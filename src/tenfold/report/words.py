@@ -108,10 +108,12 @@ def faster(ratio: float | None, blamed: list[Growth]) -> str:
 
 
 def score(report: Report) -> str:
-    """What it scored before and after."""
+    """What it scored, before and after where there was a before."""
     dense, final = report.dense.score, report.final.score
-    if dense is None or final is None:
+    if final is None:
         return ""
+    if dense is None:
+        return f"{final.name} {final.value:.2f}."
     better = (final.value >= dense.value) == dense.higher_is_better or final.value == dense.value
     return f"{dense.name} {final.value:.2f} against {dense.value:.2f} dense{'' if better else ' (worse)'}."
 

@@ -11,10 +11,7 @@ from tenfold.storage.document import CODE, Document
 from tenfold.surgery import Plan
 
 PAGE = """\
-# {name}: a compressed {origin}
-
-A trained PyTorch network that tenfold compressed: {count} stored as small tensors ("cores").
-It holds {params:,} parameters instead of {dense:,}: {ratio:.2f} times fewer.
+# {name}: {what}
 
 ## Load and run
 With tenfold {version} or later installed:
@@ -52,17 +49,25 @@ def page(
     files = [f"| `{CODE}/{code.name}` | the architecture's source |"] if code else []
     return PAGE.format(
         name=name,
-        origin=origin.name,
+        what=what(origin.name, len(weights), params, dense),
         version=version,
-        count="one weight is" if len(weights) == 1 else f"{len(weights)} weights are",
-        params=params,
-        dense=dense,
-        ratio=dense / max(params, 1),
         snippet=snippet(name, document, next((p.dtype for p in model.parameters()), torch.float32)),
         notes=notes(document),
         megabytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) / 1e6,
         files="".join(f"{line}\n" for line in files),
         rows="\n".join(row_line(plan, row, weight) for row, weight in weights.items()) or "| none | | | | |",
+    )
+
+
+def what(origin: str, count: int, params: int, dense: int) -> str:
+    """The title and the first sentences."""
+    if not count:
+        return f"a trained {origin}\n\nA trained PyTorch network, dense. It holds {params:,} parameters."
+    weights = "one weight is" if count == 1 else f"{count} weights are"
+    return (
+        f"a compressed {origin}\n\n"
+        f'A trained PyTorch network in tensor networks: {weights} stored as small tensors ("cores").\n'
+        f"It holds {params:,} parameters instead of {dense:,}: {dense / max(params, 1):.2f} times fewer."
     )
 
 

@@ -1,10 +1,10 @@
 """The weights of a network by name, a `Plan` for them, and a plan carried out."""
 
 from tenfold.surgery.carry_out import decompose
-from tenfold.surgery.fresh import fresh
+from tenfold.surgery.fresh import Init, check_init, fresh
 from tenfold.surgery.lowering import lower
 from tenfold.surgery.patterns import matching
 from tenfold.surgery.plan import Plan, Row
 from tenfold.surgery.sites import Site, sites
 
-__all__ = ["Plan", "Row", "Site", "decompose", "fresh", "lower", "matching", "sites"]
+__all__ = ["Init", "Plan", "Row", "Site", "check_init", "decompose", "fresh", "lower", "matching", "sites"]

@@ -1,0 +1,133 @@
+"""Training from the start: a network in cores, or the dense one."""
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Unpack
+
+import torch
+from torch import nn
+
+from tenfold.api.border import check_asked, check_one, check_training, claim, given_only, release, sha256
+from tenfold.api.compress import Compressed, Watch, documented, judged, plain, plan_from, recover, shapes, whose
+from tenfold.api.opened import origin_of
+from tenfold.api.samples import first_inputs, samples, timed_samples
+from tenfold.measure import Profile, inspect
+from tenfold.measure.score import device_of
+from tenfold.planning import BUDGETS, Asked
+from tenfold.planning import plan as found_plan
+from tenfold.protocols import Data, TenfoldError, to_device
+from tenfold.report import Report, compare, layer_rows, sentences
+from tenfold.storage import JSON, Document
+from tenfold.surgery import Init, Plan, Row, check_init, fresh, sites
+
+RECIPE: dict[str, Any] = {"optimizer": "adam", "warmup": 0.1, "weight_decay": 0.0}
+
+
+def train(
+    model: nn.Module,
+    data: Data,
+    *,
+    inputs: Any = None,
+    plan: Plan | str | Path | None = None,
+    init: Init = "dense",
+    epochs: int = 10,
+    lr: float = 0.01,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    state: str | Path | None = None,
+    document: Document | None = None,
+    settings: Mapping[str, JSON] | None = None,
+    watch: Watch = iter,
+    **asked: Unpack[Asked],
+) -> Compressed:
+    """Give a network new weights in cores and train it; without a format or a plan, train the dense network.
+
+    The argument is untouched. Adam, the rate rising to `lr` in the first tenth of the steps and falling to nothing;
+    gradients clipped at a norm of 5. Under a budget all layers have one share of their ranks: the error of a random
+    weight says nothing of what its layer needs.
+
+    Args:
+        model: the dense network as its training begins.
+        data: `train` to learn from, `test` to judge by.
+        inputs: to measure on; by default the data's.
+        plan: a plan, or a plan file, instead of a format with a budget or ranks.
+        init: how cores are drawn, as in `tenfold.fresh`.
+        epochs: passes over `data.train`.
+        device, state, settings, watch: as in `tenfold.compress`.
+        asked: format, budgets, ranks and the other arguments of `tenfold.plan`.
+    Returns: the trained network and a report without a score of the dense one, which was not trained.
+    Raises: TenfoldError, one sentence.
+    """
+    wanted = given_only(asked)
+    check(plan, wanted, init, epochs, lr)
+    read = None if plan is None else plan_from(plan)
+    if wanted:
+        check_asked(model, wanted)
+    inputs = first_inputs(data) if inputs is None else inputs
+    dense = copy.deepcopy(model).eval()
+    dense = dense if device is None else dense.to(device)
+    inputs = to_device(inputs, device_of(dense))
+    before = inspect(dense, samples(inputs, 1))
+    chosen = read if read is not None else planned(dense, before, seed, wanted)
+    small = fresh(dense, chosen, init=init, seed=seed)
+    if state is not None:
+        claim(Path(state), network=before.weights_hash, plan=sha256(chosen.to_yaml()), init=init, **whose(settings))
+    recover(small, data, epochs=epochs, bn=False, lr=lr, seed=seed, state=state, watch=watch, **RECIPE)
+    if state is not None:
+        release(Path(state))
+    used = {**wanted, "init": init, "epochs": epochs, "lr": lr, "seed": seed, "device": device,
+            "threads": torch.get_num_threads(), "inputs": shapes(inputs), **(settings or {})}  # fmt: skip
+    report, words = reported(
+        dense, small, chosen, before, data, inputs, {key: plain(value) for key, value in used.items()}
+    )
+    return Compressed(small, chosen, report, words, documented(document or Document(origin_of(model)), inputs))
+
+
+def check(plan: object, asked: Asked, init: str, epochs: int, lr: float) -> None:
+    """Refuse what contradicts itself or is out of range, before any work."""
+    check_one(plan, asked)  # type: ignore[arg-type]
+    check_init(init)
+    if epochs < 1 or not (lr > 0 and math.isfinite(lr)):
+        raise TenfoldError(f"cannot train with epochs={epochs} and lr={lr}; use 1 epoch or more, and a rate above 0.")
+    check_training(epochs=epochs, lr=lr, distill=None, has_data=True)
+    if asked and "format" not in asked:
+        raise TenfoldError(
+            f"{', '.join(asked)} is for weights in cores, and no format is given; give one, such as --format tt, "
+            "or none of these to train the dense network."
+        )
+
+
+def planned(model: nn.Module, profile: Profile, seed: int, asked: Asked) -> Plan:
+    """What was asked for, one share of the ranks for all layers; nothing: every weight dense."""
+    if not asked:
+        return Plan({name: Row(name, reason="trained dense") for name in sites(model)})
+    if any(budget in asked for budget in BUDGETS):
+        asked = {"allocation": "uniform", **asked}
+    return found_plan(model, profile, seed=seed, **asked)
+
+
+def reported(
+    dense: nn.Module,
+    small: nn.Module,
+    plan: Plan,
+    before: Profile,
+    data: Data,
+    inputs: Any,
+    settings: Mapping[str, JSON],
+) -> tuple[Report, tuple[str, ...]]:
+    """What was measured on the trained network, beside the sizes and costs of the dense one it stands for."""
+    rows = tuple(replace(row, rel_error=None) for row in layer_rows(dense, small, plan, before))
+    networks = {"compressed": small} if is_dense(plan) else {"dense": dense, "compressed": small}
+    batch = samples(inputs, timed_samples(before.macs or 1))
+    measured = compare(networks, batch, scores={"compressed": judged(small, data)})
+    report = Report(measured.get("dense", measured["compressed"]), measured["compressed"], None, rows, settings)
+    after = None if is_dense(plan) else inspect(small, samples(inputs, 1))
+    return report, tuple(sentences(report, before, after))
+
+
+def is_dense(plan: Plan) -> bool:
+    """Whether no weight is in cores."""
+    return all(row.is_dense for row in plan.rows.values())

@@ -1,0 +1,81 @@
+"""`tenfold train`."""
+
+from tenfold.cli import options as o
+
+
+def train(
+    model: o.Model,
+    data: o.DataSpec = None,
+    input: o.Input = None,
+    mean: o.Mean = None,
+    std: o.Std = None,
+    batch_size: o.BatchSize = 128,
+    trust_code: o.TrustCode = False,
+    format: o.TrainFormat = None,
+    params: o.Params = None,
+    macs: o.Macs = None,
+    bytes: o.Bytes = None,
+    energy: o.Energy = None,
+    ranks: o.Ranks = None,
+    allocation: o.TrainAllocation = None,
+    multiple: o.Multiple = None,
+    plan: o.PlanFile = None,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    layer: o.Layer = None,
+    init: o.Init = "dense",
+    epochs: o.TrainEpochs = 10,
+    lr: o.TrainLr = 0.01,
+    out: o.Out = None,
+    overwrite: o.Overwrite = False,
+    seed: o.Seed = 0,
+    device: o.Device = None,
+    threads: o.Threads = None,
+    as_json: o.Json = False,
+) -> None:
+    """Train a network from the start, its weights in cores; without a format or a plan, the dense network."""
+    from typing import cast
+
+    from tenfold import api, storage
+    from tenfold.cli import screen
+    from tenfold.cli.border import asked_for, machine, prepare
+    from tenfold.cli.reported import show_compressed, show_trained
+    from tenfold.protocols import TenfoldError
+    from tenfold.surgery import Init
+
+    if out is None:
+        raise TenfoldError("nowhere to write; give --out FOLDER.")
+    if data is None:
+        raise TenfoldError("there is nothing to train on; give --data.")
+    where = machine(device, threads)
+    if storage.is_folder(model):
+        raise TenfoldError(
+            f"'{model}' is trained already; name its architecture, or train it on with tenfold recover {model}."
+        )
+    storage.check_writable(out, overwrite)
+    asked = asked_for(
+        layer, params=params, macs=macs, bytes=bytes, energy=energy, ranks=ranks, allocation=allocation,
+        multiple=multiple, format=format, include=include, exclude=exclude,
+    )  # fmt: skip
+    api.check_train(plan, asked, init, epochs, lr)
+    read = None if plan is None else api.plan_from(plan)
+    given = prepare(
+        model, data=data, shapes=input, mean=mean, std=std, batch_size=batch_size, seed=seed, trust_code=trust_code,
+        wants_weights=False,
+    )  # fmt: skip
+    assert given.data is not None
+    settings: dict[str, storage.JSON] = {"model": model, "data": data, "batch_size": batch_size}
+    settings |= {} if plan is None else {"plan": str(plan)}
+    state = out / "state"
+    with screen.resumable(state):
+        result = api.train(
+            given.opened.model, given.data, inputs=given.inputs, plan=read, init=cast(Init, init), epochs=epochs, lr=lr,
+            seed=seed, device=where, state=state, document=given.document, settings=settings, watch=screen.bar, **asked,
+        )  # fmt: skip
+    api.save(result, out, overwrite=overwrite)
+    if as_json:
+        screen.show_json(result.report.to_json().rstrip("\n"))
+    elif api.is_dense(result.plan):
+        show_trained(result, out)
+    else:
+        show_compressed(result, out)
