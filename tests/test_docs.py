@@ -139,5 +139,16 @@ def test_no_page_names_a_path_or_host_of_a_machine() -> None:
 
 def test_every_verb_has_a_page() -> None:
     stems = {page.stem for page in PAGES}
-    verbs = {"inspect", "plan", "decompose", "train", "recover", "evaluate", "compress", "lower", "save-and-load", "demo"}
+    verbs = {
+        "inspect",
+        "plan",
+        "decompose",
+        "train",
+        "recover",
+        "evaluate",
+        "compress",
+        "lower",
+        "save-and-load",
+        "demo",
+    }
     assert verbs <= stems
