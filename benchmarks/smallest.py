@@ -3,10 +3,10 @@
     python benchmarks/smallest.py --data DIR --runs FILE
 
 Every parameter counts, biases included, as a 32-bit number. Two processes of one thread search for ten minutes of
-processor time each, one network after the other. A process has a format and a size: first 30 times fewer parameters than dense, then 1.6
-times fewer as long as the top-1 on 5,000 validation images is at most 0.2 points below the dense network's, then
-halfway (in ratio) between what passed and what did not. The dense networks and the searched ones take one recipe. What
-the search found is trained anew with three seeds; test images are read there only.
+processor time each, one network after the other. A process has a format and a size: first 30 times fewer parameters
+than dense, then 1.6 times fewer as long as the top-1 on 5,000 validation images is at most 0.2 points below the dense
+network's, then halfway (in ratio) between what passed and what did not. The dense networks and the searched ones take
+one recipe. What the search found is trained anew with three seeds; test images are read there only.
 """
 
 import argparse
