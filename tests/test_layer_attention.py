@@ -218,7 +218,7 @@ def encoders(draw: st.DrawFn) -> Case:
     embed, first = heads * draw(st.integers(1, 3)), draw(st.booleans())
     dense = nn.TransformerEncoderLayer(
         embed, heads, draw(st.integers(1, 7)), batch_first=first, norm_first=draw(st.booleans()),
-        bias=draw(st.booleans()), dropout=draw(st.sampled_from([0.0, 0.3])), dtype=torch.float64,
+        bias=draw(st.booleans()), dropout=draw(st.sampled_from([0.0, 0.3])), dtype=torch.float64, layer_norm_eps=0.1,
         activation=draw(st.sampled_from(["relu", "gelu", nn.GELU(), torch.tanh])),
     )  # fmt: skip
     layer = draw(in_cores(shaken(dense)))
@@ -233,15 +233,15 @@ def encoders(draw: st.DrawFn) -> Case:
 @settings(max_examples=35)
 @given(encoders())
 def test_an_encoder_layer_is_its_dense_twin_lowered_too(case: Case) -> None:
-    for train in (False, True):
+    for train in (False, True) if case.dense.dropout.p == 0 else (False,):  # dropout fills memory in its own order
         wanted, *found = [outcome(module.train(train), case) for module in (case.dense, case.layer, case.layer.lower())]
         for each in found:
             for part, whole in zip(each, wanted, strict=True):
-                assert_close(part, whole)
+                assert_close(part, whole, 1e-9)  # two norms of few features, one after the other
     with torch.no_grad():
         wanted = case.dense.eval()(*case.given, **case.options)  # by torch's fast path, where it has one
         for module in (case.layer.eval(), case.layer.lower()):
-            assert_close(module(*case.given, **case.options), wanted)
+            assert_close(module(*case.given, **case.options), wanted, 1e-9)
     assert not any(isinstance(part, Layer | FactoredWeight) for part in case.layer.lower().modules())
 
 
