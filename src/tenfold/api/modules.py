@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from tenfold.formats import Format, format_named, name_of, options_of
 from tenfold.network import TensorNetwork
 from tenfold.planning.budgets import limit
 from tenfold.protocols import TenfoldError
-from tenfold.surgery import Init, Plan, Row, fresh, sites
+from tenfold.surgery import Init, Plan, Row, Site, fresh, sites
 
 Modes = Mapping[str, Sequence[int]]
 
@@ -32,7 +33,7 @@ def in_cores(
         ranks: one number for every bond, or one for each; what is above a bond's useful size is cut to it.
         params: instead of ranks, how small each weight is to be: `10x` or `25%`; the largest ranks within it.
         modes: how axes are split, `{"i": (28, 28), "o": (15, 20)}`; by default as the format does.
-        init: as in `tenfold.fresh`.
+        init: as in `tenfold.fresh`; with `cores` the dense weight is never built.
         generator: draws the cores; by default torch's own random state does, as it does for torch's modules.
     Raises: TenfoldError for a format, modes or ranks that do not fit, or a module of no known kind.
     """
@@ -44,7 +45,7 @@ def in_cores(
     seed = int(torch.randint(2**62, (), generator=generator))
     rows = {}
     for name, site in found.items():
-        maker = suited(format, site.axes, ranks)
+        maker = suited(format, site, ranks)
         split = maker.default_modes(site.axes) if modes is None else modes
         full = maker.network(site.axes, None, split)
         net = at_ranks(maker, full, split, ranks) if ranks is not None else within(maker, full, params or 1.0)
@@ -53,15 +54,16 @@ def in_cores(
     return fresh(module, Plan(rows), init=init, seed=seed)
 
 
-def suited(format: str | Format, axes: Mapping[str, int], ranks: object) -> Format:
+def suited(format: str | Format, site: Site, ranks: object) -> Format:
     """The format, or what stands in for it on such a weight; ranks for each bond are of the format itself.
 
     Raises: TenfoldError where nothing stands in.
     """
     maker = format_named(format) if isinstance(format, str) else format
-    answer = maker.suit(axes)
+    answer = site.suit(maker)
     if isinstance(answer, str):
-        raise TenfoldError(f"it cannot take {name_of(maker)}: {answer}.")
+        known = ", ".join(site.suiting())
+        raise TenfoldError(f"it cannot take {name_of(maker)}: {answer}; formats that suit: {known}.")
     return answer if ranks is None or isinstance(ranks, int) else maker
 
 
@@ -104,7 +106,8 @@ def cored(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
         generator: torch.Generator | None = None,
         **named: object,
     ) -> nn.Module:
-        module = build(*given, **named)
+        with torch.device("meta") if init == "cores" else nullcontext():  # a table may be too large to build
+            module = build(*given, **named)
         return in_cores(module, format=format, ranks=ranks, params=params, modes=modes, init=init, generator=generator)
 
     make.__name__ = make.__qualname__ = build.__name__
@@ -116,4 +119,9 @@ def cored(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     return make
 
 
-Linear, Conv1d, Conv2d, Conv3d = map(cored, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
+Linear, Embedding, EmbeddingBag = map(cored, (nn.Linear, nn.Embedding, nn.EmbeddingBag))
+Conv1d, Conv2d, Conv3d = map(cored, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+ConvTranspose1d, ConvTranspose2d, ConvTranspose3d = map(
+    cored, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+)
+LSTM, GRU, RNN = map(cored, (nn.LSTM, nn.GRU, nn.RNN))

@@ -63,6 +63,14 @@ class Attention(MultiHead, Layer):
         return packed.detach().chunk(3)[PACKED.index(name)]
 
     @classmethod
+    def initial_deviation(cls, module: nn.Module, name: str) -> float:
+        """Xavier's for the inputs, q, k and v counted as one matrix where torch packs them."""
+        if name not in PACKED:
+            return super().initial_deviation(module, name)
+        axes, packed = cls.axes(module)[name], cls.stored(module, name) != name
+        return float((2 / (axes["i"] + (3 if packed else 1) * axes["o"])) ** 0.5)
+
+    @classmethod
     def from_dense(cls, module: nn.Module, weights: Mapping[str, FactoredWeight]) -> Self:
         return cls(module, weights).train(module.training)
 

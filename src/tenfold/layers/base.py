@@ -129,6 +129,12 @@ class Layer(nn.Module, ABC):
         return weight.detach().reshape(tuple(cls.axes(module)[name].values()))
 
     @classmethod
+    def initial_deviation(cls, module: nn.Module, name: str) -> float:
+        """The standard deviation that torch draws a new weight with: uniform, bound 1 / sqrt(inputs of an output)."""
+        axes = cls.axes(module)[name]
+        return float((3 * math.prod(size for axis, size in axes.items() if axis not in ("o", "g"))) ** -0.5)
+
+    @classmethod
     @abstractmethod
     def from_dense(cls, module: nn.Module, weights: Mapping[str, FactoredWeight]) -> "Layer":
         """The layer that stands for a dense module, with these weights in cores; all else is the module's own."""

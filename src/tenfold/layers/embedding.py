@@ -60,6 +60,10 @@ class Table(Layer):
         return {"weight": {"i": table.num_embeddings, "o": table.embedding_dim}}
 
     @classmethod
+    def initial_deviation(cls, module: nn.Module, name: str) -> float:
+        return 1.0
+
+    @classmethod
     def objection(cls, name: str, stages: Stages) -> str | None:
         if any(fold.straddles for fold in stages.net.folds):
             return "modes that cross the axes of a table have no rows to look up"

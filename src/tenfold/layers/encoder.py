@@ -121,6 +121,13 @@ class EncoderLayer(PlainEncoderLayer, Layer):
         return Attention.dense_weight(attention, name.removeprefix(ATTENTION))
 
     @classmethod
+    def initial_deviation(cls, module: nn.Module, name: str) -> float:
+        if not name.startswith(ATTENTION):
+            return super().initial_deviation(module, name)
+        attention = cast(nn.TransformerEncoderLayer, module).self_attn
+        return Attention.initial_deviation(attention, name.removeprefix(ATTENTION))
+
+    @classmethod
     def from_dense(cls, module: nn.Module, weights: Mapping[str, FactoredWeight]) -> Self:
         return cls(module, weights)
 

@@ -59,6 +59,11 @@ class Recurrent(Recurrence, Layer):
         return {name: dict(zip("oi", getattr(module, name).shape, strict=True)) for name in names}
 
     @classmethod
+    def initial_deviation(cls, module: nn.Module, name: str) -> float:
+        """Uniform, bound 1 / sqrt(hidden size), for every weight."""
+        return float((3 * cast(nn.RNNBase, module).hidden_size) ** -0.5)
+
+    @classmethod
     def objection(cls, name: str, stages: Stages) -> str | None:
         if name.startswith("weight_ih") or stages.rebuilds:
             return None

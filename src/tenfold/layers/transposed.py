@@ -78,6 +78,12 @@ class Transposed(Sliding):
     channels = ("g", "i", "o")
 
     @classmethod
+    def initial_deviation(cls, module: nn.Module, name: str) -> float:
+        """As torch counts them: the inputs of the convolution the other way."""
+        axes = cls.axes(module)[name]
+        return float((3 * math.prod(size for axis, size in axes.items() if axis not in ("i", "g"))) ** -0.5)
+
+    @classmethod
     def dense_macs(cls, name: str, axes: Mapping[str, int], positions: Positions) -> int:
         return math.prod(axes.values()) * math.prod(before for before, _ in positions.values())
 

@@ -17,6 +17,7 @@ from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError, near_misses, within
 from tenfold.surgery.carry_out import Members, factored, groups, networks, one_format, replaced
 from tenfold.surgery.plan import Plan
+from tenfold.surgery.sites import Site
 
 Init = Literal["dense", "cores"]
 Nets = Mapping[str, TensorNetwork]  # of one group, by name
@@ -32,7 +33,9 @@ def fresh(model: nn.Module, plan: Plan, *, init: Init = "dense", seed: int = 0) 
     layer's random numbers depend on the seed and its name only (those of a group, on its members).
 
     Args:
-        model: the dense network as its training would begin.
+        model: the dense network as its training would begin. With `init="cores"` planned weights may be on device
+            `meta`: they are never built, and stand for torch's own initialisation; what else their modules hold there
+            is drawn as torch would, on the CPU.
         init: `dense` draws a Gaussian weight and decomposes it; `cores` draws the cores, for weights too large to
             build, and for ranks so small that a truncated weight would be far from Gaussian anyway.
     Raises: TenfoldError that names the layer: unknown to the network, not fitting its plan, or not finite.
@@ -47,7 +50,31 @@ def fresh(model: nn.Module, plan: Plan, *, init: Init = "dense", seed: int = 0) 
         with within(f"layer '{names[0]}'" if len(names) == 1 else f"group of {', '.join(names)}"):
             members = {name: planned[name] for name in names}
             weights.update(factored(result, plan, members, drawn(result, plan, members, INITS[init], seed)))
-    return replaced(result, [planned[name][0] for name in weights], weights)
+    spreads = {name: initial(result, site) for name, (site, _) in planned.items()}
+    result = replaced(result, [planned[name][0] for name in weights], weights)
+    for name, (site, _) in planned.items():
+        for place in site.places:
+            settle(result.get_submodule(place.module), spreads[name], generator(seed, name, "rest"))
+    return result
+
+
+def initial(model: nn.Module, site: Site) -> float:
+    """The deviation that torch draws the weight with."""
+    first = site.places[0]
+    found: float = first.kind.initial_deviation(model.get_submodule(first.module), first.weight)
+    return found
+
+
+def settle(layer: nn.Module, spread: float, draw: torch.Generator) -> None:
+    """Give what a layer has on device `meta` its numbers: parameters uniform, as torch's biases, and buffers zero."""
+    for module in layer.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None and parameter.is_meta:
+                noise = torch.rand(parameter.shape, generator=draw, dtype=torch.float64) * 2 - 1
+                module._parameters[name] = nn.Parameter((noise * 3**0.5 * spread).to(parameter.dtype))
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.is_meta:
+                module._buffers[name] = torch.zeros_like(buffer, device="cpu")
 
 
 def check_init(init: str) -> None:
@@ -59,24 +86,30 @@ def check_init(init: str) -> None:
 def drawn(model: nn.Module, plan: Plan, members: Members, init: Draw, seed: int) -> list[list[Tensor]]:
     """New cores for one group, at the deviations, and in the types, of the weights in the network."""
     weights = [site.weight(model) for site, _ in members.values()]
-    wanted = [deviation(weight) for weight in weights]
+    if init is from_dense and any(weight.is_meta for weight in weights):
+        raise TenfoldError("the weight is on device 'meta' and is not to be built; use init='cores'.")
+    each_site = zip(members.values(), weights, strict=True)
+    wanted = [initial(model, site) if weight.is_meta else deviation(weight) for (site, _), weight in each_site]
     maker = one_format([plan.rows[name] for name in members])
     nets = {name: net for name, (_, net) in members.items()}
     each = rescaled(list(nets.values()), init(maker, nets, seed), wanted)
     typed: dict[int, Tensor] = {}  # a core of several members stays one
     return [
-        [typed.setdefault(id(core), core.to(weight.dtype).to(weight.device).contiguous()) for core in cores]
+        [typed.setdefault(id(core), placed(core, weight)) for core in cores]
         for cores, weight in zip(each, weights, strict=True)
     ]
+
+
+def placed(core: Tensor, like: Tensor) -> Tensor:
+    """A core in the type and on the device of its weight; on the CPU where that has none."""
+    return core.to(like.dtype).to("cpu" if like.is_meta else like.device).contiguous()
 
 
 def deviation(weight: Tensor) -> float:
     """Root mean square of a weight.
 
-    Raises: TenfoldError for values that are not finite, or none at all.
+    Raises: TenfoldError for values that are not finite.
     """
-    if weight.is_meta:
-        raise TenfoldError("the weight is on device 'meta' and has no values; initialise the network before its cores.")
     result = float(weight.double().square().mean().sqrt())
     if not math.isfinite(result):
         raise TenfoldError("the weight has values that are not finite; initialise the network before its cores.")
