@@ -9,6 +9,9 @@ from tenfold.network import Labels
 from tenfold.protocols import TenfoldError
 
 
+LISTED = 20_000  # up to this size every number within the padding is tried
+
+
 @lru_cache(maxsize=4096)
 def balanced_factors(size: int, count: int) -> tuple[int, ...]:
     """`count` factors as equal as can be, ascending, whose product is `size` or, where that is lopsided, a little more.
@@ -17,8 +20,16 @@ def balanced_factors(size: int, count: int) -> tuple[int, ...]:
     """
     exact = most_even(size, count)
     allowed = size + max(2, size // 20)
-    best = min((most_even(n, count) for n in range(size, allowed + 1)), key=lambda f: (f[-1], math.prod(f)))
+    best = rounded_up(size, count)
+    if size <= LISTED or math.prod(best) > allowed:
+        best = min((most_even(n, count) for n in range(size, allowed + 1)), key=lambda f: (f[-1], math.prod(f)))
     return best if 2 * best[-1] <= exact[-1] else exact
+
+
+def rounded_up(size: int, count: int) -> tuple[int, ...]:
+    """Factors, ascending, none above the root of the size rounded up, whose product is the size or a little more."""
+    root = math.ceil(round(size ** (1 / count), 9))
+    return (size,) if count == 1 else tuple(sorted((root, *rounded_up(-(-size // root), count - 1))))
 
 
 def most_even(size: int, count: int) -> tuple[int, ...]:
