@@ -276,7 +276,7 @@ def test_mistakes_get_a_sentence() -> None:
         fresh(model, plan, init="cors")  # type: ignore[arg-type]
     with pytest.raises(TenfoldError, match="layer '9': the network has no such layer"):
         fresh(model, Plan({"9": Row("9", "svd", ranks=(2,))}))
-    with pytest.raises(TenfoldError, match="layer '0': the weight is on device 'meta' and has no values"):
+    with pytest.raises(TenfoldError, match="layer '0': the weight is on device 'meta' and is not to be built"):
         fresh(copy.deepcopy(model).to("meta"), plan)
     with torch.no_grad():
         model[5].weight[0, 0] = math.nan

@@ -8,7 +8,6 @@ from tenfold.formats.base import spatial_axes
 from tenfold.network import Labels
 from tenfold.protocols import TenfoldError
 
-
 LISTED = 20_000  # up to this size every number within the padding is tried
 
 
