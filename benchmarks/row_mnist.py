@@ -44,9 +44,9 @@ rebuilt in one stage, so that torch's own kernel runs. Mean ± standard deviatio
 processor time of training on one thread."""
 
 NOTE = """\
-At one size TT, TR and HT cannot be told apart (0.15 points between them, deviations of 0.15 to 0.30): the papers' order,
-HT first, is not seen here. All lose about a point against the dense LSTM at 11 times fewer parameters, and are two points
-above a plain LSTM of that size. Training takes as long as dense: the matrices are rebuilt once a batch."""
+At one size TT, TR and HT cannot be told apart (0.15 points between them, deviations of 0.15 to 0.30): the papers'
+order, HT first, is not seen here. All lose about a point against the dense LSTM at 11 times fewer parameters, and are
+two points above a plain LSTM of that size. Training takes as long as dense: matrices are rebuilt once a batch."""
 
 
 def entry(label: str, maker: Format) -> Entry:
