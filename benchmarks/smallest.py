@@ -18,6 +18,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ DATA = "mnist"
 MINUTES, LOSS, SEEDS = 10, 0.2, (0, 1, 2)
 FORMATS: dict[str, Format] = {"TT, pairs": TT(layout="pairs", order=2), "ADA-Tucker": ADATucker(order=4)}
 RATES = {"TT, pairs": 0.01, "ADA-Tucker": 0.01, "dense": 0.002}
-RECIPES = {"lenet300": Recipe(epochs=40, batch=250), "lenet5": Recipe(epochs=8, batch=250)}
+RECIPES = {"lenet300": Recipe(epochs=40, batch=250), "lenet5": Recipe(epochs=4, batch=128)}
 BIASES = {"lenet300": 410, "lenet5": 580}
+Row = Sequence[str]
 HEAD = "network", "weights", "params", "fewer", "top-1", "lost", "runs tried"
 
 
@@ -89,45 +91,47 @@ def search(task: tuple[str, str, float, str, float]) -> list[dict[str, Any]]:
 
 def scored(each: Entry, data: str, rate: float, seed: int) -> dict[str, float]:
     """Validation and test top-1 of one run."""
+    torch.set_num_threads(1)
     split, model = Split.of(each.data, data), each.build(seed)
     train(model, split.train, RECIPES[each.network], rate, seed)
     return {"validation": top1(model, split.validation), "test": top1(model, split.test), "params": params(model)}
 
 
-def rows_for(network: str, data: str, minutes: float, kept: dict[str, Any], save: Any) -> list[Sequence[str]]:
+def runs_of(each: Entry, data: str, rate: float, seeds: Sequence[int], pool: Pool) -> list[dict[str, float]]:
+    """Validation and test top-1 of every seed."""
+    return pool.starmap(scored, [(each, data, rate, seed) for seed in seeds])
+
+
+def rows_for(network: str, data: str, minutes: float, kept: dict[str, Any], save: Any, pool: Pool) -> list[Row]:
     """The lines of one network; what `kept` holds is not run again."""
-    dense = Entry("dense", network, DATA)
-    runs = kept.setdefault(f"{network} dense", [])
-    while len(runs) < len(SEEDS):
-        runs.append(scored(dense, data, RATES["dense"], SEEDS[len(runs)]))
+    if f"{network} dense" not in kept:
+        kept[f"{network} dense"] = runs_of(Entry("dense", network, DATA), data, RATES["dense"], SEEDS, pool)
         save()
-    wanted = statistics.mean(run["validation"] for run in runs) - LOSS
+    dense = kept[f"{network} dense"]
+    wanted = statistics.mean(run["validation"] for run in dense) - LOSS
     if f"{network} search" not in kept:
         tasks = [(network, label, wanted, data, minutes) for label in FORMATS]
-        with multiprocessing.get_context("spawn").Pool(len(tasks)) as pool:
-            kept[f"{network} search"] = [run for found in pool.map(search, tasks) for run in found]
+        kept[f"{network} search"] = [run for found in pool.map(search, tasks, 1) for run in found]
         save()
-    lines: list[Sequence[str]] = [line(network, "dense", runs, runs, "")]
+    lines: list[Row] = [line(network, "dense", dense, dense, "")]
     for label in FORMATS:
         tried = [run for run in kept[f"{network} search"] if run["label"] == label]
         passing = [run for run in tried if run["validation"] >= wanted]
         if not passing:
             lines.append((network, label, "-", "-", "-", "-", f"{len(tried)}"))
             continue
-        best = min(passing, key=lambda run: run["params"])
-        again = kept.setdefault(f"{network} {label}", [])
-        while len(again) < len(SEEDS):
-            found = entry(network, label, best["ratio"])
-            assert found is not None  # it was trained
-            again.append(scored(found, data, RATES[label], 100 + SEEDS[len(again)]))
+        if f"{network} {label}" not in kept:
+            best = entry(network, label, min(passing, key=lambda run: run["params"])["ratio"])
+            assert best is not None  # it was trained
+            kept[f"{network} {label}"] = runs_of(best, data, RATES[label], [100 + seed for seed in SEEDS], pool)
             save()
-        lines.append(line(network, label, again, runs, f"{len(tried)}"))
+        lines.append(line(network, label, kept[f"{network} {label}"], dense, f"{len(tried)}"))
     return lines
 
 
 def line(
     network: str, label: str, runs: Sequence[Mapping[str, float]], dense: Sequence[Mapping[str, float]], tried: str
-) -> Sequence[str]:
+) -> Row:
     """A line of the table."""
     scores = [run["test"] for run in runs]
     lost = statistics.mean(run["test"] for run in dense) - statistics.mean(scores)
@@ -148,8 +152,8 @@ def main() -> None:
     def save() -> None:
         given.runs.write_text(json.dumps(kept))
 
-    torch.set_num_threads(1)
-    lines = [row for network in RECIPES for row in rows_for(network, given.data, given.minutes, kept, save)]
+    with multiprocessing.get_context("spawn").Pool(len(FORMATS)) as pool:
+        lines = [row for name in RECIPES for row in rows_for(name, given.data, given.minutes, kept, save, pool)]
     recipes = "; ".join(f"{name} {r.epochs} epochs in batches of {r.batch}" for name, r in RECIPES.items())
     note = f"Adam, {recipes}, at {RATES}. Lost: points of test top-1, mean of three seeds each."
     printed("smallest", "The smallest LeNets in ten minutes", HEAD, lines, note, __doc__)
