@@ -24,10 +24,10 @@ from tenfold.network import TensorNetwork
 NOTE = """\
 At equal parameters a semi-tensor format is the plain one of the same weight with its modes dealt otherwise, and on
 trained kernels that changes little: STT is nearer than TT in layout `pairs` (4 % of the error at 2x, nothing at 8x)
-and no nearer in layout `split`; STTu is 4 to 5 % farther than Tucker, STR 1 % farther than TR. At equal rank, which
-is how the paper compares, the semi-tensor format is much smaller (rank 14, `pairs`: 7.56x against 2.97x; the paper
-names 9x and 3x, with ranks that are not capped) and much farther from the weight (17 to 57 %): the gain in size is
-mostly that of a smaller rank. The large deviations at equal rank come from the narrow layers, which rank 14 hardly
+and no nearer in layout `split`; STTu is 4 to 5 % farther than Tucker, STR 1 to 2 % farther than TR. At equal rank,
+which is how the paper compares, the semi-tensor format is much smaller (rank 14, `pairs`: 7.56x against 2.97x; the
+paper names 9x and 3x, with ranks that are not capped) and much farther from the weight (17 to 57 %): the gain in size
+is mostly that of a smaller rank. The large deviations at equal rank come from the narrow layers, which rank 14 hardly
 truncates."""
 SWEEPS = 10  # of rings
 

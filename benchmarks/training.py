@@ -93,7 +93,9 @@ def train(model: nn.Module, images: Images, recipe: Recipe, lr: float, seed: int
 
 def fast_convolutions(model: nn.Module) -> nn.Module:
     """The same network with its maps in the order that convolutions on a CPU prefer, in place."""
-    for module in model.to(memory_format=torch.channels_last).modules():
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
         if isinstance(module, nn.Conv2d | Conv):
             module.register_forward_pre_hook(lambda _, x: (x[0].contiguous(memory_format=torch.channels_last),))
     return model
