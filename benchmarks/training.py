@@ -55,11 +55,13 @@ class Recipe:
 
     Attributes:
         images: how many of the training images are used, the first ones.
+        shift: pixels by which an image may be moved each way, anew at every step.
     """
 
     epochs: int
     batch: int
     images: int = 55_000
+    shift: int = 0
 
 
 TRAINED = {"lenet300": Recipe(epochs=8, batch=250), "lenet5": Recipe(epochs=4, batch=128)}
@@ -82,7 +84,8 @@ def train(model: nn.Module, images: Images, recipe: Recipe, lr: float, seed: int
     start = time.process_time()
     for _ in range(recipe.epochs):
         for index in torch.randperm(count, generator=draw).split(recipe.batch):
-            loss = functional.cross_entropy(model(images.images[index]), images.labels[index])
+            batch = shifted(images.images[index], recipe.shift, draw)
+            loss = functional.cross_entropy(model(batch), images.labels[index])
             adam.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -99,6 +102,18 @@ def fast_convolutions(model: nn.Module) -> nn.Module:
         if isinstance(module, nn.Conv2d | Conv):
             module.register_forward_pre_hook(lambda _, x: (x[0].contiguous(memory_format=torch.channels_last),))
     return model
+
+
+def shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Images (n, 1, rows, columns), each moved by up to so many pixels along both axes; what comes in is background."""
+    if most == 0:
+        return images
+    n, _, rows, columns = images.shape
+    background = float(images.min())
+    wide = functional.pad(images[:, 0], (most,) * 4, value=background)
+    down, right = torch.randint(2 * most + 1, (2, n, 1, 1), generator=generator)
+    row, column = torch.arange(rows)[None, :, None] + down, torch.arange(columns)[None, None] + right
+    return wide[torch.arange(n)[:, None, None], row, column].unsqueeze(1)
 
 
 @torch.no_grad()
