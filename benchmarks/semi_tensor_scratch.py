@@ -24,7 +24,7 @@ TR by 0.5, at deviations of 0.2 to 0.5 over three seeds; only the first is clear
 STTu keeps its lead over Tucker with 1.3 times fewer parameters, while STT, 2.3 times smaller than TT, is 1.9 points
 below it. So the paper's direction is seen from scratch, though small, and it is not on weights that were trained
 dense (see semi-tensor). Training is not faster: all weights are rebuilt in one stage. The runs are short, and 0.1,
-the largest rate tried, was chosen five times."""
+the largest rate tried, was chosen six times."""
 RIVALS = (  # plain, semi-tensor, rank
     ("Tucker", Tucker(), "STTu", STTu(), 12),
     ("TT", TT(layout="pairs", order=2), "STT", STT(layout="pairs", order=2), 8),
