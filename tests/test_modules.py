@@ -132,7 +132,7 @@ def test_a_network_of_them_trains_and_is_lowered() -> None:
         ({"ranks": 3, "params": "4x"}, "one of the two"),
         ({"ranks": 3, "format": "svdd"}, "no format is called 'svdd'; did you mean 'svd'"),
         ({"ranks": [3, 4]}, "2 ranks given, 1 wanted"),
-        ({"ranks": 0}, "no rank 0 for bond 'r1'"),
+        ({"ranks": 0}, "ranks 0 are no whole numbers from 1"),
         ({"params": "400x"}, "svd at rank 1 has 70 of 1200 numbers; params=400x is too few"),
         ({"params": "0.5x"}, "would not shrink"),
         ({"ranks": 3, "init": "corse"}, "no init is called 'corse'"),

@@ -14,7 +14,7 @@ from tenfold import recovery, storage
 from tenfold.api.border import check_asked, check_one, check_training, claim, given_only, release, sha256
 from tenfold.api.opened import Opened, build, load, origin_of
 from tenfold.api.profiles import planned, profiled
-from tenfold.api.samples import first_inputs, samples, timed_samples
+from tenfold.api.samples import first_inputs, one_sample, timed
 from tenfold.measure import Profile, inspect, macs, weights_hash
 from tenfold.measure.forward import tensors_in
 from tenfold.measure.score import device_of, score
@@ -101,7 +101,7 @@ def compress(
     dense = copy.deepcopy(model).eval()
     dense = dense if device is None else dense.to(device)
     inputs = None if inputs is None else to_device(inputs, device_of(dense))
-    before = profiled(dense, None if inputs is None else samples(inputs, 1), profile=profile)
+    before = profiled(dense, None if inputs is None else one_sample(dense, inputs), profile=profile)
     chosen = read or planned(dense, before, profile=profile, inputs=inputs, batch=batch, seed=seed, **wanted)
     small = decompose(dense, chosen, seed=seed)
     distill = taught(data, distill) if epochs else 0.0
@@ -180,12 +180,12 @@ def reported(
 ) -> tuple[Report, tuple[str, ...]]:
     """Everything measured on the networks, and the sentences that say it; `inputs` are on their device."""
     scores = {name: judged(network, data) for name, network in networks.items()}
-    batch = None if inputs is None else samples(inputs, timed_samples(before.macs or 1))
+    batch = None if inputs is None else timed(networks["dense"], inputs, before.macs or 1)
     measured = compare(networks, batch, scores=scores)
     last = list(networks)[-1]
     rows = layer_rows(networks["dense"], networks["compressed"], plan, before)
     report = Report(measured["dense"], measured["compressed"], measured.get("recovered"), rows, settings)
-    after = inspect(networks[last], None if inputs is None else samples(inputs, 1))
+    after = inspect(networks[last], None if inputs is None else one_sample(networks[last], inputs))
     return report, tuple(sentences(report, before, after))
 
 
@@ -229,7 +229,7 @@ def evaluate(model: nn.Module, data: Data | None = None, *, inputs: Any = None) 
     inputs = first_inputs(data) if inputs is None and data is not None else inputs
     if inputs is not None:
         inputs = to_device(inputs, device_of(model))
-        inputs = samples(inputs, timed_samples(macs(model, samples(inputs, 1)).total))
+        inputs = timed(model, inputs, macs(model, one_sample(model, inputs)).total)
     return compare({"model": model}, inputs, scores={"model": judged(model, data)})["model"]
 
 
@@ -246,7 +246,7 @@ def side_by_side(
         first = next(model for model, _ in networks.values())
         inputs = to_device(inputs, device_of(first))
         with within(f"the {next(iter(networks))} network"):
-            inputs = samples(inputs, timed_samples(macs(first, samples(inputs, 1)).total))
+            inputs = timed(first, inputs, macs(first, one_sample(first, inputs)).total)
     scores = {name: judged(model, data) for name, (model, data) in networks.items()}
     return compare({name: model for name, (model, _) in networks.items()}, inputs, scores=scores)
 

@@ -1,16 +1,18 @@
 """Torch's modules with their weights in cores from the start, for networks written by hand."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
 
-from tenfold.formats import Format, format_named, name_of, options_of
+from tenfold.formats import Format, name_of, options_of
+from tenfold.formats.base import Suits
 from tenfold.network import TensorNetwork
+from tenfold.planning.asked import formats_asked
 from tenfold.planning.budgets import limit
-from tenfold.protocols import TenfoldError
+from tenfold.protocols import TenfoldError, within
 from tenfold.surgery import Init, Plan, Row, Site, fresh, sites
 
 Modes = Mapping[str, Sequence[int]]
@@ -42,16 +44,51 @@ def in_cores(
     found = sites(module)
     if not found:
         raise TenfoldError(f"{type(module).__name__} has no weight that can be in cores.")
+    check_ranks(ranks)
+    check_modes(modes)
     seed = int(torch.randint(2**62, (), generator=generator))
     rows = {}
     for name, site in found.items():
-        maker = suited(format, site, ranks)
-        split = maker.default_modes(site.axes) if modes is None else modes
-        full = maker.network(site.axes, None, split)
-        net = at_ranks(maker, full, split, ranks) if ranks is not None else within(maker, full, params or 1.0)
-        sizes = {axis: tuple(factors) for axis, factors in split.items()}
-        rows[name] = Row(name, name_of(maker), sizes, net.ranks, options=options_of(maker))
+        with within(f"weight '{name}'" if len(found) > 1 else type(module).__name__):
+            rows[name] = row(name, site, format, ranks, params, modes)
     return fresh(module, Plan(rows), init=init, seed=seed)
+
+
+def row(
+    name: str,
+    site: Site,
+    format: str | Format,
+    ranks: int | Sequence[int] | None,
+    params: str | float | None,
+    modes: Modes | None,
+) -> Row:
+    """What a plan says of one weight."""
+    maker = suited(format, site, ranks)
+    split = maker.default_modes(site.axes) if modes is None else modes
+    full = maker.network(site.axes, None, split)
+    net = (
+        at_ranks(maker, full, split, ranks)
+        if ranks is not None
+        else within_params(maker, full, params if params is not None else 1.0)
+    )
+    sizes = {axis: tuple(factors) for axis, factors in split.items()}
+    return Row(name, name_of(maker), sizes, net.ranks, options=options_of(maker))
+
+
+def check_ranks(ranks: object) -> None:
+    """Refuse what is no rank and no list of ranks."""
+    each = list(ranks) if isinstance(ranks, Sequence) and not isinstance(ranks, str) else [ranks]
+    if ranks is not None and any(isinstance(rank, bool) or not isinstance(rank, int) or rank < 1 for rank in each):
+        raise TenfoldError(f"ranks {ranks!r} are no whole numbers from 1; write 8, or one for each bond: [24, 40, 24].")
+
+
+def check_modes(modes: object) -> None:
+    """Refuse what does not say how axes are split."""
+    good = isinstance(modes, Mapping) and all(
+        isinstance(sizes, Sequence) and all(isinstance(size, int) for size in sizes) for sizes in modes.values()
+    )
+    if modes is not None and not good:
+        raise TenfoldError(f"modes {modes!r} do not say how axes are split; write {{'i': (28, 28), 'o': (15, 20)}}.")
 
 
 def suited(format: str | Format, site: Site, ranks: object) -> Format:
@@ -59,12 +96,27 @@ def suited(format: str | Format, site: Site, ranks: object) -> Format:
 
     Raises: TenfoldError where nothing stands in.
     """
-    maker = format_named(format) if isinstance(format, str) else format
+    maker = format if isinstance(format, Format) else one_format(format)
     answer = site.suit(maker)
     if isinstance(answer, str):
         known = ", ".join(site.suiting())
-        raise TenfoldError(f"it cannot take {name_of(maker)}: {answer}; formats that suit: {known}.")
-    return answer if ranks is None or isinstance(ranks, int) else maker
+        raise TenfoldError(f"it cannot take {format}: {answer}; formats that suit: {known}.")
+    return maker if isinstance(maker, Format) and not (ranks is None or isinstance(ranks, int)) else answer
+
+
+def one_format(text: object) -> Suits:
+    """A format as `tenfold.plan` takes it: `tt`, `tt(order=2)`, `hybrid`.
+
+    Raises: TenfoldError for several, which only a plan can choose among.
+    """
+    if not isinstance(text, str):
+        raise TenfoldError(
+            f"format {text!r} is no format; give a name such as 'tt', or one such as formats.TT(order=2)."
+        )
+    found = next(iter(formats_asked(text).values()))
+    if len(found) > 1 or "=" in text.partition("(")[0]:
+        raise TenfoldError(f"format '{text}' leaves a choice; a module of its own takes one format.")
+    return found[0]
 
 
 def at_ranks(maker: Format, full: TensorNetwork, modes: Modes, ranks: int | Sequence[int]) -> TensorNetwork:
@@ -73,7 +125,7 @@ def at_ranks(maker: Format, full: TensorNetwork, modes: Modes, ranks: int | Sequ
     return maker.network(full.axes, each, modes).clipped()
 
 
-def within(maker: Format, full: TensorNetwork, params: str | float) -> TensorNetwork:
+def within_params(maker: Format, full: TensorNetwork, params: str | float) -> TensorNetwork:
     """The network of the largest common rank with no more numbers than a share of the dense weight's.
 
     Raises: TenfoldError if even rank 1 is too much.
@@ -93,6 +145,17 @@ def within(maker: Format, full: TensorNetwork, params: str | float) -> TensorNet
     return found
 
 
+@contextmanager
+def drawn_by(generator: torch.Generator | None) -> Iterator[None]:
+    """Let torch's modules draw from a generator, if there is one; torch's own random state is left as it was."""
+    if generator is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        yield
+
+
 def cored(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     """A maker of modules of one kind, in cores: torch's own arguments, and those of `in_cores`."""
 
@@ -106,7 +169,7 @@ def cored(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
         generator: torch.Generator | None = None,
         **named: object,
     ) -> nn.Module:
-        with torch.device("meta") if init == "cores" else nullcontext():  # a table may be too large to build
+        with drawn_by(generator), torch.device("meta") if init == "cores" else nullcontext():  # too large to build
             module = build(*given, **named)
         return in_cores(module, format=format, ranks=ranks, params=params, modes=modes, init=init, generator=generator)
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from tenfold.api.border import check_asked, check_one, given_only
 from tenfold.api.profiles import planned, profiled
-from tenfold.api.samples import first_inputs, samples
+from tenfold.api.samples import first_inputs, one_sample
 from tenfold.measure import Profile
 from tenfold.planning import Asked
 from tenfold.protocols import Data
@@ -89,7 +89,7 @@ def foreseen(
     inputs = first_inputs(data) if inputs is None and data is not None else inputs
     if plan is None:
         check_asked(model, wanted, known_macs=inputs is not None or profile is not None)
-    measured = profiled(model, None if inputs is None else samples(inputs, 1), profile=profile)
+    measured = profiled(model, None if inputs is None else one_sample(model, inputs), profile=profile)
     if plan is None:
         plan = planned(model, measured, profile=profile, inputs=inputs, batch=batch, seed=seed, **wanted)
     return plan, predicted(model, plan, measured)

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from torch import nn
 
-from tenfold.api.samples import repeated
+from tenfold.api.samples import repeated, steps_first
 from tenfold.measure import Profile, inspect, weights_hash
 from tenfold.measure.forward import described
 from tenfold.planning import Asked, ErrorCurves, plan
@@ -49,8 +49,12 @@ def planned(
     Args: batch: samples, made of the inputs, for which every weight's stages are to be the fastest.
     Raises: TenfoldError as `plan` does, or for a batch without inputs.
     """
+    if batch is not None and batch < 1:
+        raise TenfoldError(f"a batch of {batch} cannot be timed; use 1 sample or more.")
     if batch is not None and inputs is None:
         raise TenfoldError(f"stages for a batch of {batch} are timed on inputs; give inputs (--input 3x32x32) or data.")
+    if batch is not None and steps_first(model):
+        raise TenfoldError("this network takes steps first (batch_first=False), so no batch can be made of its inputs.")
     timed = None if batch is None else repeated(inputs, batch)
     if profile is None:
         return plan(model, measured, seed=seed, inputs=timed, **asked)

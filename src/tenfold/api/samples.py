@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tenfold.protocols import Data, TenfoldError
 
@@ -70,6 +70,16 @@ def samples(inputs: Any, count: int) -> Any:
     return inputs
 
 
+def one_sample(model: nn.Module, inputs: Any) -> Any:
+    """The first sample of a batch; all of the inputs where a module wants another dimension first (steps)."""
+    return inputs if steps_first(model) else samples(inputs, 1)
+
+
+def steps_first(model: nn.Module) -> bool:
+    """Whether some module says that the first dimension of what it takes is not the batch, as torch's sequences may."""
+    return any(getattr(module, "batch_first", True) is False for module in model.modules())
+
+
 def repeated(inputs: Any, count: int) -> Any:
     """A batch of so many samples, in whatever tensors, tuples or dicts it comes; begun anew where it is too short."""
     if isinstance(inputs, Tensor):
@@ -79,6 +89,11 @@ def repeated(inputs: Any, count: int) -> Any:
     if isinstance(inputs, tuple | list):
         return type(inputs)(repeated(part, count) for part in inputs)
     return inputs
+
+
+def timed(model: nn.Module, inputs: Any, macs: int) -> Any:
+    """What is timed of a batch, where one sample takes so many multiply-adds."""
+    return inputs if steps_first(model) else samples(inputs, timed_samples(macs))
 
 
 def timed_samples(macs: int) -> int:

@@ -13,7 +13,7 @@ from torch import nn
 from tenfold.api.border import check_asked, check_one, check_training, claim, given_only, release, sha256
 from tenfold.api.compress import Compressed, Watch, documented, judged, plain, plan_from, recover, shapes, whose
 from tenfold.api.opened import origin_of
-from tenfold.api.samples import first_inputs, samples, timed_samples
+from tenfold.api.samples import first_inputs, one_sample, timed
 from tenfold.measure import Profile, inspect
 from tenfold.measure.score import device_of
 from tenfold.planning import BUDGETS, Asked
@@ -70,7 +70,7 @@ def train(
     dense = copy.deepcopy(model).eval()
     dense = dense if device is None else dense.to(device)
     inputs = to_device(inputs, device_of(dense))
-    before = inspect(dense, samples(inputs, 1))
+    before = inspect(dense, one_sample(dense, inputs))
     chosen = read if read is not None else planned(dense, before, seed, wanted)
     small = fresh(dense, chosen, init=init, seed=seed)
     if state is not None:
@@ -90,6 +90,8 @@ def check(plan: object, asked: Asked, init: str, epochs: int, lr: float) -> None
     """Refuse what contradicts itself or is out of range, before any work."""
     check_one(plan, asked)  # type: ignore[arg-type]
     check_init(init)
+    if init != "dense" and plan is None and not asked:
+        raise TenfoldError(f"init '{init}' is for weights in cores; give a format, or leave it out to train dense.")
     if epochs < 1 or not (lr > 0 and math.isfinite(lr)):
         raise TenfoldError(f"cannot train with epochs={epochs} and lr={lr}; use 1 epoch or more, and a rate above 0.")
     check_training(epochs=epochs, lr=lr, distill=None, has_data=True)
@@ -121,10 +123,10 @@ def reported(
     """What was measured on the trained network, beside the sizes and costs of the dense one it stands for."""
     rows = tuple(replace(row, rel_error=None) for row in layer_rows(dense, small, plan, before))
     networks = {"compressed": small} if is_dense(plan) else {"dense": dense, "compressed": small}
-    batch = samples(inputs, timed_samples(before.macs or 1))
+    batch = timed(dense, inputs, before.macs or 1)
     measured = compare(networks, batch, scores={"compressed": judged(small, data)})
     report = Report(measured.get("dense", measured["compressed"]), measured["compressed"], None, rows, settings)
-    after = None if is_dense(plan) else inspect(small, samples(inputs, 1))
+    after = None if is_dense(plan) else inspect(small, one_sample(small, inputs))
     return report, tuple(sentences(report, before, after))
 
 

@@ -18,7 +18,7 @@ def inspect(
 ) -> None:
     """Measure every layer: parameters, multiply-adds, time, memory, and whether it can gain."""
     from tenfold.api import first_inputs, profiled
-    from tenfold.api.samples import samples
+    from tenfold.api.samples import one_sample
     from tenfold.cli import screen
     from tenfold.cli.border import machine, prepare
     from tenfold.report import notes, profile_table
@@ -30,7 +30,7 @@ def inspect(
     )  # fmt: skip
     network = given.opened.model if where is None else given.opened.model.to(where)
     inputs = first_inputs(given.data) if given.inputs is None and given.data is not None else given.inputs
-    found = profiled(network, None if inputs is None else samples(inputs, 1), profile=profile)
+    found = profiled(network, None if inputs is None else one_sample(network, inputs), profile=profile)
     if as_json:
         screen.show_json(found.to_json().rstrip("\n"))
         return

@@ -34,7 +34,7 @@ def plan(
 ) -> None:
     """Find what becomes of every layer under budgets or by a rule, and leave it as a file to edit."""
     from tenfold.api import check_asked, check_file, first_inputs, planned, predicted, profiled, write_plan
-    from tenfold.api.samples import samples
+    from tenfold.api.samples import one_sample
     from tenfold.cli import screen
     from tenfold.cli.border import asked_for, dense_only, machine, prepare
     from tenfold.cli.planned import plan_document, show_plan
@@ -52,7 +52,7 @@ def plan(
     network = given.opened.model if where is None else given.opened.model.to(where)
     inputs = first_inputs(given.data) if given.inputs is None and given.data is not None else given.inputs
     check_asked(network, asked, known_macs=inputs is not None or profile is not None)
-    measured = profiled(network, None if inputs is None else samples(inputs, 1), profile=profile)
+    measured = profiled(network, None if inputs is None else one_sample(network, inputs), profile=profile)
     found = planned(network, measured, profile=profile, inputs=inputs, batch=batch, seed=seed, **asked)
     expected = predicted(network, found, measured)
     write_plan(out, found, overwrite=overwrite)

@@ -48,6 +48,8 @@ def formats_asked(text: str) -> dict[str, list[Suits]]:
                 raise TenfoldError(f"no kind of layer is called '{kind}'{near_misses(kind, kinds)}")
             for name in kinds if kind is None else [kind]:
                 found.setdefault(name, []).extend(named(match["name"], match["options"]))
+        if not found:
+            raise TenfoldError("no format is named; write ht2, or conv=ht2,linear=svd, or auto.")
     return found
 
 
@@ -72,7 +74,10 @@ def options_from(text: str) -> dict[str, Any]:
         key, equals, value = part.partition("=")
         if not equals:
             raise TenfoldError(f"'{part}' is no option; write name=value.")
-        found[key.strip()] = yaml.safe_load(value)
+        try:
+            found[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise TenfoldError(f"'{part}': the value is not understood; write name=value.") from error
     return found
 
 
@@ -105,7 +110,7 @@ def override_from(text: str) -> Override:
     )
     with within(f"'{text}'"):
         match = ITEM.match(name.strip())
-        if match is None or match["kind"]:
+        if match is None or match["kind"] or text.rstrip().endswith(":"):
             raise TenfoldError("a layer is 'dense', FORMAT or FORMAT:RANKS, such as svd:16.")
         return Override(format_named(match["name"], **options_from(match["options"] or "")), ranks_asked(ranks))
 
@@ -114,8 +119,8 @@ def ranks_asked(text: str | int | Iterable[int]) -> tuple[int, ...]:
     """`8` for every bond, `24,40,24` one for each."""
     if isinstance(text, int):
         text = str(text)
-    parts = [part.strip() for part in text.split(",") if part.strip()] if isinstance(text, str) else list(text)
     try:
+        parts = [part.strip() for part in text.split(",") if part.strip()] if isinstance(text, str) else list(text)
         ranks = tuple(int(part) for part in parts)
     except (TypeError, ValueError):
         raise TenfoldError(f"ranks '{text}' are no whole numbers; write 8, or 24,40,24.") from None

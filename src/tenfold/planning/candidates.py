@@ -143,7 +143,8 @@ def families(
     `merges`: those with uncut bonds, too.
     """
     axes, name = subject.site.axes, subject.site.name
-    for variant in maker.variants(axes):
+    suiting = [each for each in maker.variants(axes) if isinstance(subject.site.suit(each), Format)]
+    for variant in suiting or maker.variants(axes):
         whole = variant.network(axes)
         if any(whole.unfolding(bond) is None for bond in whole.bonds):
             yield without_spectra(subject, variant, whole, curves, generator)

@@ -87,6 +87,8 @@ def smaller(ratio: float | None, what: str) -> str:
     """`3.97 times fewer parameters`."""
     if ratio is None:
         return ""
+    if ratio == 0:
+        return f"The dense network takes no {what}; the compressed one does."
     if round(ratio, 2) == 1:
         return f"As many {what} as the dense network."
     if ratio < 1:

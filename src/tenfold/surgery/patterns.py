@@ -23,6 +23,8 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
         found = [name for name in known if expression.fullmatch(name)]
     else:
         found = [name for name in known if fnmatchcase(name, pattern)]
+    if not found and any(name.startswith(f"{pattern}.") for name in known):
+        raise TenfoldError(f"'{pattern}' has several weights; write '{pattern}.*' for all of them.")
     if not found:
         raise TenfoldError(f"no layer matches '{pattern}'{near_misses(pattern.removeprefix('re:'), known)}")
     return found

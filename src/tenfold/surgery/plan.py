@@ -11,6 +11,7 @@ from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError, near_misses, within
 
 SCHEMA = 1
+KEYS = ("schema", "batch", "layers")  # of a plan file
 DENSE = "dense"
 MERGED = "full"  # how a plan file writes a bond that is not cut
 
@@ -87,6 +88,9 @@ class Plan:
             raise TenfoldError("not a plan: a plan has 'schema' and 'layers'.")
         if document.get("schema") != SCHEMA:
             raise TenfoldError(f"schema {document.get('schema')!r} is not known; this version reads schema {SCHEMA}.")
+        for key in document:
+            if key not in KEYS:
+                raise TenfoldError(f"nothing is called '{key}'{near_misses(str(key), KEYS)}")
         batch = document.get("batch")
         if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
             raise TenfoldError(f"batch {batch!r} is no number of samples; use a whole number from 1.")
