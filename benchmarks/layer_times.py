@@ -96,7 +96,7 @@ class Site:
     @cached_property
     def positions(self) -> Positions:
         """Of one sample."""
-        return self.kind.positions(self.dense, self.inputs, self.dense(self.inputs))
+        return self.kind.positions(self.dense, "weight", [self.inputs], self.dense(self.inputs))[0]
 
     @property
     def macs(self) -> int:
