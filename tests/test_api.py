@@ -240,3 +240,31 @@ def test_rules_in_place_of_budgets(format: str, rule: dict[str, Any]) -> None:
     expected = api.predicted(MODEL, result.plan, inspect(MODEL, X[:1], repeats=1))
     assert result.report.ratio.params == expected.ratio.params > 1
     assert result.report.ratio.macs == expected.ratio.macs
+
+
+# ---- what a first reader broke
+def test_a_network_that_takes_steps_first_keeps_its_budget() -> None:
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=False)
+    model = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False).eval()
+    result = tenfold.compress(model, inputs=torch.randn(12, 3, 16), macs="1.3x", format="svd")
+    assert result.report.ratio.macs is not None
+    assert result.report.ratio.macs >= 1.3
+    with pytest.raises(TenfoldError, match="takes steps first"):
+        tenfold.compress(model, inputs=torch.randn(12, 3, 16), params="1.3x", format="svd", batch=4)
+
+
+def test_a_table_alone_has_words_for_its_multiply_adds() -> None:
+    model = nn.Sequential(nn.Embedding(500, 16))
+    result = tenfold.compress(model, inputs=torch.randint(0, 500, (2, 5)), params="4x", format="svd")
+    assert "The dense network takes no multiply-adds a sample; the compressed one does." in result.words
+
+
+def test_a_plan_file_with_an_unknown_key_is_refused() -> None:
+    with pytest.raises(TenfoldError, match="nothing is called 'Batch'; did you mean 'batch'"):
+        tenfold.Plan.from_yaml("schema: 1\nlayers: {}\nBatch: 4")
+
+
+def test_a_module_with_several_weights_is_named_by_a_pattern() -> None:
+    model = nn.Sequential(nn.GRU(8, 8))
+    with pytest.raises(TenfoldError, match=r"'0' has several weights; write '0\.\*' for all of them"):
+        tenfold.plan(model, tenfold.inspect(model), params="2x", exclude=["0"])
