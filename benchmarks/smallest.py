@@ -46,7 +46,7 @@ SEEN = """\
 By its one validation run each of these was within 0.2 points; by three new seeds ADA-Tucker loses 0.22 on LeNet-300, at
 12.9 times fewer numbers, and 0.23 on LeNet-5, at 31.6 times fewer: 0.2 to the precision of 10,000 test images. TT at 30
 times fewer loses half a point on LeNet-300: its one run was a lucky one. The search on LeNet-5 had four minutes, three
-runs each, in which no TT passed. The papers' 233 and 691 times are of storage with low-bit cores and longer training."""
+runs each, in which no TT passed. The papers' 233 and 691 times are of storage, with low-bit cores and long training."""
 
 
 def entry(network: str, label: str, ratio: float) -> Entry | None:
