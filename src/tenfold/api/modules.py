@@ -66,11 +66,11 @@ def row(
     maker = suited(format, site, ranks)
     split = maker.default_modes(site.axes) if modes is None else modes
     full = maker.network(site.axes, None, split)
-    net = (
-        at_ranks(maker, full, split, ranks)
-        if ranks is not None
-        else within_params(maker, full, params if params is not None else 1.0)
-    )
+    if params is not None:
+        net = within_params(maker, full, params)
+    else:
+        assert ranks is not None  # `in_cores` takes one of the two
+        net = at_ranks(maker, full, split, ranks)
     sizes = {axis: tuple(factors) for axis, factors in split.items()}
     return Row(name, name_of(maker), sizes, net.ranks, options=options_of(maker))
 

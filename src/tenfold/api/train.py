@@ -86,9 +86,9 @@ def train(
     return Compressed(small, chosen, report, words, documented(document or Document(origin_of(model)), inputs))
 
 
-def check(plan: object, asked: Asked, init: str, epochs: int, lr: float) -> None:
+def check(plan: Plan | str | Path | None, asked: Asked, init: str, epochs: int, lr: float) -> None:
     """Refuse what contradicts itself or is out of range, before any work."""
-    check_one(plan, asked)  # type: ignore[arg-type]
+    check_one(plan, asked)
     check_init(init)
     if init != "dense" and plan is None and not asked:
         raise TenfoldError(f"init '{init}' is for weights in cores; give a format, or leave it out to train dense.")

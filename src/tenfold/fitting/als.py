@@ -19,7 +19,7 @@ def alternating_least_squares(
 
     Every update solves `(G + l I) x = b + l x_old`, G the contraction of the other cores with themselves and
     l a tiny share of its trace, so that the error never rises and a singular G does no harm. The next sweep starts a
-    stretch beyond where the last one went, which saves two sweeps of three; one that ends higher is undone.
+    stretch beyond where the last one went, which saves sweeps; one that ends higher is undone.
 
     Args:
         tensor: of shape `net.shape(net.modes)`, float64 wanted.
