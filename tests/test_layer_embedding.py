@@ -23,7 +23,7 @@ from tenfold.api.samples import parse_inputs
 from tenfold.formats import Format
 from tenfold.formats.modes import balanced_factors
 from tenfold.layers import FactoredWeight, Layer
-from tenfold.layers.embedding import Table
+from tenfold.layers.kinds.embedding import Table
 from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError
 from tenfold.storage import Document

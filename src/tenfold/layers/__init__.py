@@ -1,4 +1,4 @@
-"""Kinds of module that can be compressed. A new one is a file here and a line in `BUILT_IN`; third parties use
+"""Kinds of module that can be compressed. A new one is a file in `kinds` and a line in `BUILT_IN`; third parties use
 the entry point group `tenfold.layers`."""
 
 from functools import cache
@@ -6,14 +6,14 @@ from importlib.metadata import entry_points
 
 from torch import nn
 
-from tenfold.layers.attention import Attention
 from tenfold.layers.base import FactoredWeight, Layer
-from tenfold.layers.conv import Conv
-from tenfold.layers.embedding import Embedding, EmbeddingBag
-from tenfold.layers.encoder import EncoderLayer
-from tenfold.layers.linear import Linear
-from tenfold.layers.recurrent import Recurrent
-from tenfold.layers.transposed import Transposed
+from tenfold.layers.kinds.attention import Attention
+from tenfold.layers.kinds.conv import Conv
+from tenfold.layers.kinds.embedding import Embedding, EmbeddingBag
+from tenfold.layers.kinds.encoder import EncoderLayer
+from tenfold.layers.kinds.linear import Linear
+from tenfold.layers.kinds.recurrent import Recurrent
+from tenfold.layers.kinds.transposed import Transposed
 
 BUILT_IN: dict[str, type[Layer]] = {
     "linear": Linear,

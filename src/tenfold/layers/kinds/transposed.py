@@ -8,8 +8,8 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tenfold.layers.conv import Sliding, Window
 from tenfold.layers.plain import Resizing, filled
+from tenfold.layers.sliding import Sliding, Window
 from tenfold.layers.staged import Step
 from tenfold.network import Count, Positions, Stage, Stages, backwards
 from tenfold.protocols import TenfoldError

@@ -6,7 +6,7 @@ from typing import Self, cast
 from torch import Tensor, nn
 
 from tenfold.layers.base import FactoredWeight, Layer
-from tenfold.layers.linear import Product, matrix_chain
+from tenfold.layers.products import Product, matrix_chain
 from tenfold.layers.recurrence import (
     ONE_UNIT,
     Hidden,

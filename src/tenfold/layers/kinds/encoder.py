@@ -7,8 +7,8 @@ from typing import Self, cast
 import torch
 from torch import Tensor, nn
 
-from tenfold.layers.attention import Attention, counted, lowered, products, with_cores
 from tenfold.layers.base import FactoredWeight, Layer
+from tenfold.layers.kinds.attention import Attention, counted, lowered, products, with_cores
 from tenfold.layers.multihead import MultiHead
 from tenfold.layers.plain import Closed
 from tenfold.network import Positions

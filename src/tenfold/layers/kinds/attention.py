@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from tenfold.layers.base import FactoredWeight, Layer
-from tenfold.layers.linear import Linear, matrix_chain
+from tenfold.layers.kinds.linear import Linear
 from tenfold.layers.multihead import PROJECTIONS, MultiHead, PlainAttention, copied
 from tenfold.layers.plain import Chained
+from tenfold.layers.products import matrix_chain
 from tenfold.layers.staged import Chain
 from tenfold.network import Positions
 

@@ -1,0 +1,1 @@
+"""One file a kind of module; `tenfold.layers` names them."""

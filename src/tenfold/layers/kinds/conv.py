@@ -1,0 +1,47 @@
+"""`nn.Conv1d`, `nn.Conv2d` and `nn.Conv3d` as stages of smaller convolutions."""
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from tenfold.layers.sliding import Module, Sliding, Window
+from tenfold.layers.staged import Step
+from tenfold.network import Stage
+
+
+class Conv(Sliding):
+    """A convolution whose kernel (o, i, *window), with `g` in front where it is grouped, is a tensor network.
+
+    A stage with a window axis is a convolution with that axis's stride, padding and dilation.
+    """
+
+    replaces = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    channels = ("g", "o", "i")
+
+    def describe(self, module: nn.Module) -> None:
+        super().describe(module)
+        self.padding_mode = cast(Module, module).padding_mode
+
+    def step(self, stage: Stage | None) -> Step:
+        return Window(
+            window=self.along(stage, self.kernel_size, 1),
+            stride=self.along(stage, self.stride, 1),
+            dilation=self.along(stage, self.dilation, 1),
+            pads=self.along(stage, self.sides(), (0, 0)),
+            mode=self.padding_mode,
+            groups=self.groups_of(stage),
+        )
+
+    def sides(self) -> list[tuple[int, int]]:
+        """Entries that the dense convolution adds before and after each axis."""
+        if self.padding == "valid":
+            return [(0, 0)] * self.spatial
+        if self.padding == "same":
+            whole = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+            return [(n // 2, n - n // 2) for n in whole]
+        return [(int(n), int(n)) for n in self.padding]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == self.spatial + 1:  # torch takes a sample without a batch, too
+            return super().forward(x.unsqueeze(0)).squeeze(0)
+        return super().forward(x)
