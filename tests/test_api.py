@@ -149,7 +149,7 @@ def test_the_same_seed_gives_the_same_network() -> None:
 def test_what_cannot_work_is_refused_before_the_network_runs(
     asked: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tenfold.api.profiles.inspect", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr("tenfold.api.plan.inspect", lambda *_: pytest.fail("measured"))
     with pytest.raises(TenfoldError, match=words):
         tenfold.compress(MODEL, **asked)
 

@@ -193,7 +193,7 @@ def test_a_plan_is_written_edited_and_handed_back(place: Path) -> None:
 def test_planning_again_reuses_the_profile(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = document("plan", "lenet5", "--params", "4x", "--macs", "1.5x", "--profile", "kept", "--out", "a.yaml")
     assert {path.name for path in (place / "kept").iterdir()} == {"profile.json", "curves.json"}
-    monkeypatch.setattr("tenfold.api.profiles.inspect", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("tenfold.api.plan.inspect", lambda *_: pytest.fail("measured again"))
     monkeypatch.setattr("tenfold.planning.curves.tail_shares", lambda *_: pytest.fail("decomposed again"))
     again = document("plan", "lenet5", "--params", "4x", "--macs", "1.5x", "--profile", "kept", "--out", "b.yaml")
     assert again == first
@@ -374,7 +374,7 @@ def test_a_bug_is_not_hidden(place: Path, monkeypatch: pytest.MonkeyPatch) -> No
     def fails(*_: object, **__: object) -> None:
         raise ValueError("a bug of ours")
 
-    monkeypatch.setattr("tenfold.api.profiles.inspect", fails)
+    monkeypatch.setattr("tenfold.api.plan.inspect", fails)
     with pytest.raises(ValueError, match="a bug of ours"):
         tenfold_("inspect", "net.py:build")
 

@@ -1,22 +1,14 @@
 """The verbs, and what they open and hand on."""
 
 from tenfold.api.border import check_asked, check_file, check_one, check_training, given_only, write_plan
-from tenfold.api.compress import (
-    Compressed,
-    compress,
-    evaluate,
-    first_inputs,
-    load,
-    plan_from,
-    recover,
-    recover_folder,
-    save,
-    side_by_side,
-)
-from tenfold.api.opened import Opened, open_network, origin_of
+from tenfold.api.compress import compress
+from tenfold.api.compressed import Compressed, save
+from tenfold.api.evaluate import evaluate, side_by_side
+from tenfold.api.opened import Opened, load, open_network, origin_of
+from tenfold.api.plan import plan_from, planned, profiled
 from tenfold.api.predicted import PlannedLayer, Predicted, foreseen, predicted
-from tenfold.api.profiles import planned, profiled
-from tenfold.api.samples import parse_inputs
+from tenfold.api.recover import recover, recover_folder
+from tenfold.api.samples import first_inputs, parse_inputs
 from tenfold.api.train import check as check_train
 from tenfold.api.train import is_dense, train
 

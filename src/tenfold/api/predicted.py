@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from torch import nn
 
 from tenfold.api.border import check_asked, check_one, given_only
-from tenfold.api.profiles import planned, profiled
+from tenfold.api.plan import planned, profiled
 from tenfold.api.samples import first_inputs, one_sample
 from tenfold.measure import Profile
 from tenfold.planning import Asked

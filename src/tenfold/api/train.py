@@ -11,8 +11,11 @@ import torch
 from torch import nn
 
 from tenfold.api.border import check_asked, check_one, check_training, claim, given_only, release, sha256
-from tenfold.api.compress import Compressed, Watch, documented, judged, plain, plan_from, recover, shapes, whose
+from tenfold.api.compressed import Compressed, documented, plain, shapes
+from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
+from tenfold.api.plan import plan_from
+from tenfold.api.recover import Watch, recover, whose
 from tenfold.api.samples import first_inputs, one_sample, timed
 from tenfold.measure import Profile, inspect
 from tenfold.measure.score import device_of

@@ -1,4 +1,4 @@
-"""What was measured on a network, kept with `--profile DIR` so that a new budget costs seconds."""
+"""Plans, and the profiles that they are made from, kept with `--profile DIR` so that a new budget costs seconds."""
 
 from pathlib import Path
 from typing import Any, Unpack
@@ -70,3 +70,18 @@ def planned(
     if curves.count != before:
         write_text(path, curves.to_json())
     return result
+
+
+def plan_from(given: Plan | str | Path) -> Plan:
+    """A plan, read from its file if it is not one yet.
+
+    Raises: TenfoldError that names the file.
+    """
+    if isinstance(given, Plan):
+        return given
+    path = Path(given)
+    with within(str(path)):
+        try:
+            return Plan.from_yaml(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise TenfoldError(f"cannot be read ({error}).") from error
