@@ -1,6 +1,5 @@
 """All of it: measure, plan, decompose, recover and measure again."""
 
-import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
@@ -15,13 +14,13 @@ from tenfold.api.opened import origin_of
 from tenfold.api.plan import plan_from, planned, profiled
 from tenfold.api.recover import Watch, recover, recovers, whose
 from tenfold.api.samples import first_inputs, one_sample, timed
-from tenfold.measure import Profile, inspect
+from tenfold.measure import Profile, calls, check_calls, inspect
 from tenfold.measure.score import device_of
 from tenfold.planning import Asked
 from tenfold.protocols import Data, classification_loss, to_device
 from tenfold.report import Report, compare, layer_rows, sentences
 from tenfold.storage import JSON, Document
-from tenfold.surgery import Plan, decompose
+from tenfold.surgery import Plan, check_finite, copied, decompose, unwrapped
 
 DISTILL = 0.9  # of the loss, where the data's own is that of classification
 
@@ -66,6 +65,7 @@ def compress(
         asked: budgets, rule, format and the other arguments of `tenfold.plan`.
     Raises: TenfoldError, one sentence.
     """
+    model = unwrapped(model)
     wanted = given_only(asked)
     check_one(plan, wanted, batch)
     check_training(epochs=epochs, lr=lr, distill=distill, has_data=data is not None)
@@ -73,16 +73,19 @@ def compress(
     read = None if plan is None else plan_from(plan)
     if read is None:
         check_asked(model, wanted, known_macs=inputs is not None or profile is not None)
-    dense = copy.deepcopy(model).eval()
+    check_finite(model)
+    dense = copied(model).eval()
     dense = dense if device is None else dense.to(device)
     inputs = None if inputs is None else to_device(inputs, device_of(dense))
     before = profiled(dense, None if inputs is None else one_sample(dense, inputs), profile=profile)
     chosen = read or planned(dense, before, profile=profile, inputs=inputs, batch=batch, seed=seed, **wanted)
     small = decompose(dense, chosen, seed=seed)
+    if inputs is not None:
+        check_calls(small, calls(model, one_sample(model, inputs)), one_sample(small, inputs))
     distill = taught(data, distill) if epochs else 0.0
     networks: dict[str, nn.Module] = {"dense": dense, "compressed": small}
     if data is not None and recovers(small, bn, epochs):
-        networks["recovered"] = recovered = copy.deepcopy(small)
+        networks["recovered"] = recovered = copied(small)
         if state is not None and epochs:
             claim(Path(state), network=before.weights_hash, plan=sha256(chosen.to_yaml()), **whose(settings))
         recover(recovered, data, teacher=dense if distill else None, epochs=epochs, bn=bn, lr=lr, distill=distill,

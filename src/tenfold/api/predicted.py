@@ -13,7 +13,7 @@ from tenfold.api.samples import first_inputs, one_sample
 from tenfold.measure import Profile
 from tenfold.planning import Asked
 from tenfold.protocols import Data
-from tenfold.surgery import Plan
+from tenfold.surgery import Plan, unwrapped
 from tenfold.surgery.carry_out import networks
 
 
@@ -60,6 +60,7 @@ def predicted(model: nn.Module, plan: Plan, profile: Profile) -> Predicted:
             params, macs = net.params, site.macs(stages, measured.positions, measured.macs, measured.calls)
         layers[name] = PlannedLayer(measured.params, params, measured.macs, macs)
         saved_bytes += (measured.params - params) * measured.itemsize
+    layers |= {name: PlannedLayer(other.params, other.params, None, None) for name, other in profile.untaken.items()}
     saved = sum(layer.params_before - layer.params for layer in layers.values())
     whole = profile.macs
     if whole is not None:
@@ -84,6 +85,7 @@ def foreseen(
     **asked: Unpack[Asked],
 ) -> tuple[Plan, Predicted]:
     """The plan that `compress` would carry out, and what it would make; arguments as there."""
+    model = unwrapped(model)
     wanted = given_only(asked)
     check_one(plan, wanted, batch)
     inputs = first_inputs(data) if inputs is None and data is not None else inputs

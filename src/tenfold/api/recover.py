@@ -1,6 +1,5 @@
 """Recovery of a network, or of one in a folder."""
 
-import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -22,6 +21,7 @@ from tenfold.protocols import Data, TenfoldError
 from tenfold.recovery import Step
 from tenfold.report import Report, ScoreValue
 from tenfold.storage import JSON, Document
+from tenfold.surgery import copied
 
 Watch = Callable[[Iterator[Step]], Iterable[Step]]
 
@@ -83,7 +83,7 @@ def recover_folder(
     if kept is None or opened.plan is None:
         raise TenfoldError(f"'{folder}' has no report of what was measured; compress the network again.")
     before = Report.from_json(json.dumps(kept))
-    model = copy.deepcopy(opened.model)
+    model = copied(opened.model)
     model = model if device is None else model.to(device)
     if not recovers(model, bn, epochs):
         raise TenfoldError("there is nothing to recover: no epochs, and no batch norms to estimate anew.")

@@ -1,6 +1,5 @@
 """Training from the start: a network in cores, or the dense one."""
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,14 +16,14 @@ from tenfold.api.opened import origin_of
 from tenfold.api.plan import plan_from
 from tenfold.api.recover import Watch, recover, whose
 from tenfold.api.samples import first_inputs, one_sample, timed
-from tenfold.measure import Profile, inspect
+from tenfold.measure import Profile, calls, check_calls, inspect
 from tenfold.measure.score import device_of
 from tenfold.planning import BUDGETS, Asked
 from tenfold.planning import plan as found_plan
 from tenfold.protocols import Data, TenfoldError, to_device
 from tenfold.report import Report, compare, layer_rows, sentences
 from tenfold.storage import JSON, Document
-from tenfold.surgery import Init, Plan, Row, check_init, fresh, sites
+from tenfold.surgery import Init, Plan, Row, check_init, copied, fresh, sites, unwrapped
 
 RECIPE: dict[str, Any] = {"optimizer": "adam", "warmup": 0.1, "weight_decay": 0.0}
 
@@ -64,18 +63,20 @@ def train(
     Returns: the trained network and a report without a score of the dense one, which was not trained.
     Raises: TenfoldError, one sentence.
     """
+    model = unwrapped(model)
     wanted = given_only(asked)
     check(plan, wanted, init, epochs, lr)
     read = None if plan is None else plan_from(plan)
     if wanted:
         check_asked(model, wanted)
     inputs = first_inputs(data) if inputs is None else inputs
-    dense = copy.deepcopy(model).eval()
+    dense = copied(model).eval()
     dense = dense if device is None else dense.to(device)
     inputs = to_device(inputs, device_of(dense))
     before = inspect(dense, one_sample(dense, inputs))
     chosen = read if read is not None else planned(dense, before, seed, wanted)
     small = fresh(dense, chosen, init=init, seed=seed)
+    check_calls(small, calls(model, one_sample(model, inputs)), one_sample(small, inputs))
     if state is not None:
         claim(Path(state), network=before.weights_hash, plan=sha256(chosen.to_yaml()), init=init, **whose(settings))
     recover(small, data, epochs=epochs, bn=False, lr=lr, seed=seed, state=state, watch=watch, **RECIPE)

@@ -5,6 +5,7 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from tenfold.layers.base import FactoredWeight, Layer
 from tenfold.layers.kinds.attention import Attention
@@ -31,6 +32,11 @@ BUILT_IN: dict[str, type[Layer]] = {
 OPAQUE: tuple[type[nn.Module], ...] = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
+# what a subclass may have of its own and still be the same layer: what every class has, and what no forward reads
+IDLE = {*vars(type("Empty", (), {})), "__init__", "__repr__", "__constants__", "__annotations__"}
+IDLE |= {"reset_parameters", "extra_repr"}
+
+
 @cache
 def available() -> dict[str, type[Layer]]:
     """Every kind of layer by name, those of installed packages included."""
@@ -41,16 +47,43 @@ def kind_of(module: nn.Module) -> type[Layer] | None:
     """The kind of layer that can take a dense module's place, or that a compressed one is; None if there is none."""
     if isinstance(module, Layer):
         return type(module)
+    kind = next((kind for kind in available().values() if is_replaced(module, kind)), None)
+    return None if kind is None or kind.refusal(module) is not None else kind
+
+
+def refusal(module: nn.Module) -> str:
+    """Why no kind of layer takes a dense module's place, in words."""
     for kind in available().values():
-        if is_replaced(module, kind) and kind.takes(module):
-            return kind
-    return None
+        if is_replaced(module, kind):
+            return kind.refusal(module) or ""
+    for kind in available().values():
+        for base in kind.replaces:
+            if isinstance(base, type) and isinstance(module, base):
+                return f"{plain_type(module).__name__} is a {base.__name__} with its own {own_members(module, base)}"
+    return f"no kind of layer takes the weights of {plain_type(module).__name__}"
 
 
 def is_replaced(module: nn.Module, kind: type[Layer]) -> bool:
-    """Whether a module is of a type that the kind names; subclasses with a forward of their own are not."""
+    """Whether a module is of a type that the kind names, or of a subclass that does nothing else when it runs."""
+    own = plain_type(module)
+    if f"{own.__module__}.{own.__qualname__}" in kind.replaces:
+        return True
+    bases = [base for base in kind.replaces if isinstance(base, type) and issubclass(own, base)]
+    return any(not own_members(module, base) for base in bases)
+
+
+def plain_type(module: nn.Module) -> type[nn.Module]:
+    """The class of a module, without what torch derives for its parametrisations."""
     own = type(module)
-    return own in kind.replaces or f"{own.__module__}.{own.__qualname__}" in kind.replaces
+    return own.__bases__[0] if parametrize.is_parametrized(module) else own
+
+
+def own_members(module: nn.Module, base: type[nn.Module]) -> str:
+    """What the class of a module changes of the base, or adds for others to use, in words; empty if that is nothing."""
+    own = plain_type(module)
+    classes = own.__mro__[: own.__mro__.index(base)]
+    found = [name for part in classes for name in vars(part) if name not in IDLE]
+    return ", ".join(dict.fromkeys(name for name in found if hasattr(base, name) or not name.startswith("_")))
 
 
 def name_of(kind: type[Layer]) -> str:
@@ -60,5 +93,5 @@ def name_of(kind: type[Layer]) -> str:
 
 __all__ = [
     "BUILT_IN", "OPAQUE", "Attention", "Conv", "Embedding", "EmbeddingBag", "EncoderLayer", "FactoredWeight", "Layer",
-    "Linear", "Recurrent", "Transposed", "available", "kind_of", "name_of",
+    "Linear", "Recurrent", "Transposed", "available", "kind_of", "name_of", "plain_type", "refusal",
 ]  # fmt: skip

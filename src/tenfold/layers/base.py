@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
+from tenfold.layers.computed import effective, origins
 from tenfold.network import Count, Positions, Stages, TensorNetwork
 
 
@@ -84,6 +84,18 @@ class FactoredWeight(nn.Module):
         return f"cores={['x'.join(map(str, s)) for s in self.net.shapes]}, stages={self.stages.partition}"
 
 
+FLOAT8 = tuple(dtype for name, dtype in vars(torch).items() if name.startswith("float8"))
+
+
+def unsuited(dtype: torch.dtype) -> str | None:
+    """Why numbers of this type are not decomposed; None if they are."""
+    if dtype.is_complex:
+        return f"its numbers are complex ({str(dtype)[6:]}); real ones can be decomposed"
+    if not dtype.is_floating_point:
+        return f"its numbers are whole ({str(dtype)[6:]}), which cores cannot be; compress before quantising"
+    return None
+
+
 class Layer(nn.Module, ABC):
     """One kind of module: its weights as tensors with named axes, how stages meet its input, how they lower.
 
@@ -95,7 +107,9 @@ class Layer(nn.Module, ABC):
     """
 
     replaces: ClassVar[tuple[type[nn.Module] | str, ...]]  # `package.module.Class` where it may not be installed
+    takes_computed: ClassVar[bool] = False  # whether weights that are computed from others (norms, masks) are taken
     sizes: Mapping[str, Mapping[str, int]]  # what `axes` said of the dense module
+    hung: tuple[str, ...] = ()  # attributes that somebody put on the module
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -103,13 +117,17 @@ class Layer(nn.Module, ABC):
 
     # ---- a dense module and its weights
     @classmethod
-    def takes(cls, module: nn.Module) -> bool:
-        """Whether this module's weights may be replaced; those computed from others (norms, masks) may not."""
-        stored = [cls.stored(module, name).rpartition(".") for name in cls.axes(module)]
-        owners = [(module.get_submodule(child), name) for child, _, name in stored]
-        return all(
-            owner._parameters.get(name) is not None and not parametrize.is_parametrized(owner) for owner, name in owners
-        )
+    def refusal(cls, module: nn.Module) -> str | None:
+        """Why the weights of this very module cannot be replaced, in words; None if they can."""
+        for name in cls.axes(module):
+            child, _, leaf = cls.stored(module, name).rpartition(".")
+            owner = module.get_submodule(child)
+            found = origins(owner, leaf)
+            if leaf not in found and not (found and cls.takes_computed):
+                return f"its '{leaf}' is computed from {' and '.join(found) or 'elsewhere'}"
+            if reason := unsuited(next(iter(found.values())).dtype):
+                return reason
+        return None
 
     @classmethod
     @abstractmethod
@@ -124,9 +142,11 @@ class Layer(nn.Module, ABC):
 
     @classmethod
     def dense_weight(cls, module: nn.Module, name: str) -> Tensor:
-        """A weight of a dense module with its named axes as dimensions."""
-        weight: Tensor = attrgetter(name)(module)
-        return weight.detach().reshape(tuple(cls.axes(module)[name].values()))
+        """A weight of a dense module, as it is applied, with its named axes as dimensions; float8 as bfloat16."""
+        child, _, leaf = name.rpartition(".")
+        weight = effective(module.get_submodule(child), leaf)
+        weight = weight.bfloat16() if weight.dtype in FLOAT8 else weight
+        return weight.reshape(tuple(cls.axes(module)[name].values()))
 
     @classmethod
     def initial_deviation(cls, module: nn.Module, name: str) -> float:

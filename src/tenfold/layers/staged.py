@@ -101,6 +101,7 @@ class Staged(Layer):
     and with few samples that may cost more than applying them: there the batch at hand decides.
     """
 
+    takes_computed = True
     weight: FactoredWeight
     bias: nn.Parameter | None
     spatial: int  # window dimensions; 0 for matrices

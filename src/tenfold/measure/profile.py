@@ -19,6 +19,7 @@ from tenfold.measure.timing import seconds_of
 from tenfold.measure.weights import Use, Weight, shares, weights
 from tenfold.network import SPATIAL, Positions
 from tenfold.protocols import TenfoldError, to_device
+from tenfold.surgery import Untaken, untaken, unwrapped
 
 SCHEMA = 1
 UNREACHED = "never called on these inputs"
@@ -80,6 +81,7 @@ class Profile:
         batch: samples in the inputs; threads: torch's own; device: `cpu` or the GPU's name.
         weights_hash: of the state that was measured.
         inputs: shapes and dtypes that it was measured on, in words.
+        untaken: weights that no kind of layer takes, by name, with the reason.
     """
 
     layers: Mapping[str, LayerProfile] = field(hash=False)
@@ -94,6 +96,7 @@ class Profile:
     device: str
     weights_hash: str
     inputs: str | None = None
+    untaken: Mapping[str, Untaken] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> str:
         """The profile as a JSON document."""
@@ -129,6 +132,7 @@ def inspect(model: nn.Module, inputs: Any = None, *, repeats: int = 5) -> Profil
     """
     if repeats < 1:
         raise TenfoldError(f"{repeats} forwards cannot be timed; use 1 or more.")
+    model = unwrapped(model)
     known = weights(model)
     seen = None if inputs is None else forwards(model, inputs, known, repeats)
     first = first_convolution(known, seen)
@@ -147,6 +151,7 @@ def inspect(model: nn.Module, inputs: Any = None, *, repeats: int = 5) -> Profil
         threads=torch.get_num_threads(),
         device=torch.cuda.get_device_name(device) if device is not None and device.type == "cuda" else "cpu",
         weights_hash=weights_hash(model),
+        untaken=untaken(model),
         inputs=None if inputs is None else described(inputs),
     )
 

@@ -20,7 +20,7 @@ from tenfold.planning.curves import ErrorCurves
 from tenfold.planning.rules import by_energy, by_ranks, named_layer, or_dense, uniform
 from tenfold.planning.timed import with_fastest_stages
 from tenfold.protocols import TenfoldError, within
-from tenfold.surgery import Plan, Row, matching, sites
+from tenfold.surgery import Plan, Row, check_finite, matching, sites, untaken, unwrapped
 
 Wanted = str | float | None
 
@@ -78,6 +78,8 @@ def plan(
     Raises: TenfoldError, one sentence: budgets out of reach, names that match nothing, formats that suit no layer.
     Source of the allocation: Everett, Operations Research 11 (1963), 399-417 (one multiplier for each budget).
     """
+    model = unwrapped(model)
+    check_finite(model)
     asked = {name: value for name, value in (("params", params), ("macs", macs), ("bytes", bytes)) if value is not None}
     rules = [name for name, value in (("energy", energy), ("ranks", ranks)) if value is not None]
     check_asked(list(asked), rules, energy, multiple, allocation)
@@ -87,7 +89,9 @@ def plan(
         choices = search.by_rule(energy, None if ranks is None else ranks_asked(ranks), multiple)
     else:
         choices = search.under_budgets(asked, multiple, allocation)
-    found = Plan({name: search.row(name, choices.get(name)) for name in search.sites})
+    rows = {name: search.row(name, choices.get(name)) for name in search.sites}
+    rows |= {name: Row(name, reason=other.reason) for name, other in untaken(model).items()}
+    found = Plan(rows)
     return found if inputs is None else with_fastest_stages(model, found, profile, inputs, keep_macs="macs" in asked)
 
 

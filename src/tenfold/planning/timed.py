@@ -1,6 +1,5 @@
 """Stages chosen by time, for one batch on this machine."""
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,7 @@ from tenfold.measure.forward import batch_size, device_of, evaluating, run
 from tenfold.measure.timing import paired
 from tenfold.network import Partition, Positions, Stages, TensorNetwork
 from tenfold.protocols import to_device, within
-from tenfold.surgery import Plan, Site
+from tenfold.surgery import Plan, Site, copied
 from tenfold.surgery.carry_out import networks
 
 TRIED = 6  # partitions with the fewest multiply-adds, beside the rebuilt weight and the stages planned so far
@@ -111,13 +110,13 @@ def milliseconds(
 ) -> Mapping[Any, float]:
     """Medians of one call for the dense module and for every partition, lowered."""
     place = site.places[0]
-    module = copy.deepcopy(model.get_submodule(place.module)).eval()
+    module = copied(model.get_submodule(place.module)).eval()
     like = site.parameter(model)
     drawn = net.draw(1.0, generator=torch.Generator().manual_seed(0), dtype=like.dtype)
     cores = [core.to(like.device) for core in drawn]
     forms: dict[Any, nn.Module] = {DENSE: module}
     for partition in tried:
-        layer = place.kind.from_dense(copy.deepcopy(module), {place.weight: FactoredWeight(net, cores, partition)})
+        layer = place.kind.from_dense(copied(module), {place.weight: FactoredWeight(net, cores, partition)})
         forms[partition] = layer.eval().lower()
     args, kwargs = call
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from tenfold.layers import FactoredWeight, Layer, kind_of, name_of
 from tenfold.measure import LayerProfile, Profile
 from tenfold.protocols import TenfoldError, within
-from tenfold.surgery import Plan, Row, Site, sites
+from tenfold.surgery import Plan, Row, Site, Untaken, sites, untaken
+from tenfold.surgery.plan import DENSE
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,8 @@ class LayerRow:
     """What became of one weight.
 
     Attributes:
-        name, kind: its site and its kind of layer.
-        shape: the weight's axes and their sizes, in its order.
+        name, kind: its site and its kind of layer; the module's class where no kind takes it.
+        shape: the weight's axes and their sizes, in its order; `d0`, `d1`, .. where no kind names them.
         format, modes, ranks, stages, reason: the plan's; rank None where a bond is not cut.
         params: numbers in the cores, or in the weight where it is dense; without the bias.
         macs: multiply-adds of one sample; None where they were not measured.
@@ -53,7 +54,13 @@ def layer_rows(dense: nn.Module, small: nn.Module, plan: Plan, profile: Profile 
         with within(f"layer '{name}'"):
             row = plan.rows.get(name, Row(name, reason="not in the plan"))
             found.append(layer_row(site, dense, small, row, known.get(name)))
-    return tuple(found)
+    return (*found, *(untaken_row(other) for other in untaken(dense).values()))
+
+
+def untaken_row(other: Untaken) -> LayerRow:
+    """A weight that no kind of layer takes."""
+    shape = {f"d{k}": size for k, size in enumerate(other.shape)}
+    return LayerRow(other.name, other.module, shape, DENSE, {}, (), (), other.params, None, 0.0, other.reason)
 
 
 def layer_row(site: Site, dense: nn.Module, small: nn.Module, row: Row, measured: LayerProfile | None) -> LayerRow:

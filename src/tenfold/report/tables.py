@@ -100,7 +100,11 @@ def profile_table(profile: Profile, *, wide: bool = False) -> Table:
     for row in profile.layers.values():
         module = (row.module,) if wide else ()
         add(table, row.name, *module, sizes(row.axes), *costs(row), "no" if row.note else "yes")
-    rest = profile.params - sum(row.params for row in profile.layers.values())
+    for other in profile.untaken.values():
+        shape = " ".join(map(str, other.shape))
+        add(table, other.name, *((other.module,) if wide else ()), shape, number(other.params), "", "", "", "no")
+    named = [row.params for row in profile.layers.values()] + [other.params for other in profile.untaken.values()]
+    rest = profile.params - sum(named)
     table.add_section()
     add(table, "all else", *blank, "", number(rest), short(profile.other_macs), "", "", "")
     whole = (number(profile.params), short(profile.macs), ms(profile.seconds), mebibytes(profile.peak_memory_bytes))

@@ -68,7 +68,9 @@ def notes(profile: Profile) -> list[str]:
         if row.note:
             stays.setdefault(row.note, []).append(row.name)
     count = len(profile.layers) - sum(map(len, stays.values()))
-    found = [f"{count} of {len(profile.layers)} layers can gain."]
+    for other in profile.untaken.values():
+        stays.setdefault(other.reason, []).append(other.name)
+    found = [f"{count} of {len(profile.layers) + len(profile.untaken)} layers can gain."]
     found += [f"{some(names)}: {reason}." for reason, names in stays.items()]
     if profile.batch is None:
         return [*found, "No inputs, so no MACs, time or memory; give --input 3x224x224, or --data."]

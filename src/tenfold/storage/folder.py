@@ -33,7 +33,7 @@ from tenfold.storage.document import (
 from tenfold.storage.readme import page
 from tenfold.storage.replace import check_writable, replacing, resolved, standing
 from tenfold.storage.tensors import Packed, fill, packed
-from tenfold.surgery import Plan
+from tenfold.surgery import Plan, unwrapped
 from tenfold.surgery.carry_out import skeleton
 from tenfold.surgery.sites import layer_weights
 
@@ -65,7 +65,7 @@ def save(
     """
     check_writable(folder, overwrite)
     place = resolved(folder)
-    model = getattr(model, "_orig_mod", model)
+    model = unwrapped(model)
     check_plan(model, plan)
     check_code(document.origin)
     found = packed(model)

@@ -1,6 +1,5 @@
 """A plan carried out: dense weights decomposed, their modules replaced in a copy of the network."""
 
-import copy
 import logging
 import math
 import zlib
@@ -14,8 +13,13 @@ from tenfold.formats import Format
 from tenfold.layers import FactoredWeight, Layer
 from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError, near_misses, within
+from tenfold.surgery.carry_over import carry_over
+from tenfold.surgery.copying import copied
+from tenfold.surgery.finite import check_finite
 from tenfold.surgery.plan import Plan, Row
+from tenfold.surgery.references import redirected
 from tenfold.surgery.sites import Site, sites
+from tenfold.surgery.untaken import untaken
 
 Members = Mapping[str, tuple[Site, TensorNetwork]]  # of one group
 
@@ -29,9 +33,11 @@ def decompose(model: nn.Module, plan: Plan, metrics: Mapping[str, Metric] | None
 
     Args:
         metrics: by weight name, what an error of it costs; without one the Frobenius norm.
-    Raises: TenfoldError that names the layer: unknown to the network, or not fitting its plan.
+    Raises: TenfoldError that names the layer: unknown to the network, or not fitting its plan; or a tensor that is not
+        finite.
     """
-    result = copy.deepcopy(model)
+    result = copied(model)
+    check_finite(result)
     planned = networks(result, plan)
     weights: dict[str, FactoredWeight] = {}
     for names in groups(plan, planned):
@@ -43,7 +49,7 @@ def decompose(model: nn.Module, plan: Plan, metrics: Mapping[str, Metric] | None
 
 def skeleton(model: nn.Module, plan: Plan) -> nn.Module:
     """The same network with cores of the right shapes and no meaning, to be filled from a file."""
-    result = copy.deepcopy(model)
+    result = copied(model)
     planned = networks(result, plan)
     weights = {}
     for name, (site, net) in planned.items():
@@ -59,17 +65,19 @@ def networks(model: nn.Module, plan: Plan) -> dict[str, tuple[Site, TensorNetwor
 
     Raises: TenfoldError for rows that the network does not have, or that do not fit their weight.
     """
-    known = sites(model)
+    known, others = sites(model), untaken(model)
     found = {}
     for name, row in plan.rows.items():
         with within(f"layer '{name}'"):
-            if name not in known:
-                raise TenfoldError(f"the network has no such layer{near_misses(name, known)}")
+            if name not in known and name not in others:
+                raise TenfoldError(f"the network has no such layer{near_misses(name, [*known, *others])}")
             if row.is_dense:
                 continue
+            if name in others:
+                raise TenfoldError(f"{others[name].reason}; leave the layer dense.")
             site = known[name]
-            if site.tied:
-                raise TenfoldError(f"{site.tied}.")
+            if site.bound:
+                raise TenfoldError(f"{site.bound}; leave the layer dense.")
             with within(described(site)):
                 net = row.network(site.axes)
                 site.partition(net, row.stages)
@@ -141,9 +149,16 @@ def replaced(model: nn.Module, changed: list[Site], weights: Mapping[str, Factor
 
 
 def swapped(model: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> nn.Module:
-    """The network, changed in place, with some modules exchanged wherever they stand; the root may be one of them."""
+    """The network, changed in place, with some modules exchanged wherever they stand; the root may be one of them.
+
+    What hangs on a module goes to the one that takes its place, and whatever else refers to it is led there.
+    """
+    for old, new in swaps.items():
+        carry_over(old, new)
     for module in list(model.modules()):
         for name, child in module._modules.items():
             if child is not None and child in swaps:
                 module._modules[name] = swaps[child]
-    return swaps.get(model, model)
+    result = swaps.get(model, model)
+    redirected(result, swaps)
+    return result

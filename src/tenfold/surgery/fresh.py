@@ -1,6 +1,5 @@
 """A plan from scratch: new random weights in cores, to be trained."""
 
-import copy
 import math
 import zlib
 from collections import Counter
@@ -16,6 +15,7 @@ from tenfold.layers import FactoredWeight
 from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError, near_misses, within
 from tenfold.surgery.carry_out import Members, factored, groups, networks, one_format, replaced
+from tenfold.surgery.copying import copied
 from tenfold.surgery.plan import Plan
 from tenfold.surgery.sites import Site
 
@@ -43,7 +43,7 @@ def fresh(model: nn.Module, plan: Plan, *, init: Init = "dense", seed: int = 0) 
         ICML 2022).
     """
     check_init(init)
-    result = copy.deepcopy(model)
+    result = copied(model)
     planned = networks(result, plan)
     weights: dict[str, FactoredWeight] = {}
     for names in groups(plan, planned):

@@ -1,6 +1,5 @@
 """A whole network as plain modules, batch norms folded."""
 
-import copy
 import logging
 from collections import Counter
 from typing import cast
@@ -11,6 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tenfold.layers import Layer
 from tenfold.layers.plain import TRANSPOSED, Closed
 from tenfold.surgery.carry_out import swapped
+from tenfold.surgery.copying import copied
 
 log = logging.getLogger(__name__)
 CONVOLUTIONS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
@@ -24,7 +24,7 @@ def lower(model: nn.Module, *, fold: bool = True) -> nn.Module:
         fold: let batch norms that directly follow a convolution disappear into it. Where the
             order of modules cannot be traced, they stay, and the log says where.
     """
-    result = copy.deepcopy(model).eval()
+    result = copied(model).eval()
     result = swapped(result, {module: module.lower() for module in result.modules() if isinstance(module, Layer)})
     if fold:
         fold_batch_norms(result)

@@ -1,17 +1,22 @@
 """The weights of a network that can be compressed, by name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from operator import add, attrgetter
+from operator import add
 
 from torch import Tensor, nn
 
 from tenfold.formats import Format, available
 from tenfold.formats.base import Suits
 from tenfold.layers import OPAQUE, Layer, kind_of
+from tenfold.layers.computed import origins
 from tenfold.network import Count, Partition, Positions, Stages, TensorNetwork, backwards
 from tenfold.protocols import TenfoldError
+from tenfold.surgery.carry_over import obstacle
+from tenfold.surgery.references import outside
+
+Kept = Mapping[int, tuple[str, str]]  # by identity of a parameter: module and attribute that hold it outside the tree
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,14 @@ class Site:
             `model` where the network is one such module.
         places: every module that holds this very parameter; the first names the site.
         axes: the axes of the weight and their sizes.
-        tied: what else holds the parameter and cannot share its cores, in words; None if nothing does.
+        bound: why it must stay as it is, in words: something else holds the parameter and cannot share its cores, or
+            what hangs on a module cannot go along; None if nothing does.
     """
 
     name: str
     places: tuple[Place, ...]
     axes: Mapping[str, int] = field(hash=False)
-    tied: str | None = None
+    bound: str | None = None
 
     @property
     def kind(self) -> type[Layer]:
@@ -59,16 +65,16 @@ class Site:
         return first.kind.dense_weight(model.get_submodule(first.module), first.weight)
 
     def parameter(self, model: nn.Module) -> nn.Parameter:
-        """The parameter that holds the weight."""
+        """The parameter that holds the weight, or the first of those that it is computed from."""
         first = self.places[0]
-        return stored_in(model.get_submodule(first.module), first.kind, first.weight)
+        return next(iter(stored_in(model.get_submodule(first.module), first.kind, first.weight).values()))
 
     @property
     def obstacle(self) -> str | None:
-        """Why the weight stays dense, if it does: tied to something that cannot share its cores, or nothing to cut."""
-        if self.tied is None and self.axes.get("o") == 1 and self.axes.get("i") == 1:
+        """Why the weight stays dense, if it does: bound to something that cores cannot serve, or nothing to cut."""
+        if self.bound is None and self.axes.get("o") == 1 and self.axes.get("i") == 1:
             return "depthwise: one input and one output channel a group, so no channel rank to cut"
-        return self.tied
+        return self.bound
 
     # ---- a network of cores for it
     def objection(self, stages: Stages) -> str | None:
@@ -158,6 +164,7 @@ class Site:
 def sites(model: nn.Module) -> dict[str, Site]:
     """Every weight that some kind of layer takes, tied ones once, in the order of the modules."""
     holders = owners(model)
+    kept = {id(value): (name, key) for name, key, value in outside(model) if isinstance(value, nn.Parameter)}
     found: dict[object, Site] = {}
     groups: dict[object, list[tuple[Place, Mapping[str, int]]]] = {}
     for name, module, kind in taken(model):
@@ -167,7 +174,7 @@ def sites(model: nn.Module) -> dict[str, Site]:
             groups.setdefault(key, []).append((Place(name, weight, kind), sizes))
             row = row_name(name, weight, len(axes))
             found.setdefault(key, Site(row, (), sizes))
-    named = [placed(model, site, groups[key], holders) for key, site in found.items()]
+    named = [placed(model, site, groups[key], holders, kept) for key, site in found.items()]
     return {site.name: site for site in named}
 
 
@@ -176,8 +183,12 @@ def placed(
     site: Site,
     members: list[tuple[Place, Mapping[str, int]]],
     holders: Mapping[int, list[str]],
+    kept: Kept,
 ) -> Site:
-    """The site with every place that applies it, and what keeps it dense."""
+    """The site with every place that applies it, and what keeps it dense.
+
+    Args: holders: the names of every parameter; kept: where some are held outside the tree.
+    """
     places: list[Place] = []
     alien: list[str] = []
     for place, sizes in members:
@@ -187,15 +198,27 @@ def placed(
             places.append(Place(place.module, place.weight, place.kind, mirrored=True))
         else:
             alien.append(full(place.module, place.weight))
-    first = places[0]
-    known = {full(p.module, p.kind.stored(model.get_submodule(p.module), p.weight)) for p in places}
-    parameter = stored_in(model.get_submodule(first.module), first.kind, first.weight)
-    alien += [name for name in holders[id(parameter)] if name not in known and name not in alien]
-    if not alien:
-        return Site(site.name, tuple(places), site.axes)
-    owner = type(model.get_submodule(alien[0].rpartition(".")[0])).__name__
-    tied = f"tied to '{alien[0]}' ({owner}), which cannot share its cores"
-    return Site(site.name, tuple(places), site.axes, tied)
+    held = {p: stored_in(model.get_submodule(p.module), p.kind, p.weight) for p in places}
+    known = {full(p.module, name) for p, parameters in held.items() for name in parameters}
+    parameters = held[places[0]].values()
+    alien += [name for part in parameters for name in holders[id(part)] if name not in known and name not in alien]
+    return Site(site.name, tuple(places), site.axes, bound_to(model, places, alien, kept))
+
+
+def bound_to(model: nn.Module, places: Sequence[Place], alien: Sequence[str], kept: Kept) -> str | None:
+    """Why a weight must stay as it is, in words: who else holds it, or what hangs on a module that applies it."""
+    if alien:
+        owner = type(model.get_submodule(alien[0].rpartition(".")[0])).__name__
+        return f"tied to '{alien[0]}' ({owner}), which cannot share its cores"
+    for place in places:
+        module = model.get_submodule(place.module)
+        if reason := obstacle(module, place.kind):
+            return reason if len(places) == 1 else f"{reason} ('{place.module}')"
+        for parameter in module.parameters():
+            holder, attribute = kept.get(id(parameter), (place.module, ""))
+            if holder != place.module:  # torch's recurrences keep lists of their own
+                return f"'{full(holder, attribute)}' holds its parameter, too, and would go on with the dense one"
+    return None
 
 
 def mirrored(axes: Mapping[str, int]) -> dict[str, int]:
@@ -238,15 +261,15 @@ def owners(model: nn.Module) -> dict[int, list[str]]:
     return found
 
 
-def stored_in(module: nn.Module, kind: type[Layer], weight: str) -> nn.Parameter:
-    """The parameter of a dense module that holds a weight."""
-    parameter: nn.Parameter = attrgetter(kind.stored(module, weight))(module)
-    return parameter
+def stored_in(module: nn.Module, kind: type[Layer], weight: str) -> dict[str, nn.Parameter]:
+    """The parameter of a dense module that holds a weight, or those that it is computed from, by name."""
+    child, _, leaf = kind.stored(module, weight).rpartition(".")
+    return {full(child, name): part for name, part in origins(module.get_submodule(child), leaf).items()}
 
 
 def identity(module: nn.Module, kind: type[Layer], weight: str) -> object:
     """Equal for two places of one weight; a parameter may hold several weights."""
-    parameter = stored_in(module, kind, weight)
+    parameter = next(iter(stored_in(module, kind, weight).values()))
     return id(parameter), None if kind.stored(module, weight) == weight else weight
 
 

@@ -42,8 +42,10 @@ class Attention(MultiHead, Layer):
 
     # ---- a dense module and its weights
     @classmethod
-    def takes(cls, module: nn.Module) -> bool:
-        return type(module.out_proj) in LINEARS and super().takes(module)
+    def refusal(cls, module: nn.Module) -> str | None:
+        if type(module.out_proj) not in LINEARS:
+            return f"its out_proj is a {type(module.out_proj).__name__}"
+        return super().refusal(module)
 
     @classmethod
     def axes(cls, module: nn.Module) -> dict[str, dict[str, int]]:

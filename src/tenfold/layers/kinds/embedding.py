@@ -32,6 +32,7 @@ class Table(Layer):
     gradient of a core is a plain tensor, `sparse` or not.
     """
 
+    takes_computed = True
     weight: FactoredWeight
     padding_row: Tensor | None  # the dense row at `padding_idx`, where it is read
 
@@ -50,9 +51,10 @@ class Table(Layer):
         return cls(module, weights["weight"]).train(module.training)
 
     @classmethod
-    def takes(cls, module: nn.Module) -> bool:
-        """Not with gradients scaled by the frequency of a row: cores have other rows."""
-        return super().takes(module) and not cast(Module, module).scale_grad_by_freq
+    def refusal(cls, module: nn.Module) -> str | None:
+        if cast(Module, module).scale_grad_by_freq:
+            return "its gradients are scaled by the frequency of a row, and cores have other rows"
+        return super().refusal(module)
 
     @classmethod
     def axes(cls, module: nn.Module) -> dict[str, dict[str, int]]:

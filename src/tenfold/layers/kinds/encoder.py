@@ -95,9 +95,14 @@ class EncoderLayer(PlainEncoderLayer, Layer):
 
     # ---- a dense module and its weights
     @classmethod
-    def takes(cls, module: nn.Module) -> bool:
-        plain = type(module.self_attn) is nn.MultiheadAttention and Attention.takes(module.self_attn)
-        return plain and type(module.linear1) is type(module.linear2) is nn.Linear and super().takes(module)
+    def refusal(cls, module: nn.Module) -> str | None:
+        attention = module.self_attn
+        if (
+            type(attention) is not nn.MultiheadAttention
+            or not type(module.linear1) is type(module.linear2) is nn.Linear
+        ):
+            return "its attention or its linear layers are not torch's own"
+        return Attention.refusal(attention) or super().refusal(module)
 
     @classmethod
     def axes(cls, module: nn.Module) -> dict[str, dict[str, int]]:

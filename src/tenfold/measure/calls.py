@@ -1,0 +1,45 @@
+"""How often the modules of a network are called: what is compressed is what must run."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from tenfold.layers import kind_of
+from tenfold.measure.forward import device_of, evaluating, hooked, run
+from tenfold.protocols import TenfoldError, to_device
+from tenfold.surgery.sites import reachable
+
+
+def calls(model: nn.Module, inputs: Any) -> Counter[str]:
+    """How often every module that a kind of layer takes, or that is one, is called in one forward, by name."""
+    names = {module: name for name, module in reachable(model) if kind_of(module) is not None}
+    found: Counter[str] = Counter()
+
+    def before(module: nn.Module) -> None:
+        found[names[module]] += 1
+
+    def after(module: nn.Module, given: list[Tensor], result: Tensor) -> None:
+        pass
+
+    device = device_of(model)
+    with evaluating(model), hooked(names, before, after):
+        run(model, inputs if device is None else to_device(inputs, device))
+    return found
+
+
+def check_calls(small: nn.Module, before: Mapping[str, int], inputs: Any) -> None:
+    """Check that a compressed network calls every layer as often as the dense one did on the same inputs.
+
+    Args: before: the calls of the dense network, as it was given.
+    Raises: TenfoldError that names a layer which is called less: something runs the dense one in its place.
+    """
+    after = calls(small, inputs)
+    for name, count in before.items():
+        if after[name] < count:
+            raise TenfoldError(
+                f"layer '{name}': calls in one forward fell from {count} to {after[name]} when it was replaced, so "
+                f"something outside the network's modules still runs the dense one; leave it dense "
+                f"(--exclude '{name}')."
+            )
