@@ -31,7 +31,7 @@ def indices(*shape: int) -> Tensor:
     return torch.randint(0, 12, shape, generator=torch.Generator().manual_seed(0))
 
 
-EXAMPLES: Mapping[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
+EXAMPLES: Mapping[str, tuple[Callable[[], nn.Module], tuple[Any, ...]]] = {
     "`nn.Linear`": (lambda: nn.Linear(8, 12), (features(2, 3, 8),)),
     "GPT-2's `Conv1D`": (lambda: Conv1D(12, 8), (features(2, 3, 8),)),
     "`nn.Conv1d`": (lambda: nn.Conv1d(6, 8, 3), (features(2, 6, 7),)),
@@ -50,6 +50,9 @@ EXAMPLES: Mapping[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
     "`nn.LSTM`, projected": (lambda: nn.LSTM(6, 8, proj_size=4), (features(3, 2, 6),)),
     "`nn.GRU`": (lambda: nn.GRU(6, 4), (features(3, 2, 6),)),
     "`nn.RNN`": (lambda: nn.RNN(6, 4), (features(3, 2, 6),)),
+    "`nn.LSTMCell`": (lambda: nn.LSTMCell(6, 4), (features(2, 6), (features(2, 4), features(2, 4)))),
+    "`nn.GRUCell`": (lambda: nn.GRUCell(6, 4), (features(2, 6), features(2, 4))),
+    "`nn.RNNCell`": (lambda: nn.RNNCell(6, 4), (features(2, 6), features(2, 4))),
     "`nn.MultiheadAttention`": (lambda: nn.MultiheadAttention(6, 2), (features(3, 2, 6),) * 3),
     "`nn.TransformerEncoderLayer`": (lambda: nn.TransformerEncoderLayer(6, 2, 8, 0.0), (features(3, 2, 6),)),
 }
@@ -97,7 +100,7 @@ def planned(makers: Mapping[Site, Format], most: int | None = None) -> Plan:
 
 
 def assert_decomposed_is_the_dense_twin(
-    model: nn.Module, makers: Mapping[Site, Format], inputs: tuple[Tensor, ...]
+    model: nn.Module, makers: Mapping[Site, Format], inputs: tuple[Any, ...]
 ) -> None:
     limit = max(LIMIT[maker.iterates] for maker in makers.values())
     with torch.no_grad():
@@ -106,7 +109,7 @@ def assert_decomposed_is_the_dense_twin(
             assert torch.dist(one, other) <= limit * other.norm()
 
 
-def assert_a_fresh_one_trains(model: nn.Module, makers: Mapping[Site, Format], inputs: tuple[Tensor, ...]) -> None:
+def assert_a_fresh_one_trains(model: nn.Module, makers: Mapping[Site, Format], inputs: tuple[Any, ...]) -> None:
     small = fresh(model, planned(makers, most=2)).train()
     before = [parameter.detach().clone() for parameter in small.parameters()]
     optimizer = torch.optim.SGD(small.parameters(), lr=0.1)

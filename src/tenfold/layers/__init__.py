@@ -9,6 +9,7 @@ from torch.nn.utils import parametrize
 
 from tenfold.layers.base import FactoredWeight, Layer
 from tenfold.layers.kinds.attention import Attention
+from tenfold.layers.kinds.cell import Cell
 from tenfold.layers.kinds.conv import Conv
 from tenfold.layers.kinds.embedding import Embedding, EmbeddingBag
 from tenfold.layers.kinds.encoder import EncoderLayer
@@ -25,6 +26,7 @@ BUILT_IN: dict[str, type[Layer]] = {
     "attention": Attention,
     "encoder": EncoderLayer,
     "recurrent": Recurrent,
+    "cell": Cell,
 }
 
 # torch's own modules that read the weights of their children without calling them: left whole where no kind takes
@@ -92,6 +94,6 @@ def name_of(kind: type[Layer]) -> str:
 
 
 __all__ = [
-    "BUILT_IN", "OPAQUE", "Attention", "Conv", "Embedding", "EmbeddingBag", "EncoderLayer", "FactoredWeight", "Layer",
-    "Linear", "Recurrent", "Transposed", "available", "kind_of", "name_of", "plain_type", "refusal",
+    "BUILT_IN", "OPAQUE", "Attention", "Cell", "Conv", "Embedding", "EmbeddingBag", "EncoderLayer", "FactoredWeight",
+    "Layer", "Linear", "Recurrent", "Transposed", "available", "kind_of", "name_of", "plain_type", "refusal",
 ]  # fmt: skip

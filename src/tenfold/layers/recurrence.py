@@ -250,6 +250,64 @@ class LoweredRecurrence(Recurrence):
         return y if sizes is None else y.data, self.parts(end)
 
 
+# ---- one step by itself
+class StepModule(Closed):
+    """The forward of torch's cells around whatever gives the gates their inputs."""
+
+    mode: str
+    input_size: int
+    hidden_size: int
+
+    def describe(self, mode: str, input_size: int, hidden_size: int) -> None:
+        """Take over the geometry of torch's module."""
+        self.mode, self.input_size, self.hidden_size = mode, input_size, hidden_size
+
+    @abstractmethod
+    def gates(self, at: int, x: Tensor) -> Tensor:
+        """What the input (0) or the hidden state (1) adds to the gates, (n, gates·size) or (gates·size,)."""
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        """What torch's own cell takes and gives.
+
+        Raises: RuntimeError, as torch's does, for sizes that do not go together.
+        """
+        if input.shape[-1] != self.input_size:
+            raise RuntimeError(f"{self.mode}: expected {self.input_size} features, got {input.shape[-1]}")
+        empty = input.new_zeros(*input.shape[:-1], self.hidden_size)
+        state = ((empty, empty) if hx is None else tuple(hx)) if self.mode == "LSTM" else (empty if hx is None else hx,)
+        if any(part.shape != empty.shape for part in state):
+            raise RuntimeError(f"{self.mode}: expected a hidden state of {tuple(empty.shape)}")
+        new = CELLS[self.mode](self.gates(0, input), self.gates(1, state[0]), state)
+        return new if self.mode == "LSTM" else new[0]
+
+    def extra_repr(self) -> str:
+        return f"{self.mode}, {self.input_size}, {self.hidden_size}"
+
+
+STEP_MODULES: dict[str, type[nn.RNNCellBase]] = {
+    "LSTM": nn.LSTMCell, "GRU": nn.GRUCell, "RNN_TANH": nn.RNNCell, "RNN_RELU": nn.RNNCell,
+}  # fmt: skip
+
+
+def cell_mode(module: nn.RNNCellBase) -> str:
+    """The name by which torch knows the recurrence of a cell."""
+    if isinstance(module, nn.RNNCell):
+        return f"RNN_{module.nonlinearity.upper()}"
+    return "LSTM" if isinstance(module, nn.LSTMCell) else "GRU"
+
+
+def torch_cell(like: StepModule, gates: Sequence[nn.Linear]) -> nn.RNNCellBase:
+    """Torch's own cell with the weights and biases of two linear modules."""
+    inputs, hidden = gates
+    options: dict[str, Any] = {"nonlinearity": like.mode[4:].lower()} if like.mode.startswith("RNN") else {}
+    build = STEP_MODULES[like.mode]
+    module = build(like.input_size, like.hidden_size, bias=inputs.bias is not None, device="meta", **options)
+    module.weight_ih, module.weight_hh = inputs.weight, hidden.weight
+    if inputs.bias is not None:
+        module.bias_ih, module.bias_hh = inputs.bias, hidden.bias
+    return module
+
+
 def torch_module(like: Recurrence, weights: Sequence[Tensor], **geometry: Any) -> nn.RNNBase:
     """Torch's own module with these numbers, its geometry that of a recurrence where none is given."""
     kept = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "dropout", "proj_size")

@@ -1,0 +1,80 @@
+"""`nn.LSTMCell`, `nn.GRUCell` and `nn.RNNCell`: one step at a call, both matrices through their stages."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self, cast
+
+from torch import Tensor, nn
+
+from tenfold.layers.base import FactoredWeight, Layer
+from tenfold.layers.products import matrix_chain
+from tenfold.layers.recurrence import StepModule, cell_mode, torch_cell
+from tenfold.layers.staged import Chain
+from tenfold.network import Positions
+
+WEIGHTS = ("weight_ih", "weight_hh")  # of the input and of the hidden state, (o, i), all gates stacked in `o`
+
+
+class Cell(StepModule, Layer):
+    """A cell whose two matrices are tensor networks or dense, each by itself."""
+
+    replaces = (nn.LSTMCell, nn.GRUCell, nn.RNNCell)
+
+    def __init__(self, module: nn.RNNCellBase, weights: Mapping[str, FactoredWeight]) -> None:
+        """Args: the dense module, whose biases, geometry and other weight are taken over; its weights in cores."""
+        super().__init__(module)
+        self.describe(cell_mode(module), module.input_size, module.hidden_size)
+        self.bias = module.bias
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            if name in weights:
+                self.add_module(name, weights[name])
+            else:
+                self.register_parameter(name, parameter)
+        self.chains = nn.ModuleList(matrix_chain(self.held(name)) for name in WEIGHTS)
+
+    @classmethod
+    def from_dense(cls, module: nn.Module, weights: Mapping[str, FactoredWeight]) -> Self:
+        return cls(cast(nn.RNNCellBase, module), weights).train(module.training)
+
+    @classmethod
+    def axes(cls, module: nn.Module) -> dict[str, dict[str, int]]:
+        cell = cast(nn.RNNCellBase, module)
+        return {name: dict(zip("oi", getattr(cell, name).shape, strict=True)) for name in WEIGHTS}
+
+    @classmethod
+    def initial_deviation(cls, module: nn.Module, name: str) -> float:
+        """Uniform, bound 1 / sqrt(hidden size), for both weights."""
+        return float((3 * cast(nn.RNNCellBase, module).hidden_size) ** -0.5)
+
+    @classmethod
+    def positions(cls, module: nn.Module, name: str, given: Sequence[Tensor], result: Tensor) -> tuple[Positions, int]:
+        return {"tokens": (1, 1)}, given[0].shape[0] if given[0].ndim > 1 else 1
+
+    def gates(self, at: int, x: Tensor) -> Tensor:
+        bias = getattr(self, ("bias_ih", "bias_hh")[at]) if self.bias else None
+        y: Tensor = self.chains[at](x, self.tensors(WEIGHTS[at]), bias)
+        return y
+
+    def lower(self) -> nn.Module:
+        """Torch's own module where both weights have one stage; else the same step around plain parts."""
+        biases = [self.bias_ih, self.bias_hh] if self.bias else [None, None]
+        chains = [cast(Chain, chain) for chain in self.chains]
+        parts = [
+            chain.lower(self.tensors(name), cast(Any, bias))
+            for chain, name, bias in zip(chains, WEIGHTS, biases, strict=True)
+        ]
+        if all(isinstance(part, nn.Linear) for part in parts):
+            return torch_cell(self, [cast(nn.Linear, part) for part in parts]).train(self.training)
+        return LoweredCell(self, parts).train(self.training)
+
+
+class LoweredCell(StepModule):
+    """A cell around two plain modules."""
+
+    def __init__(self, like: StepModule, parts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.describe(like.mode, like.input_size, like.hidden_size)
+        self.inputs, self.hidden = parts
+
+    def gates(self, at: int, x: Tensor) -> Tensor:
+        y: Tensor = (self.inputs, self.hidden)[at](x)
+        return y
