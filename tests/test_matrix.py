@@ -31,6 +31,18 @@ def indices(*shape: int) -> Tensor:
     return torch.randint(0, 12, shape, generator=torch.Generator().manual_seed(0))
 
 
+class Mixture(nn.Module):
+    """Two experts, to which rows go by halves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_experts = 2
+        self.weight = nn.Parameter(torch.randn(2, 12, 8) / 8**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([half @ weight.T for half, weight in zip(x.chunk(2), self.weight, strict=True)])
+
+
 EXAMPLES: Mapping[str, tuple[Callable[[], nn.Module], tuple[Any, ...]]] = {
     "`nn.Linear`": (lambda: nn.Linear(8, 12), (features(2, 3, 8),)),
     "GPT-2's `Conv1D`": (lambda: Conv1D(12, 8), (features(2, 3, 8),)),
@@ -53,6 +65,7 @@ EXAMPLES: Mapping[str, tuple[Callable[[], nn.Module], tuple[Any, ...]]] = {
     "`nn.LSTMCell`": (lambda: nn.LSTMCell(6, 4), (features(2, 6), (features(2, 4), features(2, 4)))),
     "`nn.GRUCell`": (lambda: nn.GRUCell(6, 4), (features(2, 6), features(2, 4))),
     "`nn.RNNCell`": (lambda: nn.RNNCell(6, 4), (features(2, 6), features(2, 4))),
+    "experts (n, o, i)": (Mixture, (features(4, 8),)),
     "`nn.MultiheadAttention`": (lambda: nn.MultiheadAttention(6, 2), (features(3, 2, 6),) * 3),
     "`nn.TransformerEncoderLayer`": (lambda: nn.TransformerEncoderLayer(6, 2, 8, 0.0), (features(3, 2, 6),)),
 }

@@ -13,6 +13,7 @@ from tenfold.layers.kinds.cell import Cell
 from tenfold.layers.kinds.conv import Conv
 from tenfold.layers.kinds.embedding import Embedding, EmbeddingBag
 from tenfold.layers.kinds.encoder import EncoderLayer
+from tenfold.layers.kinds.experts import Experts
 from tenfold.layers.kinds.linear import Linear
 from tenfold.layers.kinds.recurrent import Recurrent
 from tenfold.layers.kinds.transposed import Transposed
@@ -27,6 +28,7 @@ BUILT_IN: dict[str, type[Layer]] = {
     "encoder": EncoderLayer,
     "recurrent": Recurrent,
     "cell": Cell,
+    "experts": Experts,
 }
 
 # torch's own modules that read the weights of their children without calling them: left whole where no kind takes
@@ -66,8 +68,10 @@ def refusal(module: nn.Module) -> str:
 
 
 def is_replaced(module: nn.Module, kind: type[Layer]) -> bool:
-    """Whether a module is of a type that the kind names, or of a subclass that does nothing else when it runs."""
+    """Whether the kind recognises a module, or names its type, or one of which it is a subclass that runs alike."""
     own = plain_type(module)
+    if kind.recognises(module):
+        return True
     if f"{own.__module__}.{own.__qualname__}" in kind.replaces:
         return True
     bases = [base for base in kind.replaces if isinstance(base, type) and issubclass(own, base)]
@@ -94,6 +98,7 @@ def name_of(kind: type[Layer]) -> str:
 
 
 __all__ = [
-    "BUILT_IN", "OPAQUE", "Attention", "Cell", "Conv", "Embedding", "EmbeddingBag", "EncoderLayer", "FactoredWeight",
-    "Layer", "Linear", "Recurrent", "Transposed", "available", "kind_of", "name_of", "plain_type", "refusal",
+    "BUILT_IN", "OPAQUE", "Attention", "Cell", "Conv", "Embedding", "EmbeddingBag", "EncoderLayer", "Experts",
+    "FactoredWeight", "Layer", "Linear", "Recurrent", "Transposed", "available", "kind_of", "name_of", "plain_type",
+    "refusal",
 ]  # fmt: skip

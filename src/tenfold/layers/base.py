@@ -130,6 +130,12 @@ class Layer(nn.Module, ABC):
         return None
 
     @classmethod
+    def recognises(cls, module: nn.Module) -> bool:
+        """Whether a module is of this kind by what it holds, whatever its type."""
+        del module
+        return False
+
+    @classmethod
     @abstractmethod
     def axes(cls, module: nn.Module) -> dict[str, dict[str, int]]:
         """The weights of a dense module by name, each with its axes and their sizes in the weight's order."""

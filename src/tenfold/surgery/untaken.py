@@ -37,6 +37,7 @@ def untaken(model: nn.Module) -> dict[str, Untaken]:
     found = {}
     for name, module, reader in readers(model):
         own = [(key, part) for key, part in module._parameters.items() if part is not None and part.ndim > 1]
+        own = [] if kind_of(reader) is not None else own  # what is no weight of a module that is taken is a bias
         for key, part in own:
             if id(part) not in seen:
                 seen.add(id(part))
