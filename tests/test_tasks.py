@@ -4,7 +4,7 @@ import math
 from collections import OrderedDict, UserDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -19,8 +19,9 @@ import tenfold
 from tenfold.measure.score import score
 from tenfold.protocols import Data, Score, TenfoldError
 from tenfold.recovery import distillation_loss, finetune
-from tenfold.tasks import TASKS, Language, Objective, Segmentation, task_named
+from tenfold.tasks import TASKS, Objective, Segmentation, Task, task_named
 from tenfold.tasks.classes import Classes
+from tenfold.tasks.metrics import Mean
 from tenfold.tasks.refusal import way_out
 
 IGNORED = -100
@@ -536,5 +537,35 @@ def test_distillation_for_another_task_than_the_networks_is_refused() -> None:
     assert report.settings["distill"] == 0.0  # a loss of one's own is not distilled unless that is asked for
 
 
+class Signs(Task):
+    """Whether numbers are above 0."""
+
+    name = "signs"
+    outputs = "(n,)"
+    targets = "(n,) of true and false"
+    scores: ClassVar = {"right": lambda: Score("right", metric=lambda _: Mean(right))}
+
+    def suits(self, outputs: Tensor, targets: Tensor) -> bool:
+        return outputs.shape == targets.shape and targets.dtype is torch.bool
+
+    def objection(self, outputs: Tensor, targets: Tensor) -> str:
+        return ""
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.softplus(outputs.where(~targets, -outputs)).mean()
+
+    def scored(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return outputs > 0, targets
+
+
+def right(predicted: Tensor, targets: Tensor) -> tuple[float, int]:
+    return float((predicted == targets).sum()), len(targets)
+
+
 def test_a_task_of_ones_own() -> None:
-    assert Objective.of(data_for(Language(ignore=0))).task.ignore == 0  # type: ignore[attr-defined]
+    outputs, targets = torch.tensor([0.0, 2.0, -1.0, 3.0]), torch.tensor([False, True, True, True])
+    assert score(nn.Identity(), [(outputs, targets)], data_for(Signs())) == 75
+    with pytest.raises(
+        TenfoldError, match=r"task 'signs' takes .* \(n,\) of true and false, .*; choose task='regression'"
+    ):
+        score(nn.Identity(), [(outputs, outputs)], data_for(Signs()))

@@ -58,7 +58,7 @@ class Regression(Task):
 
     name = "regression"
     outputs = "(n, ...)"
-    targets = "of the same shape, floating, too"
+    targets = "of the same shape and floating"
     scores: ClassVar = {"mean squared error": mean_squared_error, "R2": r2}
 
     def suits(self, outputs: Tensor, targets: Tensor) -> bool:
