@@ -55,16 +55,16 @@ class Classes(Task):
         return self.logits(outputs).movedim(1, -1)[counted], self.aligned(targets)[counted]
 
     def logits(self, outputs: Tensor) -> Tensor:
-        """(n, classes, ...), float32 at least."""
-        return outputs.movedim(self.axis, 1).to(torch.promote_types(outputs.dtype, torch.float32))
+        """(m, classes, ...), all axes before the classes as one; float32 at least."""
+        return outputs.flatten(0, self.axis - 1).to(torch.promote_types(outputs.dtype, torch.float32))
 
     def counted(self, targets: Tensor) -> Tensor:
-        """(n, ...), whether a place of `logits` counts."""
+        """(m, ...), whether a place of `logits` counts."""
         return self.aligned(targets) != self.ignore
 
     def aligned(self, targets: Tensor) -> Tensor:
-        """(n, ...), int64, place by place those of `logits`."""
-        return targets.long()
+        """(m, ...), int64, place by place those of `logits`."""
+        return targets.long().flatten(0, self.axis - 1)
 
 
 def is_whole(tensor: Tensor) -> bool:

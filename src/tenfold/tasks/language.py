@@ -39,8 +39,5 @@ class Language(Classes):
     dims = (3,)
     scores: ClassVar = {"perplexity": perplexity, "token accuracy": lambda: accuracy("token accuracy")}
 
-    def logits(self, outputs: Tensor) -> Tensor:
-        return super().logits(outputs)[:, :, :-1]  # nothing follows the last token
-
     def aligned(self, targets: Tensor) -> Tensor:
-        return super().aligned(targets)[:, 1:]
+        return super().aligned(functional.pad(targets.long()[:, 1:], (0, 1), value=self.ignore))  # none after the last

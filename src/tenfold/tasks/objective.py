@@ -48,7 +48,7 @@ class Objective:
             )
 
     def logits(self, outputs: Any) -> Tensor:
-        """What distillation compares, (n, classes, ...). Raises: TenfoldError for outputs without the task's axes."""
+        """What distillation compares, (m, classes, ...). Raises: TenfoldError for outputs without the task's axes."""
         assert isinstance(self.task, Classes)
         tensor = self.tensor(outputs)
         if tensor.ndim not in self.task.dims or not tensor.is_floating_point():
@@ -59,7 +59,7 @@ class Objective:
         return self.task.logits(tensor)
 
     def counted(self, batch: Any) -> Tensor | None:
-        """(n, ...), which places of `logits` count; None: all, where a loss of the data's own reads the targets."""
+        """(m, ...), which places of `logits` count; None: all, where a loss of the data's own reads the targets."""
         assert isinstance(self.task, Classes)
         return None if self.data.loss is not None else self.task.counted(self.data.targets(batch))
 
