@@ -10,13 +10,13 @@ from tenfold.tasks.base import Task
 from tenfold.tasks.classes import is_whole
 from tenfold.tasks.registry import TASKS
 
-MENDS: dict[str, Callable[[Tensor], bool]] = {  # what could be done to targets, and to which
-    "squeeze(1)": lambda t: t.ndim > 1 and t.shape[1] == 1,
-    "unsqueeze(1)": lambda t: t.ndim > 0,
-    "argmax(1)": lambda t: t.ndim > 1 and is_one_hot(t),
-    "argmax(-1)": lambda t: t.ndim > 2 and is_one_hot(t.movedim(-1, 1)),
-    "long()": lambda t: not is_whole(t) and bool((t == t.long()).all()),
-    "float()": is_whole,
+MENDS: dict[str, Callable[[Tensor], Tensor | None]] = {  # what could be done to targets; None: not to these
+    "targets.squeeze(1)": lambda t: t.squeeze(1) if t.ndim > 1 and t.shape[1] == 1 else None,
+    "targets.unsqueeze(1)": lambda t: t.unsqueeze(1) if t.ndim else None,
+    "targets.argmax(1)": lambda t: t.argmax(1) if t.ndim > 1 and is_one_hot(t, 1) else None,
+    "targets.argmax(-1)": lambda t: t.argmax(-1) if t.ndim > 2 and is_one_hot(t, -1) else None,
+    "targets.long()": lambda t: t.long() if not t.is_complex() and (t == t.long()).all() else None,
+    "targets.float()": lambda t: t.float() if is_whole(t) else None,
 }
 
 
@@ -36,7 +36,7 @@ def way_out(task: Task, outputs: Any, targets: Any) -> str:
     own = "give Data a loss and a score of your own"
     if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
         return own
-    mended = {f"targets.{name}": mend(targets, name) for name, suits in MENDS.items() if suits(targets)}
+    mended = {name: those for name, mend in MENDS.items() if (those := mend(targets)) is not None}
     others = [other for other in TASKS.values() if other.name != task.name]
     ways = [f"give {name}" for name, those in mended.items() if takes(task, outputs, those)]
     ways += [f"choose task='{other.name}'" for other in others if takes(other, outputs, targets)]
@@ -54,16 +54,9 @@ def takes(task: Task, outputs: Tensor, targets: Tensor) -> bool:
     return task.suits(outputs, targets) and not task.objection(outputs, targets)
 
 
-def mend(targets: Tensor, name: str) -> Tensor:
-    """`targets.squeeze(1)` and the like."""
-    method, _, argument = name.removesuffix(")").partition("(")
-    mended: Tensor = getattr(targets, method)(*([int(argument)] if argument else []))
-    return mended
-
-
-def is_one_hot(targets: Tensor) -> bool:
-    """Whether one entry along axis 1 is 1 and all others are 0."""
-    return bool(((targets == 0) | (targets == 1)).all() & (targets.sum(dim=1) == 1).all())
+def is_one_hot(targets: Tensor, axis: int) -> bool:
+    """Whether one entry along an axis is 1 and all others are 0."""
+    return bool(((targets == 0) | (targets == 1)).all() & (targets.sum(dim=axis) == 1).all())
 
 
 def said(value: Any) -> str:

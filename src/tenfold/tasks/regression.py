@@ -34,7 +34,7 @@ class Explained:
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         if not self.count:
-            self.origin = targets.mean(dim=0)  # squares far from the origin would cancel
+            self.origin = targets[0]  # squares far from the origin would cancel
         self.count += len(targets)
         self.sum = self.sum + (targets - self.origin).sum(dim=0)
         self.squares = self.squares + (targets - self.origin).square().sum(dim=0)
