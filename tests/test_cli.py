@@ -50,6 +50,12 @@ class Own:
         self.train, self.inputs, self.validation, self.test = labelled, x.split(16), labelled[:2], labelled[2:4]
 
 def own(): return Own()
+
+def numbers():
+    found = Own()
+    found.train = found.test = [(x, torch.zeros(len(x), 10)) for x, _ in found.train]
+    found.validation = ()
+    return found
 """
 RUN = CliRunner()
 
@@ -124,7 +130,19 @@ def test_python_and_the_command_line_have_the_same_names() -> None:
     live = {"document", "settings", "watch", "state", "asked"}
     verb = set(inspect.signature(tenfold.compress).parameters) | set(Asked.__annotations__)
     wanted = {singular.get(name, name) for name in verb - live}
-    extra = {"weights", "mean", "std", "batch_size", "trust_code", "out", "overwrite", "dry_run", "threads", "as_json"}
+    extra = {
+        "task",
+        "weights",
+        "mean",
+        "std",
+        "batch_size",
+        "trust_code",
+        "out",
+        "overwrite",
+        "dry_run",
+        "threads",
+        "as_json",
+    }
     assert options("compress") == wanted | extra
     planning = {singular.get(name, name) for name in inspect.signature(tenfold.plan).parameters}
     assert planning - {"curves"} <= options("plan")
@@ -306,6 +324,22 @@ def test_recover_replaces_the_folder_and_scores_it_anew(place: Path) -> None:
     assert scored == found["recovered"]["score"]
 
 
+def test_a_task_says_how_data_is_judged(place: Path) -> None:
+    given = ["--data", "own.py:numbers", "--task", "regression"]
+    found = document(
+        "compress", "net.py:build", *given, "--params", "2x", "--format", "svd", "--epochs", "1", "--out", "o"
+    )
+    assert (found["settings"]["task"], found["settings"]["distill"]) == ("regression", 0.0)
+    assert (found["dense"]["score"]["name"], found["dense"]["score"]["higher_is_better"]) == (
+        "mean squared error",
+        False,
+    )
+    judged = document("evaluate", "net.py:build", *given)["networks"]["net.py:build"]["score"]
+    assert judged == found["dense"]["score"]
+    again = document("recover", "o", *given, "--trust-code", "--epochs", "1")
+    assert again["recovered"]["score"]["value"] < found["recovered"]["score"]["value"]
+
+
 def nn_state(place: Path) -> dict[str, torch.Tensor]:
     scope: dict[str, Any] = {}
     exec(NET, scope)
@@ -351,6 +385,13 @@ def nn_state(place: Path) -> dict[str, torch.Tensor]:
         ("compress net.py:build --out o --plan p.yaml", "p.yaml: cannot be read"),
         ("compress net.py:build --params 2x --out o --data digit", "did you mean 'digits'"),
         ("compress net.py:build --params 2x --out o --data cifar10", "write cifar10:DIR"),
+        ("compress net.py:build --params 2x --out o --data own.py:own --task segments", "did you mean 'segmentation'"),
+        (
+            "compress net.py:build --params 2x --out o --data own.py:numbers --task regression --epochs 1 --distill 1",
+            "distillation compares classes, and task 'regression' has none",
+        ),
+        ("evaluate net.py:build --task regression", "--task regression says what data is for; give --data, too"),
+        ("evaluate net.py:build --data own.py:numbers", "choose task='regression'"),
         ("compress net.py:build --params 2x --out o --mean a", "--mean 'a' is no list of numbers"),
         ("compress net.py:build --params 2x --out o --mean 0.5", "give --mean and --std"),
         ("compress net.py:build --params 2x --out o --mean 0,0 --std 1", "--mean has 2 channels and --std 1"),

@@ -128,8 +128,15 @@ def test_inputs_that_do_not_suit_name_the_network() -> None:
 
 
 def test_a_score_that_was_not_taken_is_none() -> None:
-    assert ScoreValue.of(Score(), None) is None
-    assert ScoreValue.of(Score("loss", False), 0.5) == ScoreValue("loss", 0.5, False)
+    score = Score("loss", False, measure=lambda outputs, batch: (0.0, 0))
+    assert ScoreValue.of(score, None) is None
+    assert [ScoreValue("mse", value, False).shown for value in (93.456, 1.0, 0.001234, 0.0)] == [
+        "93.46",
+        "1.00",
+        "0.00123",
+        "0",
+    ]
+    assert ScoreValue.of(score, 0.5) == ScoreValue("loss", 0.5, False)
 
 
 # ---- rows

@@ -17,12 +17,13 @@ from tenfold.api.samples import first_inputs, one_sample, timed
 from tenfold.measure import Profile, calls, check_calls, inspect
 from tenfold.measure.score import device_of
 from tenfold.planning import Asked
-from tenfold.protocols import Data, classification_loss, to_device
+from tenfold.protocols import Data, to_device
 from tenfold.report import Report, compare, layer_rows, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Plan, check_finite, copied, decompose, unwrapped
+from tenfold.tasks import Objective
 
-DISTILL = 0.9  # of the loss, where the data's own is that of classification
+DISTILL = 0.9  # of the loss, where it is that of a task with classes
 
 
 def compress(
@@ -55,8 +56,8 @@ def compress(
             those of the fewest multiply-adds.
         epochs: of fine-tuning, at the top rate `lr`; 0: batch norms only.
         bn: estimate batch norms anew on the training batches (no labels needed).
-        distill: share of the loss, 0 to 1, that is the distance to the dense network's outputs (logits); by default
-            0.9 where the data's loss is that of classification, and 0 elsewhere.
+        distill: share of the loss, 0 to 1, that is the distance to the dense network's classes; by default 0.9 where
+            the task of the data has classes and its own loss, and 0 elsewhere.
         device: where to recover and measure; by default where the model is.
         profile: folder that keeps what was measured and found, for the next budget.
         state: folder that keeps checkpoints, by which a run that was stopped goes on.
@@ -69,6 +70,7 @@ def compress(
     wanted = given_only(asked)
     check_one(plan, wanted, batch)
     check_training(epochs=epochs, lr=lr, distill=distill, has_data=data is not None)
+    distill = 0.0 if data is None else taught(Objective.of(data), distill if epochs else 0.0)
     inputs = first_inputs(data) if inputs is None and data is not None else inputs
     read = None if plan is None else plan_from(plan)
     if read is None:
@@ -82,7 +84,6 @@ def compress(
     small = decompose(dense, chosen, seed=seed)
     if inputs is not None:
         check_calls(small, calls(model, one_sample(model, inputs)), one_sample(small, inputs))
-    distill = taught(data, distill) if epochs else 0.0
     networks: dict[str, nn.Module] = {"dense": dense, "compressed": small}
     if data is not None and recovers(small, bn, epochs):
         networks["recovered"] = recovered = copied(small)
@@ -99,11 +100,16 @@ def compress(
     return Compressed(final, chosen, report, words, documented(document or Document(origin_of(model)), inputs))
 
 
-def taught(data: Data | None, distill: float | None) -> float:
-    """The share of the loss that the dense network gives, where it was left open: its outputs must be logits."""
-    if distill is not None:
-        return distill
-    return DISTILL if data is not None and data.loss is classification_loss else 0.0
+def taught(objective: Objective, distill: float | None) -> float:
+    """The share of the loss that the dense network gives, where it was left open.
+
+    Raises: TenfoldError if one was given and the task has no classes.
+    """
+    if distill is None:
+        return DISTILL if objective.distils and objective.data.loss is None else 0.0
+    if distill:
+        objective.check_distils()
+    return distill
 
 
 def reported(

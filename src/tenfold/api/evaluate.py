@@ -11,6 +11,7 @@ from tenfold.measure.score import device_of, score
 from tenfold.protocols import Data, to_device, within
 from tenfold.report import Measurement, ScoreValue, compare
 from tenfold.surgery import lower
+from tenfold.tasks import Objective
 
 
 def evaluate(model: nn.Module, data: Data | None = None, *, inputs: Any = None) -> Measurement:
@@ -45,4 +46,6 @@ def side_by_side(
 
 def judged(model: nn.Module, data: Data | None) -> ScoreValue | None:
     """The score on the test split, of the form in which the network will run."""
-    return None if data is None else ScoreValue.of(data.score, score(lower(model), data.test, data))
+    if data is None:
+        return None
+    return ScoreValue.of(Objective.of(data).score, score(lower(model), data.test, data))

@@ -22,6 +22,7 @@ from tenfold.recovery import Step
 from tenfold.report import Report, ScoreValue
 from tenfold.storage import JSON, Document
 from tenfold.surgery import copied
+from tenfold.tasks import Objective
 
 Watch = Callable[[Iterator[Step]], Iterable[Step]]
 
@@ -79,6 +80,7 @@ def recover_folder(
     Raises: TenfoldError for a folder without a report, weights that do not suit, or as `compress` does.
     """
     check_training(epochs=epochs, lr=lr, distill=distill, has_data=True)
+    Objective.of(data)  # refuses an unknown task or score before any work
     kept = storage.read_report(folder)
     if kept is None or opened.plan is None:
         raise TenfoldError(f"'{folder}' has no report of what was measured; compress the network again.")
@@ -117,4 +119,4 @@ def with_score(report: Report, value: ScoreValue | None) -> Report:
 
 def whose(settings: Mapping[str, JSON] | None) -> dict[str, JSON]:
     """What of the settings makes checkpoints those of another run."""
-    return {key: plain(value) for key, value in (settings or {}).items() if key in ("data", "batch_size")}
+    return {key: plain(value) for key, value in (settings or {}).items() if key in ("data", "task", "batch_size")}

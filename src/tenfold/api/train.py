@@ -24,6 +24,7 @@ from tenfold.protocols import Data, TenfoldError, to_device
 from tenfold.report import Report, compare, layer_rows, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Init, Plan, Row, check_init, copied, fresh, sites, unwrapped
+from tenfold.tasks import Objective
 
 RECIPE: dict[str, Any] = {"optimizer": "adam", "warmup": 0.1, "weight_decay": 0.0}
 
@@ -66,6 +67,7 @@ def train(
     model = unwrapped(model)
     wanted = given_only(asked)
     check(plan, wanted, init, epochs, lr)
+    Objective.of(data)  # refuses an unknown task or score before any work
     read = None if plan is None else plan_from(plan)
     if wanted:
         check_asked(model, wanted)

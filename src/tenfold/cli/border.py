@@ -13,6 +13,7 @@ from tenfold.data import DATA_SETS, load_data
 from tenfold.planning import Asked
 from tenfold.protocols import Data, TenfoldError
 from tenfold.storage import Document
+from tenfold.tasks import task_named
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ def prepare(
     *,
     weights: Path | None = None,
     data: str | None = None,
+    task: str | None = None,
     shapes: Sequence[str] | None = None,
     mean: str | None = None,
     std: str | None = None,
@@ -44,8 +46,12 @@ def prepare(
 ) -> Prepared:
     """The network and its data, or the sentence that says which of the two cannot be had.
 
-    Args: wants_weights: warn where the weights are drawn at random.
+    Args: task: instead of the data's own; wants_weights: warn where the weights are drawn at random.
     """
+    if task is not None:
+        task_named(task)
+        if data is None:
+            raise TenfoldError(f"--task {task} says what data is for; give --data, too.")
     asked = parse_inputs(shapes) if shapes else None
     given = {"mean": numbers("mean", mean), "std": numbers("std", std)}
     opened = open_network(model, weights=weights, trust_code=trust_code, seed=seed)
@@ -56,6 +62,7 @@ def prepare(
     loaded = None
     if data is not None:
         loaded = load_data(data, **normalised, batch_size=batch_size, seed=seed, input_shape=shape)
+        loaded = replace(loaded, task=task or loaded.task)
         if normalised and is_known(data):
             note("inputs: " + ", ".join(f"{key} {' '.join(f'{v:g}' for v in normalised[key])}" for key in normalised))
     if asked is None and loaded is None and opened.document.input:

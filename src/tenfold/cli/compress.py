@@ -7,6 +7,7 @@ def compress(
     model: o.Model,
     weights: o.Weights = None,
     data: o.DataSpec = None,
+    task: o.Task = None,
     input: o.Input = None,
     mean: o.Mean = None,
     std: o.Std = None,
@@ -60,8 +61,8 @@ def compress(
     api.check_one(plan, asked, batch)
     read = None if plan is None else api.plan_from(plan)
     given = prepare(
-        model, weights=weights, data=data, shapes=input, mean=mean, std=std, batch_size=batch_size, seed=seed,
-        trust_code=trust_code,
+        model, weights=weights, data=data, task=task, shapes=input, mean=mean, std=std, batch_size=batch_size,
+        seed=seed, trust_code=trust_code,
     )  # fmt: skip
     dense_only(given.opened, model)
     if dry_run:
@@ -86,6 +87,7 @@ def compress(
         "model": model,
         "weights": None if weights is None else str(weights),
         "data": data,
+        **({} if task is None else {"task": task}),
         "batch_size": batch_size,
         **({} if plan is None else {"plan": str(plan)}),
     }

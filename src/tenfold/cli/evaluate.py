@@ -7,6 +7,7 @@ def evaluate(
     models: o.Models,
     weights: o.Weights = None,
     data: o.DataSpec = None,
+    task: o.Task = None,
     input: o.Input = None,
     mean: o.Mean = None,
     std: o.Std = None,
@@ -34,7 +35,7 @@ def evaluate(
         raise TenfoldError(f"--weights is for one dense network, and {len(dense)} are named.")
     given = {
         model: prepare(
-            model, weights=weights if model in dense else None, data=data, shapes=input, mean=mean, std=std,
+            model, weights=weights if model in dense else None, data=data, task=task, shapes=input, mean=mean, std=std,
             batch_size=batch_size, seed=seed, trust_code=trust_code,
         )
         for model in models

@@ -36,6 +36,14 @@ DataSpec = Annotated[
         rich_help_panel=NETWORK,
     ),
 ]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TASK",
+        help="What the data is for: classification (default), segmentation, tokens, language, multi-label, regression.",
+        rich_help_panel=NETWORK,
+    ),
+]
 Input = Annotated[
     list[str] | None,
     typer.Option(

@@ -6,6 +6,7 @@ from tenfold.cli import options as o
 def recover(
     folder: o.Folder,
     data: o.DataSpec = None,
+    task: o.Task = None,
     weights: o.TeacherWeights = None,
     mean: o.Mean = None,
     std: o.Std = None,
@@ -38,10 +39,13 @@ def recover(
     place = Path(folder)
     storage.check_writable(place, overwrite=True)
     api.check_training(epochs=epochs, lr=lr, distill=distill, has_data=True)
-    given = prepare(folder, data=data, mean=mean, std=std, batch_size=batch_size, seed=seed, trust_code=trust_code)
+    given = prepare(
+        folder, data=data, task=task, mean=mean, std=std, batch_size=batch_size, seed=seed, trust_code=trust_code
+    )
     assert given.data is not None
     state = place / "state" if epochs else None
     settings: dict[str, storage.JSON] = {"data": data, "batch_size": batch_size}
+    settings |= {} if task is None else {"task": task}
     settings |= {} if weights is None else {"weights": str(weights)}
     with screen.resumable(state):
         report = api.recover_folder(

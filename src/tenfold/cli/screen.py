@@ -58,7 +58,7 @@ def bar(steps: Iterator[Step]) -> Iterable[Step]:
         for step in steps:
             if task is None:
                 task = progress.add_task("", total=step.steps, words="")
-            score = score if step.score is None else f"  score {step.score:.2f}"
+            score = score if step.score is None else f"  score {step.score:.4g}"
             words = f"loss {step.loss:.3f}{score}  {clock(step.seconds_left)} left"
             progress.update(task, completed=step.step, description=f"epoch {step.epoch}", words=words)
             yield step

@@ -6,6 +6,7 @@ from tenfold.cli import options as o
 def train(
     model: o.Model,
     data: o.DataSpec = None,
+    task: o.Task = None,
     input: o.Input = None,
     mean: o.Mean = None,
     std: o.Std = None,
@@ -60,11 +61,12 @@ def train(
     api.check_train(plan, asked, init, epochs, lr)
     read = None if plan is None else api.plan_from(plan)
     given = prepare(
-        model, data=data, shapes=input, mean=mean, std=std, batch_size=batch_size, seed=seed, trust_code=trust_code,
-        wants_weights=False,
+        model, data=data, task=task, shapes=input, mean=mean, std=std, batch_size=batch_size, seed=seed,
+        trust_code=trust_code, wants_weights=False,
     )  # fmt: skip
     assert given.data is not None
     settings: dict[str, storage.JSON] = {"model": model, "data": data, "batch_size": batch_size}
+    settings |= {} if task is None else {"task": task}
     settings |= {} if plan is None else {"plan": str(plan)}
     state = out / "state"
     with screen.resumable(state):

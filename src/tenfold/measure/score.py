@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from tenfold.protocols import Data, call, to_device
+from tenfold.tasks import Objective, Running
 
 
 @contextmanager
@@ -37,15 +38,15 @@ def score(
     Args:
         model: left as it was, each module's mode included.
         batches: labelled batches, such as `data.validation`; gone through once.
-        data: whose `feed` and `score` are used.
+        data: whose `feed` and score are used.
         device: where each batch is put; by default where the network is.
-    Returns: `scale * sum / count` in the unit of `data.score`; None where nothing was counted.
+    Returns: in the unit of the score; None where nothing was counted.
+    Raises: TenfoldError where the task of the data does not take such outputs or targets.
     """
     where = device_of(model) if device is None else device
-    total, count = 0.0, 0
+    found = Running(Objective.of(data))
     with evaluating(model), torch.no_grad():
         for batch in batches:
             batch = to_device(batch, where)
-            part, counted = data.score.measure(call(model, data.feed(batch)), batch)
-            total, count = total + part, count + counted
-    return data.score.scale * total / count if count else None
+            found.update(call(model, data.feed(batch)), batch)
+    return found.compute()

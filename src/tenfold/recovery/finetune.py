@@ -20,6 +20,7 @@ from tenfold.protocols import Data, TenfoldError, call, to_device
 from tenfold.recovery.checkpoint import load_epoch, remove, save_epoch, saved_epoch
 from tenfold.recovery.distillation import distillation_loss
 from tenfold.recovery.randomness import at_epoch, seeded
+from tenfold.tasks import Objective
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -123,22 +124,23 @@ def finetune(
 
     Args:
         model: its parameters that require gradients are trained.
-        data: `train`, `feed` and `loss` are used, and `validation` and `score` after each epoch.
+        data: `train`, `feed` and the loss are used, and `validation` and the score after each epoch.
         epochs: passes over `data.train`.
         lr: largest learning rate of the cycle.
         momentum: the same throughout.
         weight_decay: of parameters with more than one axis; biases and norms have none.
         optimizer: `sgd` (Nesterov's) or `adam` (second moments over 100 steps, weight decay decoupled).
         warmup: share of the steps in which the rate rises from a 25th of `lr`; in the others it falls to nothing.
-        teacher: the dense network, read only; its outputs must be logits (n, classes).
+        teacher: the dense network, read only; for a task with classes.
         temperature: of the distillation loss.
         distill: weight of the distillation loss; the loss on the labels has the rest.
         seed: for what is drawn.
         mixed_precision: as accelerate knows it; one for all runs of a process.
         state: a folder to resume from. It is written after each epoch, and removed when the run has ended; an
             interrupted run, repeated with the same arguments, goes on after its last whole epoch.
-    Raises: TenfoldError if a setting is out of range, accelerate is missing or refuses, `state` is that of another
-        run, or a loss or gradient is not finite (the weights are then those before that step).
+    Raises: TenfoldError if a setting is out of range, the task of the data does not suit, accelerate is missing or
+        refuses, `state` is that of another run, or a loss or gradient is not finite (the weights are then those before
+        that step).
     Source: Smith and Topin, arXiv:1708.07120 (2017), for the cycle; Hinton et al. 2015 for the teacher.
     """
     if importlib.util.find_spec("accelerate") is None:
@@ -147,6 +149,9 @@ def finetune(
         raise TenfoldError("the teacher is the network to be trained; give the dense network, or teacher=None.")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise TenfoldError("no parameter of the network requires a gradient; nothing can be fine-tuned.")
+    objective = Objective.of(data)
+    if teacher is not None:
+        objective.check_distils()
     settings = _Settings(
         epochs=epochs,
         lr=lr,
@@ -164,14 +169,14 @@ def finetune(
     settings.check()
     if state is not None:
         saved_epoch(state, asdict(settings))  # refuses a foreign state before any work
-    return _epochs(model, data, teacher, settings, state)
+    return _epochs(model, objective, teacher, settings, state)
 
 
 def _epochs(
-    model: nn.Module, data: Data, teacher: nn.Module | None, settings: _Settings, state: Path | None
+    model: nn.Module, objective: Objective, teacher: nn.Module | None, settings: _Settings, state: Path | None
 ) -> Iterator[Step]:
     with ExitStack() as after:
-        trainer = _Trainer(after, model, data, teacher, settings)
+        trainer = _Trainer(after, model, objective, teacher, settings)
         done = 0 if state is None else saved_epoch(state, asdict(settings))
         if state is not None and done:
             load_epoch(trainer.accelerator, state, done)
@@ -195,7 +200,7 @@ class _Trainer:
     """A network with its optimiser and schedule, on accelerate's device until `after` is left."""
 
     def __init__(
-        self, after: ExitStack, model: nn.Module, data: Data, teacher: nn.Module | None, settings: _Settings
+        self, after: ExitStack, model: nn.Module, objective: Objective, teacher: nn.Module | None, settings: _Settings
     ) -> None:
         self.accelerator = _accelerator(settings.mixed_precision)
         self.device: torch.device = self.accelerator.device
@@ -205,7 +210,8 @@ class _Trainer:
         if teacher is not None:
             _lend(after, teacher, self.device)
             after.enter_context(evaluating(teacher))
-        self.model, self.data, self.teacher, self.settings = model, data, teacher, settings
+        self.model, self.objective, self.data = model, objective, objective.data
+        self.teacher, self.settings = teacher, settings
         optimizer = OPTIMIZERS[settings.optimizer](_groups(model, settings.weight_decay), settings)
         steps = settings.epochs * settings.batches
         rise = _rise(settings.warmup, steps)
@@ -247,13 +253,14 @@ class _Trainer:
         """Of the labels, and of the teacher if there is one; scalar."""
         inputs = self.data.feed(batch)
         outputs = self.network(inputs)
-        loss = self.data.loss(outputs, batch)
+        loss = self.objective.loss(outputs, batch)
         if self.teacher is None:
             return loss
         with torch.no_grad(), self.accelerator.autocast():
             wanted = call(self.teacher, inputs)
-        distill = self.settings.distill
-        return (1 - distill) * loss + distill * distillation_loss(outputs, wanted, self.settings.temperature)
+        student, teacher = self.objective.logits(outputs), self.objective.logits(wanted)
+        distance = distillation_loss(student, teacher, self.settings.temperature, self.objective.counted(batch))
+        return (1 - self.settings.distill) * loss + self.settings.distill * distance
 
     def score(self, epoch: int) -> float | None:
         """On the validation batches, in full precision."""

@@ -20,6 +20,11 @@ class ScoreValue:
     value: float
     higher_is_better: bool
 
+    @property
+    def shown(self) -> str:
+        """The value with two decimals; with three digits where it is below 1."""
+        return f"{self.value:.2f}" if abs(self.value) >= 1 else f"{self.value:.3g}"
+
     @staticmethod
     def of(score: Score, value: float | None) -> "ScoreValue | None":
         """The value of a score; None where there was nothing to judge by."""

@@ -117,9 +117,9 @@ def score(report: Report) -> str:
     if final is None:
         return ""
     if dense is None:
-        return f"{final.name} {final.value:.2f}."
+        return f"{final.name} {final.shown}."
     better = (final.value >= dense.value) == dense.higher_is_better or final.value == dense.value
-    return f"{dense.name} {final.value:.2f} against {dense.value:.2f} dense{'' if better else ' (worse)'}."
+    return f"{dense.name} {final.shown} against {dense.shown} dense{'' if better else ' (worse)'}."
 
 
 def deployed(report: Report) -> str:
