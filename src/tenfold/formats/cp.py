@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tenfold.documents import Positive
 from tenfold.fitting import alternating_least_squares, balanced, corrected, degeneracy, leading_vectors
 from tenfold.fitting.spectra import unfolded
 from tenfold.formats.base import Axes, Format, is_pointwise, spatial_axes
@@ -37,15 +38,13 @@ class CP(Format):
 
     iterates: ClassVar[bool] = True
     window: str = "joint"
-    starts: int = 3
-    sweeps: int = 100
+    starts: Positive = 3
+    sweeps: Positive = 100
     correct: bool = True
 
     def __post_init__(self) -> None:
         if self.window not in ("joint", "split"):
             raise TenfoldError(f"cp has no window '{self.window}'; use 'joint' or 'split'.")
-        if self.starts < 1 or self.sweeps < 1:
-            raise TenfoldError(f"cp needs 1 start and 1 sweep or more, not {self.starts} and {self.sweeps}.")
 
     def core_labels(self, modes: Mapping[str, Labels]) -> tuple[Labels, ...]:
         window = [(*modes[axis],) for axis in spatial_axes(modes)]
