@@ -17,7 +17,8 @@ from tenfold.fitting import Metric
 from tenfold.formats import format_named
 from tenfold.layers import Layer
 from tenfold.protocols import TenfoldError
-from tenfold.surgery import Plan, Row, matching, sites
+from tenfold.surgery import Plan, Row, fresh, matching, room, sites
+from tenfold.surgery.carry_out import skeleton
 
 
 def planned(
@@ -395,6 +396,39 @@ def test_a_plan_that_does_not_fit_gets_a_sentence(row: Row, words: str) -> None:
     assert str(caught.value).startswith(f"layer '{row.name}': ")
 
 
+BEYOND = [
+    Row("fc1", "svd", ranks=(10**9,)),
+    Row("fc1", "tucker", ranks=(10**6, 10**6)),
+    Row("fc1", "cp", ranks=(10**30,)),
+    Row("fc1", "tucker", {"i": (10**6, 10**6)}, (1, 1, 1)),
+    Row("fc1", "tt", {"i": (2, 10**9), "o": (2, 2)}, (2,)),
+]
+
+
+@pytest.mark.parametrize("row", BEYOND)
+@pytest.mark.parametrize("carried", [surgery.decompose, fresh, skeleton])
+def test_what_memory_cannot_hold_is_refused_by_name(
+    row: Row, carried: Callable[[nn.Module, Plan], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "memory_bytes", lambda: 16 * 10**9)
+    model = nn.Sequential()
+    model.add_module("fc1", nn.Linear(6, 4))
+    words = r"^layer 'fc1': Linear o=4 i=6: cores, .* GB and this machine has 16 GB; give smaller ranks or modes\.$"
+    with pytest.raises(TenfoldError, match=words):
+        carried(model, Plan({row.name: row}))
+
+
+@given(st.integers(7, 200))
+def test_ranks_above_the_useful_ones_are_carried_out_where_they_fit(rank: int) -> None:
+    model = nn.Sequential(nn.Linear(6, 4).double())
+    assert relative(compressed(model, Row("0", "svd", ranks=(rank,)))[0].weight.weight(), model[0].weight) < 1e-12
+
+
+def test_the_memory_of_this_machine_is_known_or_not() -> None:
+    there = room.memory_bytes()
+    assert there is None or there > 2**28
+
+
 def test_a_group_has_one_format() -> None:
     model = nn.Sequential(nn.Linear(6, 4), nn.Linear(6, 4))
     rows = Row("0", "svd", ranks=(2,), group="a"), Row("1", "tucker", ranks=(2, 2), group="a")
@@ -414,8 +448,6 @@ def test_a_straddled_weight_is_rebuilt() -> None:
 
 
 def test_skeletons_have_the_shapes_that_decomposition_gives() -> None:
-    from tenfold.surgery.carry_out import skeleton
-
     model, x = zoo()
     plan = Plan({name: planned(model, name, "svd", [2]) for name in ("again", "first", "grouped")})
     small, empty = surgery.decompose(model, plan), skeleton(model, plan)

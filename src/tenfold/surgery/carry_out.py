@@ -18,6 +18,7 @@ from tenfold.surgery.copying import copied
 from tenfold.surgery.finite import check_finite
 from tenfold.surgery.plan import Plan, Row
 from tenfold.surgery.references import redirected
+from tenfold.surgery.room import check_room
 from tenfold.surgery.sites import Site, sites
 from tenfold.surgery.untaken import untaken
 
@@ -63,7 +64,7 @@ def skeleton(model: nn.Module, plan: Plan) -> nn.Module:
 def networks(model: nn.Module, plan: Plan) -> dict[str, tuple[Site, TensorNetwork]]:
     """The site and the network of every row that is not dense.
 
-    Raises: TenfoldError for rows that the network does not have, or that do not fit their weight.
+    Raises: TenfoldError for rows that the network does not have, or that do not fit their weight or the memory.
     """
     known, others = sites(model), untaken(model)
     found = {}
@@ -80,7 +81,7 @@ def networks(model: nn.Module, plan: Plan) -> dict[str, tuple[Site, TensorNetwor
                 raise TenfoldError(f"{site.bound}; leave the layer dense.")
             with within(described(site)):
                 net = row.network(site.axes)
-                site.partition(net, row.stages)
+                check_room(net.stages(site.partition(net, row.stages)))
             found[name] = (site, net)
     return found
 
