@@ -286,7 +286,11 @@ def test_curves_come_back_from_their_file() -> None:
             assert (np.diff(tail) <= 1e-12).all()
     assert plan(MODEL, PROFILE, params="3x", format="svd,cp", curves=again) == first
     assert again.to_json() == curves.to_json()
-    for text, words in [("{", "not error curves"), ("[]", "not error curves"), ("{}", "not error curves")]:
+    for text, words in [
+        ("{", "not a JSON file"),
+        ("[]", "not a file of error curves"),
+        ("{}", "'schema', 'weights_hash', 'tails' and"),
+    ]:
         with pytest.raises(TenfoldError, match=words):
             ErrorCurves.from_json(text, PROFILE.weights_hash)
     with pytest.raises(TenfoldError, match="other weights"):

@@ -473,11 +473,11 @@ def test_what_cannot_be_stored_is_named_before_anything_is_written(
 
 
 def test_numbers_that_json_cannot_hold_are_refused(tmp_path: Path, small: tuple[nn.Module, Plan]) -> None:
-    assert "report.json cannot be written" in said(
+    assert "report.json: cannot be written" in said(
         lambda: save(tmp_path / "out", *small, ZOO, report={"a": float("nan")})
     )
     odd = Document(Origin("zoo", "net"), settings={"a": object()})  # type: ignore[dict-item]
-    assert "model.json cannot be written" in said(lambda: save(tmp_path / "out", *small, odd))
+    assert "model.json: cannot be written" in said(lambda: save(tmp_path / "out", *small, odd))
     gone = Document(Origin("file", "net.py:make", tmp_path / "net.py"))
     assert "'net.py:make' is not there" in said(lambda: save(tmp_path / "out", *small, gone))
     assert not list(tmp_path.iterdir())

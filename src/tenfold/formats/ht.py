@@ -8,9 +8,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from tenfold.documents import Natural, Positive
 from tenfold.fitting import tree_decomposition
 from tenfold.formats.base import Axes, Format, Modes
-from tenfold.formats.modes import channel_factors, check_order, paired
+from tenfold.formats.modes import channel_factors, paired
 from tenfold.formats.tucker import hub, swept
 from tenfold.network import Labels, TensorNetwork
 from tenfold.protocols import TenfoldError
@@ -34,12 +35,11 @@ class HT(Format):
         sweeps: alternating least squares sweeps over all cores after the truncation; the error never rises.
     """
 
-    order: int | None = None
+    order: Positive | None = None
     tree: str = "balanced"
-    sweeps: int = 0
+    sweeps: Natural = 0
 
     def __post_init__(self) -> None:
-        check_order(self.order)
         if self.tree not in SHAPES:
             tree_from(self.tree)
 

@@ -7,9 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tenfold.documents import Natural, Positive
 from tenfold.formats.base import Axes, Format, Modes
-from tenfold.formats.modes import check_order, check_ratio, redealt, split_channels
-from tenfold.formats.tr import TRIAL_SWEEPS, check_sweeps, ring, ring_fit
+from tenfold.formats.modes import redealt, split_channels
+from tenfold.formats.tr import TRIAL_SWEEPS, ring, ring_fit
 from tenfold.network import Labels, TensorNetwork
 
 
@@ -28,15 +29,10 @@ class STR(Format):
 
     iterates: ClassVar[bool] = True
     in_auto: ClassVar[bool] = False
-    order: int | None = None
-    t: int = 2
-    sweeps: int = 30
-    refine: int = 0
-
-    def __post_init__(self) -> None:
-        check_order(self.order)
-        check_ratio(self.t)
-        check_sweeps(self.sweeps)
+    order: Positive | None = None
+    t: Positive = 2
+    sweeps: Natural = 30
+    refine: Natural = 0
 
     def default_modes(self, axes: Axes) -> Modes:
         return split_channels(axes, self.order, self.t, "ring")

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tenfold.documents import Natural, Positive
 from tenfold.fitting import tree_decomposition
 from tenfold.formats.base import Axes, Format, Modes
-from tenfold.formats.modes import check_order, check_ratio, redealt, split_channels
+from tenfold.formats.modes import redealt, split_channels
 from tenfold.formats.tt import train
 from tenfold.formats.tucker import swept
 from tenfold.network import Labels, TensorNetwork
@@ -34,15 +35,13 @@ class STT(Format):
     """
 
     layout: str = "split"
-    order: int | None = None
-    t: int = 2
-    sweeps: int = 0
+    order: Positive | None = None
+    t: Positive = 2
+    sweeps: Natural = 0
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
             raise TenfoldError(f"stt has no layout '{self.layout}'{near_misses(self.layout, LAYOUTS)}")
-        check_order(self.order)
-        check_ratio(self.t)
 
     def default_modes(self, axes: Axes) -> Modes:
         return split_channels(axes, self.order, self.t, self.layout)

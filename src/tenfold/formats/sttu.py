@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tenfold.documents import Natural, Positive
 from tenfold.fitting import tree_decomposition
 from tenfold.formats.base import Axes, Format, Modes, spatial_axes
-from tenfold.formats.modes import check_ratio, digits
+from tenfold.formats.modes import digits
 from tenfold.formats.tucker import hub, swept
 from tenfold.network import Labels, TensorNetwork
 
@@ -25,11 +26,8 @@ class STTu(Format):
         sweeps: alternating least squares sweeps over all cores after the truncation; the error never rises.
     """
 
-    t: int = 2
-    sweeps: int = 0
-
-    def __post_init__(self) -> None:
-        check_ratio(self.t)
+    t: Positive = 2
+    sweeps: Natural = 0
 
     def default_modes(self, axes: Axes) -> Modes:
         return {axis: (axes[axis] // self.t, self.t) for axis in ("i", "o") if self.t > 1 and axes[axis] % self.t == 0}

@@ -9,10 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tenfold.documents import Natural, Positive
 from tenfold.fitting import alternating_least_squares, balanced, energies, leading_vectors, quasi_newton, tail
 from tenfold.fitting.spectra import unfolded
 from tenfold.formats.base import Axes, Format, Modes, is_pointwise, spatial_axes
-from tenfold.formats.modes import channel_factors, check_order, one_by_one
+from tenfold.formats.modes import channel_factors, one_by_one
 from tenfold.network import Labels, TensorNetwork, contract
 from tenfold.protocols import TenfoldError
 
@@ -43,17 +44,13 @@ class TR(Format):
 
     iterates: ClassVar[bool] = True
     in_auto: ClassVar[bool] = False
-    order: int | None = None
+    order: Positive | None = None
     ring: str | None = None
-    closing: int | None = None
-    sweeps: int = 30
-    refine: int = 0
+    closing: Positive | None = None
+    sweeps: Natural = 30
+    refine: Natural = 0
 
     def __post_init__(self) -> None:
-        check_order(self.order)
-        check_sweeps(self.sweeps)
-        if self.closing is not None and self.closing < 1:
-            raise TenfoldError(f"no closing bond of {self.closing}; use 1 or more.")
         if self.order is not None and self.ring is not None:
             raise TenfoldError(f"ring '{self.ring}' leaves the axes whole; give it without an order.")
 
@@ -191,12 +188,6 @@ def fewer(
         middle = (low + high) // 2
         low, high = (low, middle) if fits(middle) else (middle, high)
     return form, at(high)
-
-
-def check_sweeps(sweeps: int) -> None:
-    """Refuse a number of sweeps below 0."""
-    if sweeps < 0:
-        raise TenfoldError(f"no {sweeps} sweeps; use 0 or more.")
 
 
 def ring(parts: Sequence[Labels]) -> tuple[Labels, ...]:

@@ -7,9 +7,10 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
+from tenfold.documents import Natural, Positive
 from tenfold.fitting import tree_decomposition
 from tenfold.formats.base import Axes, Format, Modes, spatial_axes
-from tenfold.formats.modes import channel_factors, check_order, one_by_one, paired
+from tenfold.formats.modes import channel_factors, one_by_one, paired
 from tenfold.formats.tucker import swept
 from tenfold.network import Labels, TensorNetwork
 from tenfold.protocols import TenfoldError, near_misses
@@ -31,14 +32,13 @@ class TT(Format):
     """
 
     layout: str | None = None
-    order: int | None = None
+    order: Positive | None = None
     window: str | None = None
-    sweeps: int = 0
+    sweeps: Natural = 0
 
     def __post_init__(self) -> None:
         if self.layout is not None and self.layout not in LAYOUTS:
             raise TenfoldError(f"tt has no layout '{self.layout}'{near_misses(self.layout, LAYOUTS)}")
-        check_order(self.order)
 
     def layout_for(self, axes: Mapping[str, object]) -> str:
         """The layout asked for, or the default of a kernel or a matrix."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tenfold.documents import Natural
 from tenfold.fitting import alternating_least_squares, tree_decomposition
 from tenfold.formats.base import Format
 from tenfold.network import Labels, TensorNetwork
@@ -21,7 +22,7 @@ class Tucker(Format):
     """
 
     reshapes: ClassVar[bool] = True
-    sweeps: int = 0
+    sweeps: Natural = 0
 
     def core_labels(self, modes: Mapping[str, Labels]) -> tuple[Labels, ...]:
         ahead = [x for key, labels in modes.items() if key != "o" for x in labels]

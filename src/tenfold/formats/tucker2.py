@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tenfold.documents import Natural
 from tenfold.fitting import tree_decomposition
 from tenfold.formats.base import Axes, Format, is_pointwise, spatial_axes
 from tenfold.formats.svd import SVD
@@ -21,7 +22,7 @@ class Tucker2(Format):
         sweeps: alternating least squares sweeps after the truncation (HOOI's purpose); the error never rises.
     """
 
-    sweeps: int = 0
+    sweeps: Natural = 0
 
     def core_labels(self, modes: Mapping[str, Labels]) -> tuple[Labels, ...]:
         window = tuple(x for axis in spatial_axes(modes) for x in modes[axis])

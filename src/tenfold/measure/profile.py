@@ -4,14 +4,14 @@ import hashlib
 import json
 import statistics
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tenfold import documents
 from tenfold.layers import name_of
-from tenfold.measure import documents
 from tenfold.measure.counts import Macs, macs, parameter_bytes, params
 from tenfold.measure.forward import batch_size, described, device_of, evaluating, run, timed
 from tenfold.measure.memory import live_bytes, peak_memory_bytes
@@ -100,7 +100,7 @@ class Profile:
 
     def to_json(self) -> str:
         """The profile as a JSON document."""
-        return documents.to_json(self, SCHEMA)
+        return documents.to_json({"schema": SCHEMA, **asdict(self)})
 
     @staticmethod
     def from_json(text: str) -> "Profile":
@@ -108,7 +108,7 @@ class Profile:
 
         Raises: TenfoldError that names the part which is not as it should be.
         """
-        return documents.from_json(text, Profile, SCHEMA)
+        return documents.from_json(text, Profile, "a profile", SCHEMA)
 
 
 @dataclass(frozen=True)
