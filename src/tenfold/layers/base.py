@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from tenfold.layers.computed import effective, origins
+from tenfold.layers.plain import Numbers
+from tenfold.layers.tensor_like import TensorLike
 from tenfold.network import Count, Positions, Stages, TensorNetwork
 
 
-class FactoredWeight(nn.Module):
-    """A weight as cores; calling it gives the tensors of its stages.
+class FactoredWeight(TensorLike, nn.Module):
+    """A weight as cores; calling it gives the tensors of its stages, reading it as a tensor the dense weight.
 
     With gradients they are built anew at each call, so that gradients reach the cores; without, they are built
     once and kept until a core changes.
@@ -26,7 +28,7 @@ class FactoredWeight(nn.Module):
         self.net = net
         self.stages = net.stages(partition)
         self.builds = self.stages.builds()
-        self.cores = nn.ParameterList(core if isinstance(core, nn.Parameter) else nn.Parameter(core) for core in cores)
+        self.cores = Numbers(core if isinstance(core, nn.Parameter) else nn.Parameter(core) for core in cores)
         self.kept: tuple[tuple[Any, ...], list[Tensor], list[Tensor]] | None = None
 
     @property
@@ -57,20 +59,30 @@ class FactoredWeight(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"kept": None}
 
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return nn.Module.__getattr__(self, name)
+        except AttributeError:
+            return super().__getattr__(name)
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size(self.net.held_shape)
+
     @property
     def dtype(self) -> torch.dtype:
-        """Of the cores; networks ask their layers' weights for it."""
         return next(self.cores.parameters()).dtype
 
     @property
     def device(self) -> torch.device:
-        """Of the cores."""
         return next(self.cores.parameters()).device
 
     @property
     def requires_grad(self) -> bool:
-        """Whether some core is trained."""
         return any(core.requires_grad for core in self.cores)
+
+    def dense(self) -> Tensor:
+        return self.net.as_held(self.weight())
 
     def weight(self) -> Tensor:
         """The dense weight in its axes."""
@@ -100,7 +112,8 @@ class Layer(nn.Module, ABC):
     """One kind of module: its weights as tensors with named axes, how stages meet its input, how they lower.
 
     A layer holds each weight under the attribute that it has in the module (dots in the name: in a child), in cores
-    where the plan says so, and otherwise as the parameter that it was.
+    where the plan says so, and otherwise as the parameter that it was. The module's plain attributes (sizes, strides,
+    whatever a network has put there) are the layer's, too.
 
     Laws: at full rank the layer equals the module it was made from, in outputs and gradients, for every partition;
     `lower()` equals the layer in eval mode.
@@ -113,6 +126,10 @@ class Layer(nn.Module, ABC):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
+        public = (name for name in vars(module) if not name.startswith("_"))
+        self.taken_over = [name for name in public if name not in vars(self) and not hasattr(type(self), name)]
+        for name in self.taken_over:
+            setattr(self, name, vars(module)[name])
         self.sizes = type(self).axes(module)
 
     # ---- a dense module and its weights
@@ -214,3 +231,12 @@ class Layer(nn.Module, ABC):
     @abstractmethod
     def lower(self) -> nn.Module:
         """Plain torch modules with the same outputs on batches, nothing shared with this layer."""
+
+
+def lowered(layer: Layer) -> nn.Module:
+    """A layer as plain modules, with the plain attributes that it took over from the dense module."""
+    plain = layer.lower()
+    for name in layer.taken_over:
+        if not hasattr(plain, name):
+            setattr(plain, name, getattr(layer, name))
+    return plain

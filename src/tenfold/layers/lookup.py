@@ -3,11 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tenfold.layers.plain import Closed, Numbers, StandIn
+from tenfold.layers.tensor_like import TensorLike
 from tenfold.network import Labels, Stage, Stages
 from tenfold.network.contraction import einsum_equation
 from tenfold.network.stages import INPUTS, output_labels
@@ -132,7 +135,7 @@ def renormed(rows: Tensor, max_norm: float, norm_type: float) -> Tensor:
     return rows * torch.where(norm > max_norm, max_norm / (norm + 1e-7), 1.0)
 
 
-class Lookup(nn.Module):
+class Lookup(Closed):
     """Rows by index, from tables of factors; the row at `padding_idx` is kept by itself and not trained."""
 
     padding_row: Tensor | None
@@ -142,7 +145,7 @@ class Lookup(nn.Module):
     ) -> None:
         super().__init__()
         self.reading, self.padding_idx = reading, padding_idx
-        self.tables = nn.ParameterList(nn.Parameter(table.detach().clone().contiguous()) for table in tables)
+        self.tables = Numbers(nn.Parameter(table.detach().clone().contiguous()) for table in tables)
         self.register_buffer("padding_row", None if padding_row is None else padding_row.clone())
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -156,7 +159,7 @@ def padded(rows: Tensor, ids: Tensor, padding_idx: int | None, padding_row: Tens
     return torch.where(ids.eq(padding_idx).unsqueeze(-1), padding_row, rows)
 
 
-class Renorm(nn.Module):
+class Renorm(Closed):
     """`renormed` as a module."""
 
     def __init__(self, max_norm: float, norm_type: float) -> None:
@@ -170,13 +173,34 @@ class Renorm(nn.Module):
         return f"{self.max_norm}, norm_type={self.norm_type}"
 
 
-class Bag(nn.Module):
+@dataclass(frozen=True)
+class TableReader:
+    """Finds a table (rows, width) by looking all of its rows up."""
+
+    shape: tuple[int, int]
+
+    def read(self, plain: StandIn) -> Tensor:
+        """The table, its rows of any norm."""
+        rows: Tensor = torch.arange(self.shape[0], device=next(plain.parameters()).device)
+        for part in plain:
+            rows = rows if isinstance(part, Renorm) else part(rows)
+        return rows
+
+
+class Bag(Closed):
     """What `nn.EmbeddingBag` makes of the rows that a lookup finds."""
+
+    __jit_ignored_attributes__: ClassVar = ["weight"]
 
     def __init__(self, rows: nn.Module, mode: str, padding_idx: int | None, include_last_offset: bool) -> None:
         super().__init__()
         self.rows, self.mode = rows, mode
         self.padding_idx, self.include_last_offset = padding_idx, include_last_offset
+
+    @property
+    def weight(self) -> Tensor | TensorLike:
+        """The table."""
+        return cast(Tensor | TensorLike, self.rows.weight)
 
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         rows = self.rows(input)

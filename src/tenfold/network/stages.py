@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from tenfold.network.contraction import Contraction, Labels
+from tenfold.network.contraction import Contraction, Labels, contraction
 from tenfold.network.counts import Count
 from tenfold.protocols import TenfoldError
 
@@ -170,8 +170,18 @@ class Stages:
         `builds`: what `builds()` gave, for callers that keep it.
         """
         built = [build(cores) for build in builds or self.builds()]
-        built = [self.net.to_axes(built[0]).flatten(0, len(self.net.batched))] if self.rebuilds else built
+        built = [self.net.as_held(self.net.to_axes(built[0]))] if self.rebuilds else built
         return [tensor.contiguous() for tensor in built]
+
+    def weight(self, tensors: Sequence[Tensor]) -> Tensor:
+        """The dense weight, as a module holds it, that stage tensors stand for."""
+        if self.rebuilds:
+            return tensors[0]
+        net = self.net
+        labels = tuple(stage.labels for stage in self.each)
+        shapes = tuple(map(net.shape, labels))
+        join = contraction(labels, shapes, net.modes)
+        return net.as_held(net.to_axes(join(*[t.reshape(s) for t, s in zip(tensors, shapes, strict=True)])))
 
 
 @dataclass(frozen=True)

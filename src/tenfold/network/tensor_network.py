@@ -150,9 +150,18 @@ class TensorNetwork:
         tensor = tensor.reshape([self.axes[axis] for axis in axes])
         return tensor.permute([axes.index(axis) for axis in self.axes])
 
+    @property
+    def held_shape(self) -> tuple[int, ...]:
+        """Shape of the weight as a module holds it."""
+        return tuple(torch.empty(tuple(self.axes.values()), device="meta").flatten(0, len(self.batched)).shape)
+
+    def as_held(self, weight: Tensor) -> Tensor:
+        """A weight in its axes as a module holds it: groups and the channels after them are one dimension."""
+        return weight.flatten(0, len(self.batched)).contiguous()
+
     def dense(self, cores: Sequence[Tensor]) -> Tensor:
         """The tensor that these cores stand for, of shape `shape(modes)`."""
-        return contract(list(zip(cores, self.cores, strict=True)), self.modes)
+        return self.contraction(range(len(self.cores)), self.modes)(*cores)
 
     def weight(self, cores: Sequence[Tensor]) -> Tensor:
         """The weight that these cores stand for, of shape `axes`."""
