@@ -11,6 +11,7 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tenfold.layers import Layer
 from tenfold.measure import LayerProfile, MsPerBatch, Profile, inspect, macs, params, peak_memory_bytes, state_bytes
 from tenfold.protocols import Score, TenfoldError
 from tenfold.report import (
@@ -88,6 +89,27 @@ def shown(table: Table) -> str:
 
 
 # ---- measuring side by side
+class Picky(nn.Sequential):
+    """A network that runs in cores, and refuses to run lowered."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not any(isinstance(part, Layer | nn.Linear) for part in self):
+            raise RuntimeError("no layer that it knows")
+        return super().forward(x)
+
+
+def test_a_lowered_form_that_fails_loses_nothing() -> None:
+    dense = Picky(nn.Linear(12, 8))
+    small = decompose(dense, Plan({"0": Row("0", "svd", ranks=(2,))}))
+    found = compare({"dense": dense, "compressed": small}, torch.zeros(2, 12), repeats=2)
+    assert found["dense"].lowering_failed is None
+    assert "no layer that it knows" in found["compressed"].lowering_failed
+    assert found["compressed"].macs == 2 * (12 + 8)
+    told = replace(report(), compressed=found["compressed"])
+    assert "The LOWERED form fails (the compressed network: " in " ".join(sentences(told))
+    assert Report.from_json(told.to_json()).compressed == found["compressed"]
+
+
 def test_networks_are_compared_in_the_form_in_which_they_run() -> None:
     dense = network()
     small = decompose(dense, the_plan())
@@ -174,7 +196,16 @@ def test_a_report_has_exactly_these_keys_and_comes_back() -> None:
     assert document["recovered"] is None
     assert document["ratio"] == {"params": 2.5, "file_bytes": 4.0, "macs": 2.5, "time": 2.0}
     assert sorted(document["dense"]) == sorted(
-        ["params", "file_bytes", "macs", "peak_memory_bytes", "ms_per_batch", "score", "deployed_params"]
+        [
+            "params",
+            "file_bytes",
+            "macs",
+            "peak_memory_bytes",
+            "ms_per_batch",
+            "score",
+            "deployed_params",
+            "lowering_failed",
+        ]
     )
     assert sorted(document["dense"]["ms_per_batch"]) == ["batch", "median", "spread", "threads"]
     assert sorted(document["dense"]["score"]) == ["higher_is_better", "name", "value"]

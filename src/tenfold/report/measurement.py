@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -10,6 +10,7 @@ from tenfold import measure
 from tenfold.measure import MsPerBatch
 from tenfold.protocols import Score, within
 from tenfold.surgery import lower
+from tenfold.surgery.copying import copied
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Measurement:
         peak_memory_bytes: parameters and the largest sum of live tensors in one forward.
         ms_per_batch: milliseconds of one forward.
         deployed_params: parameters of the lowered form.
+        lowering_failed: why there is no lowered form that runs, so that the folder's own was measured in its place.
     """
 
     params: int
@@ -51,6 +53,14 @@ class Measurement:
     ms_per_batch: MsPerBatch | None
     score: ScoreValue | None
     deployed_params: int
+    lowering_failed: str | None = None
+
+
+class Cost(NamedTuple):
+    """Of a network as it will run; None without inputs."""
+
+    macs: int | None
+    peak_memory_bytes: int | None
 
 
 def compare(
@@ -61,7 +71,7 @@ def compare(
     repeats: int = 20,
     warmup: int = 3,
 ) -> dict[str, Measurement]:
-    """Measure networks side by side: each lowered first, then all timed in turn in one run.
+    """Measure networks side by side: each lowered first (where that can be), then all timed in turn in one run.
 
     Args:
         networks: by name, in the folder's form (compressed layers or dense modules); none is changed.
@@ -70,26 +80,37 @@ def compare(
         repeats: timed rounds; warmup: rounds before them.
     Raises: TenfoldError, naming the network, if one cannot run on the inputs.
     """
-    lowered = {name: lower(network) for name, network in networks.items()}
-    costs = {name: cost(name, network, inputs) for name, network in lowered.items()}
+    each = {name: as_it_runs(name, network, inputs) for name, network in networks.items()}
+    lowered = {name: form for name, (form, _, _) in each.items()}
     times = {} if inputs is None else measure.ms_per_batch(lowered, inputs, repeats=repeats, warmup=warmup)
     return {
         name: Measurement(
             params=measure.params(network),
             file_bytes=measure.state_bytes(network),
-            macs=costs[name][0],
-            peak_memory_bytes=costs[name][1],
+            macs=each[name][1].macs,
+            peak_memory_bytes=each[name][1].peak_memory_bytes,
             ms_per_batch=times.get(name),
             score=(scores or {}).get(name),
             deployed_params=measure.params(lowered[name]),
+            lowering_failed=each[name][2],
         )
         for name, network in networks.items()
     }
 
 
-def cost(name: str, network: nn.Module, inputs: Any) -> tuple[int | None, int | None]:
+def as_it_runs(name: str, network: nn.Module, inputs: Any) -> tuple[nn.Module, Cost, str | None]:
+    """A network lowered, and its cost; where that fails, the network as it is, and why."""
+    try:
+        plain = lower(network)
+        return plain, cost(name, plain, inputs), None
+    except Exception as error:  # noqa: BLE001  (a forward may raise anything, and a trained network is at stake)
+        kept = copied(network).eval()
+        return kept, cost(name, kept, inputs), str(error)
+
+
+def cost(name: str, network: nn.Module, inputs: Any) -> Cost:
     """Multiply-adds and peak memory of a network as it will run."""
     if inputs is None:
-        return None, None
+        return Cost(None, None)
     with within(f"the {name} network"):
-        return measure.macs(network, inputs).total, measure.peak_memory_bytes(network, inputs)
+        return Cost(measure.macs(network, inputs).total, measure.peak_memory_bytes(network, inputs))

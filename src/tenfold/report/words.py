@@ -47,6 +47,7 @@ def sentences(report: Report, before: Profile | None = None, after: Profile | No
         faster(ratio.time, blamed),
         score(report),
         deployed(report),
+        lowering(report),
     ]
     return [sentence for sentence in found if sentence]
 
@@ -131,6 +132,12 @@ def deployed(report: Report) -> str:
         f"The form that runs holds {final.deployed_params:,} parameters, the folder {final.params:,}: layers of one "
         "stage have their dense weight rebuilt, and a tied weight stands in each of its places."
     )
+
+
+def lowering(report: Report) -> str:
+    """That the network does not run lowered, if so."""
+    reason = report.final.lowering_failed
+    return f"The LOWERED form fails ({reason}); what was measured is the network in cores." if reason else ""
 
 
 def growths(before: Profile, after: Profile) -> list[Growth]:
