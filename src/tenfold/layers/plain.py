@@ -122,7 +122,8 @@ class Reader(Protocol):
 class StandIn(nn.Sequential):
     """Plain modules, one after the other, in the place of one module, whose weight and bias they answer for."""
 
-    __jit_ignored_attributes__: ClassVar = ["weight", "bias", "reader"]  # by TorchScript
+    __jit_unused_properties__: ClassVar = ["weight", "bias"]  # not for TorchScript
+    __jit_ignored_attributes__: ClassVar = ["reader"]
     reader: Reader
     unseen = False  # whether torch's functions are to take the weight for no tensor
 
@@ -216,7 +217,7 @@ class AddBias(Closed):
 class GroupedLinear(Closed):
     """A block-diagonal matrix on the last dimension, as a grouped 1x1 convolution."""
 
-    __jit_ignored_attributes__: ClassVar = ["weight", "bias"]
+    __jit_unused_properties__: ClassVar = ["weight", "bias"]
 
     def __init__(self, weight: Tensor, bias: Tensor | None, groups: int) -> None:
         """Args: weight (groups·new, summed); bias (groups·new,) or None."""
@@ -245,7 +246,7 @@ class Numbers(nn.ParameterList):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         apply = cast(Callable[..., Self], super()._apply)
-        return apply(lambda x: fn(x.flatten()).reshape(x.shape), recurse)
+        return apply(lambda x: fn(x[(None,) * 6])[(0,) * 6], recurse)  # images have 4 or 5 dimensions
 
 
 def rearrangements(stages: Stages, spatial: int) -> list[Rearrange | None]:
