@@ -1,11 +1,12 @@
 """Layers: whatever the format, the partition and the geometry, a full-rank layer is its dense twin."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -164,7 +165,6 @@ def test_a_layer_is_its_dense_twin(case: Case) -> None:
 @given(twins(st.one_of(convolutions(), convolutions(), linears())))
 def test_a_lowered_layer_is_the_layer_and_costs_what_the_stages_say(case: Case) -> None:
     layer, lowered, x = case.layer.eval(), case.layer.lower(), case.x
-    x = x.unsqueeze(0) if x.ndim == layer.spatial + 1 else x
     assert not any(isinstance(module, Layer | FactoredWeight) for module in lowered.modules())
     assert not {id(module) for module in layer.modules()} & {id(module) for module in lowered.modules()}
     with torch.no_grad():
@@ -326,6 +326,32 @@ def test_kept_stages_follow_every_change_of_the_cores() -> None:
     with torch.inference_mode():
         layer(x.double())
     assert_fresh(layer, x.double())
+
+
+def behind_the_back() -> dict[str, Callable[[Tensor], object]]:
+    """Ways to write to a core that leave its address and its version as they were."""
+    average = lambda core: core.data.mul_(0.9).add_(torch.ones_like(core), alpha=0.1)  # noqa: E731
+    return {
+        "data": lambda core: core.data.add_(1.0),
+        "an average": average,
+        "numpy": lambda core: np.add(core.detach().numpy(), 1.0, out=core.detach().numpy()),
+        "one number": lambda core: core.data.view(-1)[-1:].fill_(7.0),
+        "a sign of zero": lambda core: core.data.zero_(),
+    }
+
+
+@pytest.mark.parametrize("way", behind_the_back())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_kept_stages_follow_what_is_written_behind_the_back_of_autograd(way: str, dtype: torch.dtype) -> None:
+    if way == "numpy" and dtype == torch.bfloat16:
+        pytest.skip("NumPy has no bfloat16")
+    layer, x = pair()
+    layer, x = layer.to(dtype), x.to(dtype)
+    for core in layer.weight.cores:
+        first = evaluated(layer, x)
+        behind_the_back()[way](core)
+        assert_fresh(layer, x)
+        assert way == "a sign of zero" or not torch.equal(evaluated(layer, x), first)
 
 
 def test_a_copy_and_a_state_dict_carry_the_layer() -> None:

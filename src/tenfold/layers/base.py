@@ -3,9 +3,11 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,12 +16,38 @@ from tenfold.layers.plain import Numbers
 from tenfold.layers.tensor_like import TensorLike
 from tenfold.network import Count, Positions, Stages, TensorNetwork
 
+BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a number
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Stage tensors and what they were built from.
+
+    Attributes:
+        copies: of the cores.
+        autocast: the dtype in which they were built, where autocast decided it.
+    """
+
+    tensors: list[Tensor]
+    copies: list[Tensor]
+    autocast: torch.dtype | None
+
+    def holds(self, cores: Sequence[Tensor], autocast: torch.dtype | None) -> bool:
+        """Whether the cores are, bit for bit, what they were."""
+        return autocast == self.autocast and all(map(same, cores, self.copies))
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same bits; NumPy finds out many times faster than `torch.equal`."""
+    bits = BITS[one.itemsize]
+    return one.dtype == other.dtype and np.array_equal(one.detach().view(bits).numpy(), other.view(bits).numpy())
+
 
 class FactoredWeight(TensorLike, nn.Module):
     """A weight as cores; calling it gives the tensors of its stages, reading it as a tensor the dense weight.
 
-    With gradients they are built anew at each call, so that gradients reach the cores; without, they are built
-    once and kept until a core changes.
+    With gradients they are built anew at each call, so that gradients reach the cores. Without, on a CPU, they are kept
+    beside copies of the cores until a core differs from its copy, however it was written to; a GPU would be waited for.
     """
 
     def __init__(self, net: TensorNetwork, cores: Sequence[Tensor], partition: Sequence[Sequence[int]]) -> None:
@@ -29,27 +57,23 @@ class FactoredWeight(TensorLike, nn.Module):
         self.stages = net.stages(partition)
         self.builds = self.stages.builds()
         self.cores = Numbers(core if isinstance(core, nn.Parameter) else nn.Parameter(core) for core in cores)
-        self.kept: tuple[tuple[Any, ...], list[Tensor], list[Tensor]] | None = None
+        self.kept: Kept | None = None
 
     @property
     def builds_anew(self) -> bool:
-        """Whether a call builds the stage tensors, because gradients are to reach the cores, or a graph is taken."""
-        return torch.compiler.is_compiling() or torch.is_grad_enabled() or any(c.is_inference() for c in self.cores)
+        """Whether a call builds the stage tensors: gradients are to reach the cores, or comparing them costs more."""
+        return torch.compiler.is_compiling() or torch.is_grad_enabled() or self.device.type != "cpu"
 
     def forward(self) -> list[Tensor]:
         """Stage tensors (groups·new, summed, *window); the dense weight where there is one stage."""
         cores = list(self.cores)
         if self.builds_anew:
             return self.stages.tensors(cores, self.builds)
-        device = cores[0].device.type  # autocast decides the dtype in which stages are built
-        key = (
-            torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None,
-            *(x for core in cores for x in (core.data_ptr(), core._version, core.dtype, core.device)),
-        )
-        if self.kept is None or self.kept[0] != key:
-            held = [core.detach() for core in cores]  # so that no other tensor comes to lie at these addresses
-            self.kept = key, held, self.stages.tensors(cores, self.builds)
-        return self.kept[2]
+        autocast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+        if self.kept is None or not self.kept.holds(cores, autocast):
+            copies = [core.detach().clone() for core in cores]
+            self.kept = Kept(self.stages.tensors(cores, self.builds), copies, autocast)
+        return self.kept.tensors
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; what was kept is dropped."""
