@@ -310,7 +310,7 @@ def test_balancing_keeps_the_weight_and_evens_the_slices(kind: str, rank: int, s
     net = net.with_ranks([min(rank, full) for full in net.ranks])
     cores = net.draw(1.0, generator=generator(seed), dtype=torch.float64)
     cores[0] = cores[0] * 1e4
-    even = balanced(net, cores, rounds=40)
+    even = balanced(net, cores)
     assert torch.dist(net.dense(even), net.dense(cores)) < 1e-12 * net.dense(cores).norm()
     for bond in net.bonds:
         norms = [even[k].movedim(net.cores[k].index(bond), 0).flatten(1).norm(dim=1) for k in net.holders[bond]]

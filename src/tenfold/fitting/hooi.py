@@ -46,9 +46,7 @@ def walk(net: TensorNetwork, start: int, origin: int | None = None) -> Iterator[
         yield k, start
 
 
-def renewed(
-    tensor: Tensor, net: TensorNetwork, cores: Sequence[Tensor], leaf: int, heir: int
-) -> tuple[Tensor, Tensor]:
+def renewed(tensor: Tensor, net: TensorNetwork, cores: Sequence[Tensor], leaf: int, heir: int) -> tuple[Tensor, Tensor]:
     """The best two cores at a bond, the first an isometry, where all others are isometries towards them."""
     (bond,) = (x for x in net.cores[leaf] if x in net.cores[heir])
     rest, labels = projected(tensor, net, cores, (leaf, heir))
