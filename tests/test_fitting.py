@@ -21,7 +21,7 @@ from tenfold.fitting import (
     tail,
     tree_decomposition,
 )  # fmt: skip
-from tenfold.fitting.als import updated
+from tenfold.fitting.als import sweep, updated
 from tenfold.fitting.hooi import renewed, walk
 from tenfold.fitting.spectra import unfolded
 from tenfold.formats.scada_tucker import summed_error
@@ -100,6 +100,21 @@ def test_a_planted_ring_is_found() -> None:
     starts = [net.draw(1.0, generator=generator(seed), dtype=torch.float64) for seed in range(5)]
     found = [alternating_least_squares(tensor, net, start, sweeps=1000, tolerance=1e-9)[0] for start in starts]
     assert min(relative(net, cores, tensor) for cores in found) < 1e-6
+
+
+@settings(max_examples=15)
+@given(st.sampled_from(["cp", "ring"]), st.integers(1, 3), seeds)
+def test_several_starts_at_once_are_each_by_itself(kind: str, rank: int, seed: int) -> None:
+    net = ring((4, 3, 5), rank) if kind == "ring" else formats.CP().network({"o": 4, "i": 3, "h": 5}, (rank,))
+    tensor, draw = normal(*net.shape(net.modes), seed=seed), generator(seed)
+    starts = [net.draw(1.0, generator=draw, dtype=torch.float64) for _ in range(3)]
+    starts[2][1] = torch.zeros_like(starts[2][1])  # a start of which nothing is seen
+    together, errors = sweep(tensor, net, [torch.stack(each) for each in zip(*starts, strict=True)])
+    for at, start in enumerate(starts):
+        alone, error = sweep(tensor, net, start)
+        assert torch.allclose(errors[at], error, rtol=1e-9, atol=1e-9)
+        found = [core[at] for core in together]
+        assert torch.dist(net.dense(found), net.dense(alone)) < 1e-6 * tensor.norm()
 
 
 def test_a_sweep_leaves_an_exact_fit_exact() -> None:
