@@ -1,6 +1,7 @@
 """Numbers on cores: exact where closed, bounded where truncated, never worse where iterated."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -15,10 +16,13 @@ from tenfold.fitting import (
     balanced,
     energies,
     leading_vectors,
+    orthogonal_iterations,
     quasi_newton,
     tail,
     tree_decomposition,
 )  # fmt: skip
+from tenfold.fitting.als import sweep, updated
+from tenfold.fitting.hooi import renewed, walk
 from tenfold.fitting.spectra import unfolded
 from tenfold.formats.scada_tucker import summed_error
 from tenfold.network import Fold, TensorNetwork
@@ -96,6 +100,21 @@ def test_a_planted_ring_is_found() -> None:
     starts = [net.draw(1.0, generator=generator(seed), dtype=torch.float64) for seed in range(5)]
     found = [alternating_least_squares(tensor, net, start, sweeps=1000, tolerance=1e-9)[0] for start in starts]
     assert min(relative(net, cores, tensor) for cores in found) < 1e-6
+
+
+@settings(max_examples=15)
+@given(st.sampled_from(["cp", "ring"]), st.integers(1, 3), seeds)
+def test_several_starts_at_once_are_each_by_itself(kind: str, rank: int, seed: int) -> None:
+    net = ring((4, 3, 5), rank) if kind == "ring" else formats.CP().network({"o": 4, "i": 3, "h": 5}, (rank,))
+    tensor, draw = normal(*net.shape(net.modes), seed=seed), generator(seed)
+    starts = [net.draw(1.0, generator=draw, dtype=torch.float64) for _ in range(3)]
+    starts[2][1] = torch.zeros_like(starts[2][1])  # a start of which nothing is seen
+    together, errors = sweep(tensor, net, [torch.stack(each) for each in zip(*starts, strict=True)])
+    for at, start in enumerate(starts):
+        alone, error = sweep(tensor, net, start)
+        assert torch.allclose(errors[at], error, rtol=1e-9, atol=1e-9)
+        found = [core[at] for core in together]
+        assert torch.dist(net.dense(found), net.dense(alone)) < 1e-6 * tensor.norm()
 
 
 def test_a_sweep_leaves_an_exact_fit_exact() -> None:
@@ -259,6 +278,44 @@ def test_a_tree_with_these_ranks_comes_back(name: str, ranks: list[int], seed: i
         assert relative(net, tree_decomposition(tensor, net, root, together=together), tensor) < 1e-12
 
 
+@pytest.mark.parametrize("name", TREES)
+@settings(max_examples=15)
+@given(st.tuples(*[st.integers(1, 5)] * 4), st.lists(st.integers(1, 4), min_size=6, max_size=6), seeds)
+def test_a_sweep_over_a_tree_leaves_every_core_the_best_for_the_others(
+    name: str, sizes: tuple[int, int, int, int], ranks: list[int], seed: int
+) -> None:
+    net, root = tree(name, sizes)
+    net = net.with_ranks(ranks[: len(net.bonds)])  # above the useful ranks, too
+    tensor = normal(*net.shape(net.modes), seed=seed)
+    total, cores = float(tensor.square().sum()), tree_decomposition(tensor, net, root)
+    least = float(torch.dist(net.dense(cores), tensor).square())
+    for leaf, heir in walk(net, root):
+        cores[leaf], cores[heir] = renewed(tensor, net, cores, leaf, heir)
+        lost = float(torch.dist(net.dense(cores), tensor).square())
+        assert lost <= least + 1e-12 * total
+        assert abs(lost - (total - float(cores[heir].square().sum()))) < 1e-12 * total
+        best, error = updated(tensor, net, cores, heir)  # the same least squares by normal equations
+        assert torch.dist(best, cores[heir]) < 1e-9 * tensor.norm()
+        assert abs(error + total - lost) < 1e-9 * total
+        least = lost
+    (bond, *_) = net.bonds
+    flat = unfolded(tensor, [net.modes.index(x) for x in net.unfolding(bond)[0]])
+    assert least >= tail(energies(flat))[min(net.sizes[bond], *flat.shape)] - 1e-12 * total  # Eckart and Young
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_sweeps_over_a_tree_win_until_nothing_is_left_to_win(name: str) -> None:
+    net, root = tree(name, (6, 5, 4, 3))
+    net = net.with_ranks([max(1, rank // 2) for rank in net.ranks])
+    tensor = normal(*net.shape(net.modes))
+    start = tree_decomposition(tensor, net, root)
+    errors = [relative(net, orthogonal_iterations(tensor, net, start, root, sweeps=n), tensor) for n in (0, 1, 5, 200)]
+    assert all(later <= before + 1e-12 for before, later in pairwise(errors))
+    assert (errors[3] < errors[0]) == (len(net.bonds) > 1)
+    swept, _ = alternating_least_squares(tensor, net, start, sweeps=200, tolerance=0.0)
+    assert errors[3] <= relative(net, swept, tensor) * 1.001
+
+
 # ---- balance
 @settings(max_examples=40)
 @given(st.sampled_from(["ring", "cp", "tucker", "tt"]), st.integers(1, 3), seeds)
@@ -268,7 +325,7 @@ def test_balancing_keeps_the_weight_and_evens_the_slices(kind: str, rank: int, s
     net = net.with_ranks([min(rank, full) for full in net.ranks])
     cores = net.draw(1.0, generator=generator(seed), dtype=torch.float64)
     cores[0] = cores[0] * 1e4
-    even = balanced(net, cores, rounds=40)
+    even = balanced(net, cores)
     assert torch.dist(net.dense(even), net.dense(cores)) < 1e-12 * net.dense(cores).norm()
     for bond in net.bonds:
         norms = [even[k].movedim(net.cores[k].index(bond), 0).flatten(1).norm(dim=1) for k in net.holders[bond]]

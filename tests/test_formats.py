@@ -806,7 +806,36 @@ def test_cp_errs_as_little_as_that_of_tensorly(rank: int) -> None:
     assert relative(net, CP(window="split").decompose(weight, net), weight) < 1.03 * wanted
 
 
-@pytest.mark.parametrize(("seed", "warned"), [(2, True), (3, False), (5, True), (7, False)])
+@settings(max_examples=5)
+@given(st.sampled_from(["joint", "split"]), st.integers(2, 6), st.booleans(), st.booleans(), seeds)
+def test_more_starts_of_cp_never_end_worse(window: str, rank: int, grouped: bool, border: bool, seed: int) -> None:
+    axes = {"o": 6, "i": 5, "h": 3, "w": 2}
+    weight, net = normal(axes, seed), CP(window=window).network(axes, [rank])
+    if border:  # terms grow and cancel, and are corrected
+        x, y = torch.eye(6, dtype=torch.float64)[:2]
+        pairs = ((x, x, y), (x, y, x), (y, x, x))
+        weight = 0.05 * weight + sum(torch.einsum("o,i,h->oih", a, b[:5], c[:3]) for a, b, c in pairs)[..., None]
+    if grouped:
+        weight = torch.stack([weight, normal(axes, seed + 1)])
+        net = CP(window=window).network({"g": 2, **axes}, [rank])
+    errors = []
+    for count in (1, 2, 3):
+        found = net.weight(CP(window=window, starts=count, sweeps=10).decompose(weight, net)) - weight
+        errors.append([float(each.norm()) for each in (found if grouped else found[None])])
+    assert all(more <= less + 1e-12 for fewer, many in pairwise(errors) for less, more in zip(fewer, many, strict=True))
+
+
+def test_starts_of_cp_do_not_lose_to_their_own_first() -> None:
+    axes, lost = {"o": 8, "i": 6, "h": 3, "w": 3}, []
+    for seed in range(4):
+        weight, net = normal(axes, seed), CP().network(axes, [8])
+        one, three = (relative(net, CP(starts=n).decompose(weight, net), weight) for n in (1, 3))
+        lost.append(three / one)
+    assert max(lost) <= 1 + 1e-12
+    assert min(lost) < 0.99  # and win where there is something to win
+
+
+@pytest.mark.parametrize(("seed", "warned"), [(2, True), (3, True), (5, True), (7, False)])
 def test_terms_that_cancel_are_brought_back_at_the_same_error(seed: int, warned: bool) -> None:
     axes = {"o": 6, "i": 6, "h": 6}
     a, b = torch.eye(6, dtype=torch.float64)[:2]

@@ -11,10 +11,9 @@ from msgspec import Meta
 from torch import Tensor
 
 from tenfold.documents import Natural
-from tenfold.fitting import orthogonal_iterations, tree_decomposition
 from tenfold.formats.base import Axes, Format, Modes
 from tenfold.formats.modes import balanced_factors
-from tenfold.formats.tucker import Tucker, hub
+from tenfold.formats.tucker import Tucker, hub, swept
 from tenfold.network import Labels, TensorNetwork
 
 Several = Annotated[int, Meta(ge=2)]
@@ -57,8 +56,7 @@ class ADATucker(Format):
         return Tucker().core_labels(modes)
 
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
-        root = hub(net)
-        return orthogonal_iterations(tensor, net, tree_decomposition(tensor, net, root), root, sweeps=self.sweeps)
+        return swept(tensor, net, hub(net), self.sweeps)
 
     def variants(self, axes: Axes) -> tuple[Format, ...]:
         return tuple(replace(self, order=order) for order in (ORDERS if self.order is None else (self.order,)))

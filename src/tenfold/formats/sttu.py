@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from tenfold.documents import Natural, Positive
-from tenfold.fitting import tree_decomposition
 from tenfold.formats.base import Axes, Format, Modes, spatial_axes
 from tenfold.formats.modes import digits
 from tenfold.formats.tucker import hub, swept
@@ -23,7 +22,7 @@ class STTu(Format):
 
     Attributes:
         t: the ratio of the semi-tensor product; 1 is Tucker.
-        sweeps: alternating least squares sweeps over all cores after the truncation; the error never rises.
+        sweeps: orthogonal iterations at most after the truncation; the error never rises.
     """
 
     t: Positive = 2
@@ -41,4 +40,4 @@ class STTu(Format):
         return (*ahead, core, *behind)
 
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
-        return swept(tensor, net, tree_decomposition(tensor, net, root=hub(net)), self.sweeps)
+        return swept(tensor, net, hub(net), self.sweeps)
