@@ -130,19 +130,8 @@ def test_python_and_the_command_line_have_the_same_names() -> None:
     live = {"document", "settings", "watch", "state", "asked"}
     verb = set(inspect.signature(tenfold.compress).parameters) | set(Asked.__annotations__)
     wanted = {singular.get(name, name) for name in verb - live}
-    extra = {
-        "task",
-        "weights",
-        "mean",
-        "std",
-        "batch_size",
-        "trust_code",
-        "out",
-        "overwrite",
-        "dry_run",
-        "threads",
-        "as_json",
-    }
+    extra = {"weights", "mean", "std", "batch_size", "batch_dim", "task", "trust_code", "out"}
+    extra |= {"overwrite", "dry_run", "threads", "as_json"}
     assert options("compress") == wanted | extra
     planning = {singular.get(name, name) for name in inspect.signature(tenfold.plan).parameters}
     assert planning - {"curves"} <= options("plan")

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from tenfold import measure
+from tenfold.inputs import Inputs, inputs_for
 from tenfold.measure import MsPerBatch
 from tenfold.protocols import Score, within
 from tenfold.surgery import lower
@@ -65,14 +66,16 @@ def compare(
 
     Args:
         networks: by name, in the folder's form (compressed layers or dense modules); none is changed.
-        inputs: what `tenfold.protocols.call` takes; without them MACs, memory and time are None.
+        inputs: what `tenfold.inputs.inputs_for` takes, their batch as the first network sees it; without them MACs,
+            memory and time are None.
         scores: by the same names, as values.
         repeats: timed rounds; warmup: rounds before them.
     Raises: TenfoldError, naming the network, if one cannot run on the inputs.
     """
     lowered = {name: lower(network) for name, network in networks.items()}
-    costs = {name: cost(name, network, inputs) for name, network in lowered.items()}
-    times = {} if inputs is None else measure.ms_per_batch(lowered, inputs, repeats=repeats, warmup=warmup)
+    given = None if inputs is None else inputs_for(next(iter(lowered.values())), inputs)
+    costs = {name: cost(name, network, given) for name, network in lowered.items()}
+    times = {} if given is None else measure.ms_per_batch(lowered, given, repeats=repeats, warmup=warmup)
     return {
         name: Measurement(
             params=measure.params(network),
@@ -87,7 +90,7 @@ def compare(
     }
 
 
-def cost(name: str, network: nn.Module, inputs: Any) -> tuple[int | None, int | None]:
+def cost(name: str, network: nn.Module, inputs: Inputs | None) -> tuple[int | None, int | None]:
     """Multiply-adds and peak memory of a network as it will run."""
     if inputs is None:
         return None, None
