@@ -176,6 +176,7 @@ def graph(nodes: int) -> tuple[Tensor, Tensor]:
 EDGES = 7 * WIDE * (WIDE + 4)
 ATTENTION = LENGTH * 4 * WIDE * WIDE + 2 * LENGTH * LENGTH * WIDE
 TOKENS = {"input_ids": torch.arange(20).reshape(4, 5), "attention_mask": torch.ones(4, 5, dtype=torch.int64)}
+QUERIES = dict.fromkeys(("query", "key", "value"), drawn(LENGTH, 3, WIDE))
 
 # network, inputs, batch dimensions, samples, multiply-adds of one
 Bring = tuple[Callable[[], nn.Module], Any, tuple[int | None, ...], int, int]
@@ -210,6 +211,10 @@ BRINGS: dict[str, Bring] = {
     "a state beside its batch": (
         lambda: nn.GRU(WIDE, WIDE, 2, batch_first=True), (drawn(3, LENGTH, WIDE), drawn(2, 3, WIDE)), (0, 1), 3,
         LENGTH * 12 * WIDE * WIDE,
+    ),
+    "queries that do not see each other": (
+        lambda: nn.MultiheadAttention(WIDE, 2), {**QUERIES, "attn_mask": mask(LENGTH)}, (1, 1, 1, None), 3,
+        LENGTH * 4 * WIDE * WIDE + 2 * LENGTH * LENGTH * WIDE,
     ),
     "one sequence": (lambda: nn.GRU(WIDE, WIDE), drawn(LENGTH, WIDE), (None,), 1, LENGTH * 6 * WIDE * WIDE),
     "one picture": (lambda: nn.Conv2d(3, WIDE, 3), drawn(3, 6, 6), (None,), 1, 16 * 27 * WIDE),
@@ -357,13 +362,12 @@ def alike(one: Any, two: Any) -> bool:
     return bool(one == two)
 
 
+COUNTED = tenfold.Score("seen", measure=lambda outputs, batch: (0.0, len(outputs)))
 MEASURES: dict[str, Callable[[nn.Module, Any], Any]] = {
     "inspect": lambda model, x: tenfold.inspect(model, x, repeats=1),
     "evaluate": lambda model, x: tenfold.evaluate(model, inputs=x),
     "compress": lambda model, x: tenfold.compress(model, inputs=x, params="1.5x", format="svd"),
-    "score": lambda model, x: tenfold.evaluate(
-        model, tenfold.Data([], [x], [], [(x, torch.zeros(len(x)))], score=tenfold.Score(measure=lambda y, b: (0.0, 1)))
-    ),
+    "score": lambda model, x: tenfold.evaluate(model, tenfold.Data([], [x], [], [(x, None)], score=COUNTED)),
 }
 
 

@@ -13,9 +13,11 @@ Test = Callable[[Any], bool]
 
 
 def held(value: Any) -> Mapping[Any, Any] | None:
-    """What a mapping, a list, a tuple (named or not) or a dataclass holds, by key; None for anything else."""
+    """What a mapping, a list, a tuple or a dataclass holds, by name or place; None for anything else."""
     if isinstance(value, Mapping):
         return value
+    if hasattr(value, "_asdict"):  # a named tuple
+        return dict(value._asdict())
     if isinstance(value, tuple | list):
         return dict(enumerate(value))
     if is_dataclass(value) and not isinstance(value, type):

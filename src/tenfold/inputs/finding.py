@@ -40,9 +40,9 @@ def inputs_for(model: nn.Module, value: Any, batch: BatchDim = None) -> Inputs:
     wholes = [whole if device is None else whole.to(device) for whole in readings(value)]
     if batch == "none":
         return first_that_runs(model, wholes) or wholes[0]
-    tried = [
-        each for whole in wholes for place in (PLACES if batch is None else (batch,)) for each in cuts(whole, place)
-    ]
+    places = PLACES if batch is None else (batch,)
+    tried = [each for whole in wholes for place in places for each in cuts(whole, place)]
+    tried.sort(key=lambda each: each.dims.count(None))  # the fewer parts all samples share, the likelier
     if batch is not None and not tried:
         raise TenfoldError(f"the inputs ({wholes[0].described}) have no dimension {batch} that could count samples.")
     with harmless(model, value) as safe:
