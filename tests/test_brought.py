@@ -18,8 +18,8 @@ from torch.nn.utils import parametrizations, prune
 
 import tenfold
 from tenfold.formats import format_named
-from tenfold.measure.forward import tensors_in
-from tenfold.protocols import TenfoldError, call
+from tenfold.inputs import call, tensors_in
+from tenfold.protocols import TenfoldError
 from tenfold.surgery import Plan, Row, sites, untaken, unwrapped
 
 PAGE = Path(__file__).parent.parent / "docs" / "brought.md"

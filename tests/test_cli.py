@@ -130,19 +130,8 @@ def test_python_and_the_command_line_have_the_same_names() -> None:
     live = {"document", "settings", "watch", "state", "asked"}
     verb = set(inspect.signature(tenfold.compress).parameters) | set(Asked.__annotations__)
     wanted = {singular.get(name, name) for name in verb - live}
-    extra = {
-        "task",
-        "weights",
-        "mean",
-        "std",
-        "batch_size",
-        "trust_code",
-        "out",
-        "overwrite",
-        "dry_run",
-        "threads",
-        "as_json",
-    }
+    extra = {"weights", "mean", "std", "batch_size", "batch_dim", "task", "trust_code", "out"}
+    extra |= {"overwrite", "dry_run", "threads", "as_json"}
     assert options("compress") == wanted | extra
     planning = {singular.get(name, name) for name in inspect.signature(tenfold.plan).parameters}
     assert planning - {"curves"} <= options("plan")
@@ -154,6 +143,44 @@ def test_python_and_the_command_line_have_the_same_names() -> None:
 
 
 # ---- inspect
+GRAPH = """
+import torch
+from torch import nn
+
+
+class Graph(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(16, 16)
+
+    def forward(self, x, edge_index):
+        y = self.layer(x)
+        return torch.zeros_like(y).index_add(0, edge_index[1], y[edge_index[0]])
+"""
+
+
+def test_the_batch_is_said(place: Path) -> None:
+    (place / "graph.py").write_text(GRAPH)
+    graph = ["graph.py:Graph", "--input", "x=5x16", "--input", "edge_index=2x4:int64", "--batch-dim", "none"]
+    found = document("inspect", *graph)
+    assert (found["batch"], found["macs"]) == (1, 5 * 16 * 16)
+    assert "all of them count as one sample" in " ".join(tenfold_("inspect", *graph).stdout.split())
+    result = tenfold_("compress", *graph, "--params", "1.2x", "--format", "svd", "--out", "small")
+    assert "No batch is known in the inputs" in " ".join(result.stdout.split())
+    first, whole = (
+        document("inspect", "net.py:build", "--input", shape, "--batch-dim", batch)
+        for shape, batch in (("1x8x8", "0"), ("1x1x8x8", "none"))
+    )
+    assert (first["macs"], first["inputs"]) == (whole["macs"], whole["inputs"])
+    assert (first["sampling"], whole["batch"]) == ("", 1)
+    assert "--batch-dim 'first' is no dimension; write 0, 1, .. or none." in refused(
+        "inspect", "net.py:build", "--input", "1x8x8", "--batch-dim", "first"
+    )
+    assert "input '1x8x8' has no place for a batch at dimension 7; use 0 to 3." in refused(
+        "inspect", "net.py:build", "--input", "1x8x8", "--batch-dim", "7"
+    )
+
+
 def test_inspect_shows_what_can_gain_and_why_not(place: Path) -> None:
     result = tenfold_("inspect", "net.py:build", "--input", "1x8x8")
     assert result.exit_code == 0

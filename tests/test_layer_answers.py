@@ -15,9 +15,10 @@ from torch.nn import functional
 import tenfold
 from tenfold import formats, layers
 from tenfold.formats import Format
+from tenfold.inputs import call
 from tenfold.layers import FactoredWeight
 from tenfold.layers.base import lowered
-from tenfold.protocols import TenfoldError, call
+from tenfold.protocols import TenfoldError
 from tenfold.surgery import decompose, sites
 from test_layer_transposed import transposed
 from test_layers import EVEN, Case, assert_close, convolutions, linears, made, noise, twins

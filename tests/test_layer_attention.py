@@ -17,10 +17,11 @@ from torch.utils.flop_counter import FlopCounterMode
 import tenfold
 from tenfold import formats, layers
 from tenfold.formats import Format
+from tenfold.inputs import evaluating
 from tenfold.layers import Attention, EncoderLayer, FactoredWeight, Layer
 from tenfold.measure import macs
 from tenfold.measure.counts import products_visible
-from tenfold.measure.forward import evaluating, timed
+from tenfold.measure.forward import timed
 from tenfold.protocols import TenfoldError
 from tenfold.surgery import Plan, Row, decompose, lower, sites
 

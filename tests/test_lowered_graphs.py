@@ -10,7 +10,7 @@ from torch import fx, nn
 import tenfold
 from tenfold import formats
 from tenfold.formats import Format
-from tenfold.protocols import call
+from tenfold.inputs import call
 from tenfold.surgery import decompose, sites
 from test_layers import KERNEL_FORMATS, made, noise
 from test_matrix import EXAMPLES, planned, tensors_in

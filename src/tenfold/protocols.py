@@ -4,13 +4,14 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 if TYPE_CHECKING:
     from tenfold.tasks.base import Task
+
+BatchDim = int | Literal["none"] | None  # the dimension that counts samples; none: all is one sample; None: to be found
 
 
 class TenfoldError(ValueError):
@@ -108,6 +109,7 @@ class Data:
         output: key or index of the output that is meant, where a network gives several; by default the only tensor, or
             `logits`.
         targets: the targets in a labelled batch.
+        batch: the dimension of the (first) input that counts samples; by default it is found.
     """
 
     train: Iterable[Any]
@@ -120,23 +122,4 @@ class Data:
     task: "str | Task" = "classification"
     output: str | int | None = None
     targets: Callable[[Any], Any] = second_part
-
-
-def to_device(value: Any, device: torch.device | str) -> Any:
-    """Tensors of a batch on a device, in whatever lists, tuples or dicts they come."""
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {key: to_device(part, device) for key, part in value.items()}
-    if isinstance(value, tuple | list):
-        return type(value)(to_device(part, device) for part in value)
-    return value
-
-
-def call(model: nn.Module, inputs: Any) -> Any:
-    """The model on its inputs: a tensor, a tuple of positional or a dict of keyword arguments."""
-    if isinstance(inputs, dict):
-        return model(**inputs)
-    if isinstance(inputs, tuple | list):
-        return model(*inputs)
-    return model(inputs)
+    batch: BatchDim = None

@@ -8,16 +8,16 @@ import torch
 from torch import nn
 
 from tenfold.api.border import check_asked, check_one, check_training, claim, given_only, release, sha256
-from tenfold.api.compressed import Compressed, documented, plain, shapes
+from tenfold.api.compressed import Compressed, documented, plain, sampled
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import plan_from, planned, profiled
 from tenfold.api.recover import Watch, recover, recovers, whose
-from tenfold.api.samples import first_inputs, one_sample, timed
+from tenfold.api.samples import given_inputs, timed
+from tenfold.inputs import Inputs
 from tenfold.measure import Profile, calls, check_calls, inspect
-from tenfold.measure.score import device_of
 from tenfold.planning import Asked
-from tenfold.protocols import Data, to_device
+from tenfold.protocols import Data
 from tenfold.report import Report, compare, layer_rows, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Plan, check_finite, copied, decompose, unwrapped
@@ -50,7 +50,8 @@ def compress(
 
     Args:
         data: to recover and to judge by; without it the network is only decomposed.
-        inputs: to measure on, where there is no data; without either, only params and bytes can be budgets.
+        inputs: to measure on (as `tenfold.inspect` takes them), where there is no data; without either, only params
+            and bytes can be budgets.
         plan: a plan, or a plan file, instead of budgets.
         batch: samples for which the stages of every weight are to be the fastest on this machine; without it they are
             those of the fewest multiply-adds.
@@ -71,19 +72,18 @@ def compress(
     check_one(plan, wanted, batch)
     check_training(epochs=epochs, lr=lr, distill=distill, has_data=data is not None)
     distill = 0.0 if data is None else taught(Objective.of(data), distill if epochs else 0.0)
-    inputs = first_inputs(data) if inputs is None and data is not None else inputs
     read = None if plan is None else plan_from(plan)
     if read is None:
-        check_asked(model, wanted, known_macs=inputs is not None or profile is not None)
+        check_asked(model, wanted, known_macs=any(each is not None for each in (inputs, data, profile)))
     check_finite(model)
     dense = copied(model).eval()
     dense = dense if device is None else dense.to(device)
-    inputs = None if inputs is None else to_device(inputs, device_of(dense))
-    before = profiled(dense, None if inputs is None else one_sample(dense, inputs), profile=profile)
-    chosen = read or planned(dense, before, profile=profile, inputs=inputs, batch=batch, seed=seed, **wanted)
+    given = given_inputs(dense, data, inputs)
+    before = profiled(dense, given, profile=profile)
+    chosen = read or planned(dense, before, profile=profile, inputs=given, batch=batch, seed=seed, **wanted)
     small = decompose(dense, chosen, seed=seed)
-    if inputs is not None:
-        check_calls(small, calls(model, one_sample(model, inputs)), one_sample(small, inputs))
+    if given is not None:
+        check_calls(small, calls(model, given.samples(1)), given.samples(1))
     networks: dict[str, nn.Module] = {"dense": dense, "compressed": small}
     if data is not None and recovers(small, bn, epochs):
         networks["recovered"] = recovered = copied(small)
@@ -94,10 +94,10 @@ def compress(
         if state is not None:
             release(Path(state))
     used = {**wanted, "epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed, "device": device,
-            "threads": torch.get_num_threads(), "inputs": shapes(inputs), **(settings or {})}  # fmt: skip
-    report, words = reported(networks, chosen, before, data, inputs, {key: plain(value) for key, value in used.items()})
+            "threads": torch.get_num_threads(), **sampled(given), **(settings or {})}  # fmt: skip
+    report, words = reported(networks, chosen, before, data, given, {key: plain(value) for key, value in used.items()})
     final = networks.get("recovered", small)
-    return Compressed(final, chosen, report, words, documented(document or Document(origin_of(model)), inputs))
+    return Compressed(final, chosen, report, words, documented(document or Document(origin_of(model)), given))
 
 
 def taught(objective: Objective, distill: float | None) -> float:
@@ -117,15 +117,15 @@ def reported(
     plan: Plan,
     before: Profile,
     data: Data | None,
-    inputs: Any,
+    inputs: Inputs | None,
     settings: Mapping[str, JSON],
 ) -> tuple[Report, tuple[str, ...]]:
-    """Everything measured on the networks, and the sentences that say it; `inputs` are on their device."""
+    """Everything measured on the networks, and the sentences that say it."""
     scores = {name: judged(network, data) for name, network in networks.items()}
-    batch = None if inputs is None else timed(networks["dense"], inputs, before.macs or 1)
+    batch = None if inputs is None else timed(inputs, before.macs or 1)
     measured = compare(networks, batch, scores=scores)
     last = list(networks)[-1]
     rows = layer_rows(networks["dense"], networks["compressed"], plan, before)
     report = Report(measured["dense"], measured["compressed"], measured.get("recovered"), rows, settings)
-    after = inspect(networks[last], None if inputs is None else one_sample(networks[last], inputs))
+    after = inspect(networks[last], None if inputs is None else inputs.samples(1))
     return report, tuple(sentences(report, before, after))

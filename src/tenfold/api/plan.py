@@ -1,13 +1,12 @@
 """Plans, and the profiles that they are made from, kept with `--profile DIR` so that a new budget costs seconds."""
 
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 from torch import nn
 
-from tenfold.api.samples import repeated, steps_first
+from tenfold.inputs import Inputs
 from tenfold.measure import Profile, inspect, weights_hash
-from tenfold.measure.forward import described
 from tenfold.planning import Asked, ErrorCurves, plan
 from tenfold.protocols import TenfoldError, within
 from tenfold.storage import write_text
@@ -16,20 +15,22 @@ from tenfold.surgery import Plan
 PROFILE, CURVES = "profile.json", "curves.json"
 
 
-def profiled(model: nn.Module, inputs: Any = None, *, profile: str | Path | None = None) -> Profile:
-    """The profile of a network: read from the folder `profile` if it is of these weights and inputs, else measured.
+def profiled(model: nn.Module, inputs: Inputs | None = None, *, profile: str | Path | None = None) -> Profile:
+    """The profile of a network on one sample: read from the folder `profile` if it is of these weights and inputs.
 
-    A measured one is written there, in the place of one of other weights or inputs.
+    Else it is measured, and written there, in the place of one of other weights or inputs.
     """
+    one = None if inputs is None else inputs.samples(1)
     if profile is None:
-        return inspect(model, inputs)
+        return inspect(model, one)
     path = Path(profile) / PROFILE
     if path.exists():
         with within(str(path)):
             kept = Profile.from_json(path.read_text(encoding="utf-8"))
-        if kept.weights_hash == weights_hash(model) and (inputs is None or kept.inputs == described(inputs)):
+        same = one is None or (kept.inputs, kept.sampling) == (one.described, one.note)
+        if same and kept.weights_hash == weights_hash(model):
             return kept
-    found = inspect(model, inputs)
+    found = inspect(model, one)
     write_text(path, found.to_json())
     return found
 
@@ -39,7 +40,7 @@ def planned(
     measured: Profile,
     *,
     profile: str | Path | None = None,
-    inputs: Any = None,
+    inputs: Inputs | None = None,
     batch: int | None = None,
     seed: int = 0,
     **asked: Unpack[Asked],
@@ -53,9 +54,7 @@ def planned(
         raise TenfoldError(f"a batch of {batch} cannot be timed; use 1 sample or more.")
     if batch is not None and inputs is None:
         raise TenfoldError(f"stages for a batch of {batch} are timed on inputs; give inputs (--input 3x32x32) or data.")
-    if batch is not None and steps_first(model):
-        raise TenfoldError("this network takes steps first (batch_first=False), so no batch can be made of its inputs.")
-    timed = None if batch is None else repeated(inputs, batch)
+    timed = None if batch is None or inputs is None else inputs.repeated(batch)
     if profile is None:
         return plan(model, measured, seed=seed, inputs=timed, **asked)
     path = Path(profile) / CURVES

@@ -9,7 +9,7 @@ from torch import nn
 
 from tenfold.api.border import check_asked, check_one, given_only
 from tenfold.api.plan import planned, profiled
-from tenfold.api.samples import first_inputs, one_sample
+from tenfold.api.samples import given_inputs
 from tenfold.measure import Profile
 from tenfold.planning import Asked
 from tenfold.protocols import Data
@@ -88,10 +88,10 @@ def foreseen(
     model = unwrapped(model)
     wanted = given_only(asked)
     check_one(plan, wanted, batch)
-    inputs = first_inputs(data) if inputs is None and data is not None else inputs
     if plan is None:
-        check_asked(model, wanted, known_macs=inputs is not None or profile is not None)
-    measured = profiled(model, None if inputs is None else one_sample(model, inputs), profile=profile)
+        check_asked(model, wanted, known_macs=any(each is not None for each in (inputs, data, profile)))
+    given = given_inputs(model, data, inputs)
+    measured = profiled(model, given, profile=profile)
     if plan is None:
-        plan = planned(model, measured, profile=profile, inputs=inputs, batch=batch, seed=seed, **wanted)
+        plan = planned(model, measured, profile=profile, inputs=given, batch=batch, seed=seed, **wanted)
     return plan, predicted(model, plan, measured)

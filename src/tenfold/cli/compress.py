@@ -9,6 +9,7 @@ def compress(
     data: o.DataSpec = None,
     task: o.Task = None,
     input: o.Input = None,
+    batch_dim: o.BatchDim = None,
     mean: o.Mean = None,
     std: o.Std = None,
     batch_size: o.BatchSize = 128,
@@ -61,8 +62,8 @@ def compress(
     api.check_one(plan, asked, batch)
     read = None if plan is None else api.plan_from(plan)
     given = prepare(
-        model, weights=weights, data=data, task=task, shapes=input, mean=mean, std=std, batch_size=batch_size,
-        seed=seed, trust_code=trust_code,
+        model, weights=weights, data=data, task=task, shapes=input, batch_dim=batch_dim, mean=mean, std=std,
+        batch_size=batch_size, seed=seed, trust_code=trust_code,
     )  # fmt: skip
     dense_only(given.opened, model)
     if dry_run:

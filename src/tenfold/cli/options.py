@@ -52,6 +52,14 @@ Input = Annotated[
         rich_help_panel=NETWORK,
     ),
 ]
+BatchDim = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N",
+        help="Dimension of the (first) input that counts samples; none: all is one sample. By default it is found.",
+        rich_help_panel=NETWORK,
+    ),
+]
 Mean = Annotated[
     str | None,
     typer.Option(metavar="NUMBERS", help="Mean of the inputs by channel: 0.5,0.5,0.5.", rich_help_panel=NETWORK),

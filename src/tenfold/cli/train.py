@@ -8,6 +8,7 @@ def train(
     data: o.DataSpec = None,
     task: o.Task = None,
     input: o.Input = None,
+    batch_dim: o.BatchDim = None,
     mean: o.Mean = None,
     std: o.Std = None,
     batch_size: o.BatchSize = 128,
@@ -61,8 +62,8 @@ def train(
     api.check_train(plan, asked, init, epochs, lr)
     read = None if plan is None else api.plan_from(plan)
     given = prepare(
-        model, data=data, task=task, shapes=input, mean=mean, std=std, batch_size=batch_size, seed=seed,
-        trust_code=trust_code, wants_weights=False,
+        model, data=data, task=task, shapes=input, batch_dim=batch_dim, mean=mean, std=std, batch_size=batch_size,
+        seed=seed, trust_code=trust_code, wants_weights=False,
     )  # fmt: skip
     assert given.data is not None
     settings: dict[str, storage.JSON] = {"model": model, "data": data, "batch_size": batch_size}

@@ -1,26 +1,14 @@
-"""What a network is judged by, over labelled batches; and the mode in which it is judged."""
+"""What a network is judged by, over labelled batches."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
-from tenfold.protocols import Data, call, to_device
+from tenfold.inputs import call, evaluating, to_device
+from tenfold.protocols import Data
 from tenfold.tasks import Objective, Running
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Every module of the network in eval mode; afterwards each in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -36,7 +24,7 @@ def score(
     """The network's score over labelled batches, in eval mode and without gradients.
 
     Args:
-        model: left as it was, each module's mode included.
+        model: left as it was, modes and states included.
         batches: labelled batches, such as `data.validation`; gone through once.
         data: whose `feed` and score are used.
         device: where each batch is put; by default where the network is.
@@ -45,7 +33,7 @@ def score(
     """
     where = device_of(model) if device is None else device
     found = Running(Objective.of(data))
-    with evaluating(model), torch.no_grad():
+    with evaluating(model):
         for batch in batches:
             batch = to_device(batch, where)
             found.update(call(model, data.feed(batch)), batch)

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from tenfold.measure.forward import batch_size, device_of, evaluating, run, synchronize
-from tenfold.protocols import TenfoldError, to_device
+from tenfold.inputs import Inputs, evaluating, inputs_for, run
+from tenfold.measure.forward import synchronize
+from tenfold.protocols import TenfoldError
 
 
 def spread(samples: Sequence[float]) -> float:
@@ -113,20 +114,24 @@ def ms_per_batch(
 
     Raises: TenfoldError if a network cannot run on the inputs.
     """
-    timings = forward_timings(networks, inputs, repeats=repeats, warmup=warmup)
-    batch = batch_size(inputs)
-    return {name: MsPerBatch(1e3 * t.median, 1e3 * t.spread, batch, t.threads) for name, t in timings.items()}
+    given: dict[str, Inputs] = {}
+    for name, model in networks.items():  # what is found for the first serves them all
+        given[name] = inputs_for(model, next(iter(given.values()), inputs))
+    timings = forward_timings(networks, given, repeats=repeats, warmup=warmup)
+    return {
+        name: MsPerBatch(1e3 * t.median, 1e3 * t.spread, given[name].size, t.threads) for name, t in timings.items()
+    }
 
 
-def forward_timings(networks: Mapping[str, nn.Module], inputs: Any, *, repeats: int, warmup: int) -> dict[str, Timing]:
-    """`paired` over the forwards of networks, all of them in eval mode without gradients."""
+def forward_timings(
+    networks: Mapping[str, nn.Module], inputs: Mapping[str, Inputs], *, repeats: int, warmup: int
+) -> dict[str, Timing]:
+    """`paired` over the forwards of networks, each on its inputs, all of them in eval mode without gradients."""
 
-    def forward(model: nn.Module) -> Callable[[], object]:
-        device = device_of(model)
-        placed = inputs if device is None else to_device(inputs, device)
-        return lambda: run(model, placed)
+    def forward(name: str) -> Callable[[], object]:
+        return lambda: run(networks[name], inputs[name].value)
 
     with ExitStack() as stack:
         for model in networks.values():
             stack.enter_context(evaluating(model))
-        return paired({name: forward(model) for name, model in networks.items()}, repeats=repeats, warmup=warmup)
+        return paired({name: forward(name) for name in networks}, repeats=repeats, warmup=warmup)

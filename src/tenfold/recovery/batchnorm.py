@@ -1,16 +1,17 @@
 """Running statistics of batch norms, estimated anew for the layers that now stand before them."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tenfold.measure.score import device_of, evaluating
-from tenfold.protocols import TenfoldError, call, to_device
+from tenfold.inputs import call, evaluating, to_device
+from tenfold.measure.score import device_of
+from tenfold.protocols import TenfoldError
 
 
 def reestimate(
@@ -42,8 +43,7 @@ def reestimate(
     if not norms:
         return 0
     where = device_of(model) if device is None else device
-    with ExitStack() as undo, evaluating(model), _averaging(norms), torch.no_grad():
-        undo.callback(_write, [(b, b.clone()) for norm in norms for b in norm.buffers(recurse=False)])
+    with evaluating(model), _averaging(norms):
         for norm in norms:
             norm.reset_running_stats()
         seen = 0
@@ -52,7 +52,10 @@ def reestimate(
             seen += 1
         if not seen:
             raise TenfoldError("no batches to estimate batch norms from; give augmented training batches.")
-        undo.pop_all()
+        found = [buffer.clone() for norm in norms for buffer in norm.buffers(recurse=False)]
+    with torch.no_grad():
+        for buffer, value in zip((b for norm in norms for b in norm.buffers(recurse=False)), found, strict=True):
+            buffer.copy_(value)
     return len(norms)
 
 
@@ -68,9 +71,3 @@ def _averaging(norms: list[_BatchNorm]) -> Iterator[None]:
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-
-
-def _write(values: list[tuple[Tensor, Tensor]]) -> None:
-    with torch.no_grad():
-        for tensor, value in values:
-            tensor.copy_(value)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
-from tenfold.measure.score import device_of, evaluating, score
-from tenfold.protocols import Data, TenfoldError, call, to_device
+from tenfold.inputs import call, to_device, unchanged
+from tenfold.measure.score import device_of, score
+from tenfold.protocols import Data, TenfoldError
 from tenfold.recovery.checkpoint import load_epoch, remove, save_epoch, saved_epoch
 from tenfold.recovery.distillation import distillation_loss
 from tenfold.recovery.randomness import at_epoch, seeded
@@ -209,7 +210,8 @@ class _Trainer:
         _lend(after, model, self.device)
         if teacher is not None:
             _lend(after, teacher, self.device)
-            after.enter_context(evaluating(teacher))
+            after.enter_context(unchanged(teacher))
+            teacher.eval()
         self.model, self.objective, self.data = model, objective, objective.data
         self.teacher, self.settings = teacher, settings
         optimizer = OPTIMIZERS[settings.optimizer](_groups(model, settings.weight_decay), settings)

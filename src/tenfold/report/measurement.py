@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from tenfold import measure
+from tenfold.inputs import Inputs, inputs_for
 from tenfold.measure import MsPerBatch
 from tenfold.protocols import Score, within
 from tenfold.surgery import lower
@@ -75,14 +76,16 @@ def compare(
 
     Args:
         networks: by name, in the folder's form (compressed layers or dense modules); none is changed.
-        inputs: what `tenfold.protocols.call` takes; without them MACs, memory and time are None.
+        inputs: what `tenfold.inputs.inputs_for` takes, their batch as the first network sees it; without them MACs,
+            memory and time are None.
         scores: by the same names, as values.
         repeats: timed rounds; warmup: rounds before them.
     Raises: TenfoldError, naming the network, if one cannot run on the inputs.
     """
-    each = {name: as_it_runs(name, network, inputs) for name, network in networks.items()}
+    given = None if inputs is None else inputs_for(next(iter(networks.values())), inputs)
+    each = {name: as_it_runs(name, network, given) for name, network in networks.items()}
     lowered = {name: form for name, (form, _, _) in each.items()}
-    times = {} if inputs is None else measure.ms_per_batch(lowered, inputs, repeats=repeats, warmup=warmup)
+    times = {} if given is None else measure.ms_per_batch(lowered, given, repeats=repeats, warmup=warmup)
     return {
         name: Measurement(
             params=measure.params(network),
@@ -98,7 +101,7 @@ def compare(
     }
 
 
-def as_it_runs(name: str, network: nn.Module, inputs: Any) -> tuple[nn.Module, Cost, str | None]:
+def as_it_runs(name: str, network: nn.Module, inputs: Inputs | None) -> tuple[nn.Module, Cost, str | None]:
     """A network lowered, and its cost; where that fails, the network as it is, and why."""
     try:
         plain = lower(network)
@@ -108,7 +111,7 @@ def as_it_runs(name: str, network: nn.Module, inputs: Any) -> tuple[nn.Module, C
         return kept, cost(name, kept, inputs), str(error)
 
 
-def cost(name: str, network: nn.Module, inputs: Any) -> Cost:
+def cost(name: str, network: nn.Module, inputs: Inputs | None) -> Cost:
     """Multiply-adds and peak memory of a network as it will run."""
     if inputs is None:
         return Cost(None, None)

@@ -48,6 +48,7 @@ def sentences(report: Report, before: Profile | None = None, after: Profile | No
         score(report),
         deployed(report),
         lowering(report),
+        "" if before is None else before.sampling,
     ]
     return [sentence for sentence in found if sentence]
 
@@ -77,6 +78,7 @@ def notes(profile: Profile) -> list[str]:
         return [*found, "No inputs, so no MACs, time or memory; give --input 3x224x224, or --data."]
     threads = f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
     batch = f"{profile.batch} sample{'s' if profile.batch > 1 else ''}"
+    found += [profile.sampling] if profile.sampling else []
     return [*found, f"Measured on {batch} with {threads} on {profile.device}; MACs are those of one sample."]
 
 
