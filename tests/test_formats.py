@@ -426,11 +426,11 @@ def test_a_planted_ring_is_found(seed: int) -> None:
     assert relative(net, TR(sweeps=100).decompose(weight, net), weight) < 1e-6
 
 
-@pytest.mark.parametrize("sizes", [(12, 10, 5, 3, 2, 3), (5, 7, 5, 2, 4, 2)], ids=str)
-def test_a_planted_ring_that_one_start_misses_is_found_from_several(sizes: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("sizes", "seed"), [((12, 10, 5, 3, 2, 3), 1), ((5, 7, 5, 2, 4, 2), 2)], ids=str)
+def test_a_planted_ring_that_one_start_misses_is_found_from_several(sizes: tuple[int, ...], seed: int) -> None:
     axes = dict(zip("oih", sizes, strict=False))
     net = TR(order=1).network(axes, sizes[3:])
-    weight = net.weight(net.draw(1.0, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    weight = net.weight(net.draw(1.0, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
     one, several = (
         relative(net, form.decompose(weight, net, generator=torch.Generator().manual_seed(9)), weight)
         for form in (TR(order=1, starts=1), TR(order=1))
