@@ -97,7 +97,7 @@ def test_an_option_that_suits_some_layers_is_refused_by_name_only(asked: str, ru
     rows = tenfold.plan(model, profile, format=asked, **rule).rows
     assert all(row.reason for row in rows.values())
     assert any(not row.is_dense for row in rows.values())
-    with pytest.raises(TenfoldError, match="layer '3': (SVD's first core cannot|ring|tree) "):
+    with pytest.raises(TenfoldError, match=r"layer '3': (SVD's first core cannot|ring|tree) "):
         tenfold.plan(model, profile, format="svd", layers={"3": asked}, **rule)
 
 
