@@ -186,9 +186,7 @@ class Search:
             return []
         if subject.site.obstacle:
             raise TenfoldError(f"it cannot take {name_of(override.maker)}: {subject.site.obstacle}.")
-        override.maker.network(
-            subject.site.axes
-        )  # refuses options that do not suit: by name, nothing stands in
+        override.maker.network(subject.site.axes)  # refuses options that do not suit: by name, nothing stands in
         answer = subject.site.suit(override.maker, first=subject.first)
         if isinstance(answer, str):
             suiting = ", ".join(subject.site.suiting())
