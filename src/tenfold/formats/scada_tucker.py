@@ -27,7 +27,7 @@ class SCADATucker(Format):
     Attributes:
         order: as in ADA-Tucker.
         sweeps: joint sweeps at most (orthogonal iterations for a group of one).
-        starts: random starts of the joint fit; the best goes on.
+        starts: random starts of the joint fit beside the one whose signs are aligned; the best goes on.
     """
 
     reshapes: ClassVar[bool] = True

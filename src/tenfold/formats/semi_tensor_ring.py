@@ -23,7 +23,8 @@ class STR(Format):
     Attributes:
         order: into how many modes `i` and `o` are split; 2, and 3 where no axis is below 64 (a planner tries both).
         t: the ratio of the semi-tensor product; 1 is the tensor ring.
-        sweeps: alternating least squares sweeps at most; the error never rises.
+        starts: random starts; more are never worse, and none is needed once a ring is exact.
+        sweeps: alternating least squares sweeps at most, from each start; the error never rises.
         refine: quasi-Newton steps over all cores after the sweeps.
     """
 
@@ -31,7 +32,8 @@ class STR(Format):
     in_auto: ClassVar[bool] = False
     order: Positive | None = None
     t: Positive = 2
-    sweeps: Natural = 30
+    starts: Positive = 8
+    sweeps: Natural = 100
     refine: Natural = 0
 
     def default_modes(self, axes: Axes) -> Modes:
@@ -41,7 +43,7 @@ class STR(Format):
         return ring(redealt(modes, "ring"))
 
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
-        return ring_fit(tensor, net, self.sweeps, self.refine, generator)
+        return ring_fit(tensor, net, self.starts, self.sweeps, self.refine, generator)
 
     def variants(self, axes: Axes) -> tuple[Format, ...]:
         if self.order is not None or min(axes["i"], axes["o"]) < 64:
@@ -49,4 +51,4 @@ class STR(Format):
         return tuple(replace(self, order=order) for order in (2, 3))
 
     def trial(self) -> Format:
-        return replace(self, sweeps=min(self.sweeps, TRIAL_SWEEPS), refine=0)
+        return replace(self, starts=1, sweeps=min(self.sweeps, TRIAL_SWEEPS), refine=0)

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tenfold.formats import Format
+from tenfold.formats.base import Suits
 from tenfold.network import Labels, Positions, Stages, TensorNetwork
 from tenfold.planning.budgets import Budget, Cost
 from tenfold.planning.curves import Array, ErrorCurves, rank_of_params
+from tenfold.protocols import TenfoldError
 from tenfold.surgery import Site
 
 LEVELS = 12  # ranks tried on each of up to three bonds
@@ -50,6 +52,13 @@ class Subject:
     def dense(self) -> Cost:
         """What the weight costs as it is."""
         return Cost(self.params, self.macs, self.weight.element_size())
+
+    def answer(self, maker: Suits) -> Format | str:
+        """A format as it suits the weight, or the reason why none does: its options may be one."""
+        try:
+            return self.site.suit(maker, first=self.first)
+        except TenfoldError as error:
+            return str(error).rstrip(".")
 
     def is_gain(self, cost: Cost) -> Any:
         """Whether candidates store less than the dense weight and compute no more; a table is looked up for nothing."""
@@ -143,7 +152,7 @@ def families(
     `merges`: those with uncut bonds, too.
     """
     axes, name = subject.site.axes, subject.site.name
-    suiting = [each for each in maker.variants(axes) if isinstance(subject.site.suit(each), Format)]
+    suiting = [each for each in maker.variants(axes) if isinstance(subject.answer(each), Format)]
     for variant in suiting or maker.variants(axes):
         whole = variant.network(axes)
         if any(whole.unfolding(bond) is None for bond in whole.bonds):
