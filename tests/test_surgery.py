@@ -277,6 +277,19 @@ def test_random_starts_depend_on_the_seed_and_the_name_only() -> None:
     assert not all(torch.equal(a, b) for a, b in zip(alone.weight.cores, other.weight.cores, strict=True))
 
 
+def test_what_concerns_several_layers_is_said_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    a, b = torch.eye(6, dtype=torch.float64)[:2]
+    border = sum(torch.einsum("i,j,k->ijk", *three) for three in ((a, a, b), (a, b, a), (b, a, a)))
+    model = nn.Sequential(*(nn.Conv1d(6, 6, 6, bias=False).double() for _ in range(3)))
+    with torch.no_grad():
+        for conv in model:
+            conv.weight.copy_(border)  # two terms come nearer the more they diverge
+    compressed(model, *(planned(model, name, "cp", [2]) for name in "012"))
+    assert [record.getMessage().partition("; ")[0] for record in caplog.records if record.levelname == "WARNING"] == [
+        "0, 1, 2: the terms of cp cancel each other"
+    ]
+
+
 def test_a_metric_reaches_its_layer() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 4)).double()

@@ -1,7 +1,6 @@
 """CP: a sum of rank-one terms; on kernels 1x1, depthwise, 1x1."""
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,12 +10,15 @@ from torch import Tensor
 from tenfold.documents import Positive
 from tenfold.fitting import alternating_least_squares, balanced, corrected, degeneracy, leading_vectors
 from tenfold.fitting.spectra import unfolded
-from tenfold.formats.base import Axes, Format, is_pointwise, spatial_axes
+from tenfold.formats.base import Axes, Format, by_group, is_pointwise, spatial_axes
 from tenfold.formats.svd import SVD
 from tenfold.network import Labels, TensorNetwork
 from tenfold.protocols import TenfoldError
 
-log = logging.getLogger(__name__)
+CONCERN = (
+    "the terms of cp cancel each other; fine-tune at a low learning rate in full precision, or take a smaller rank, "
+    "btd or tucker2."
+)
 DEGENERATE = 10.0  # of the terms' squared norms over that of their sum (METHODS E.2)
 TRIAL_SWEEPS = 8  # of every start, before the best goes on
 
@@ -65,24 +67,19 @@ class CP(Format):
             best, error = alternating_least_squares(tensor, net, balanced(net, best), sweeps=self.sweeps - trial)
         if self.correct and degeneracy(net, best) > DEGENERATE:
             best = corrected(tensor, net, best, error)
-            warn_of_degeneracy(net, degeneracy(net, best))
         return best
+
+    def concern(self, net: TensorNetwork, cores: Sequence[Tensor]) -> str | None:
+        if not (self.correct and net.bonds):
+            return None
+        worst = max(degeneracy(one, part) for one, part in by_group(net, cores))
+        return CONCERN if worst > DEGENERATE else None
 
     def suit(self, axes: Axes, *, first: bool = False) -> Format | str:
         return SVD() if is_pointwise(axes) else self
 
     def trial(self) -> Format:
         return replace(self, starts=1, sweeps=2 * TRIAL_SWEEPS, correct=False)
-
-
-def warn_of_degeneracy(net: TensorNetwork, measure: float) -> None:
-    """Say that terms still cancel, and what to do."""
-    if measure > DEGENERATE:
-        log.warning(
-            "cp of rank %d on %s: terms cancel each other, their squared norms are %.0f times that of the sum; "
-            "fine-tune at a low learning rate in full precision, or take a smaller rank, btd or tucker2.",
-            net.sizes["r1"], " ".join(f"{axis}={size}" for axis, size in net.axes.items()), measure,
-        )  # fmt: skip
 
 
 def one_hot(tensor: Tensor, net: TensorNetwork) -> list[Tensor]:

@@ -41,10 +41,17 @@ def decompose(model: nn.Module, plan: Plan, metrics: Mapping[str, Metric] | None
     check_finite(result)
     planned = networks(result, plan)
     weights: dict[str, FactoredWeight] = {}
+    concerns: dict[str, list[str]] = {}  # what is said once for all layers
     for names in groups(plan, planned):
         with within(f"layer '{names[0]}'" if len(names) == 1 else f"group of {', '.join(names)}"):
             members = {name: planned[name] for name in names}
-            weights.update(factored(result, plan, members, fitted(result, plan, members, metrics or {}, seed)))
+            each = fitted(result, plan, members, metrics or {}, seed)
+            weights.update(factored(result, plan, members, each))
+        for name, cores in zip(names, each, strict=True):
+            if concern := plan.rows[name].maker().concern(planned[name][1], cores):
+                concerns.setdefault(concern, []).append(name)
+    for concern, names in concerns.items():
+        log.warning("%s: %s", ", ".join(names), concern)
     return replaced(result, [planned[name][0] for name in weights], weights)
 
 
