@@ -1,6 +1,8 @@
 import copy
 import json
+import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from tenfold.measure.score import score
 from tenfold.protocols import Data, Score, TenfoldError, first_part
 from tenfold.recovery import Step, distillation_loss, finetune, recover, reestimate
+from tenfold.recovery.checkpoint import remove
 
 CLASSES, SAMPLES, BATCH = 3, 48, 16
 STEPS = SAMPLES // BATCH
@@ -343,6 +346,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     assert [p.name for p in state.iterdir()] == [f"epoch-{stop // STEPS}"]
     assert not cut.training
     (state / "saving").mkdir()  # as a killed process leaves it
+    (state / "saving" / "run.json").write_text("{}")
     (state / "saving" / "stale").touch()
     again = small()
     random.random()
@@ -357,6 +361,11 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     assert [s.loss for s in rest] == [s.loss for s in expected[stop // STEPS * STEPS :]]
     assert same(state_of(again), state_of(whole))
     assert not again.training
+    assert {p.name for p in state.iterdir()} - {"saving"} == {"epoch-3"}  # for whoever writes the network to delete
+    finished = small()
+    assert list(recover(finished, used, epochs=3, lr=0.1, state=state)) == []
+    assert same(state_of(finished), state_of(whole))
+    remove(state)
     assert not state.exists()
 
 
@@ -389,10 +398,29 @@ def test_the_data_are_told_the_epoch(data: Data) -> None:
     assert told == [0] * STEPS + [1] * STEPS
 
 
-def test_removing_the_state_spares_the_files_of_others(data: Data, tmp_path: Path) -> None:
+def test_the_files_of_others_are_neither_used_nor_deleted(data: Data, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     list(finetune(small(), data, epochs=1, state=tmp_path))
+    remove(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+    for name in ("epoch-7", "saving"):  # of another program
+        (tmp_path / name / "numbers").mkdir(parents=True)
+        with pytest.raises(TenfoldError, match="is not a checkpoint that tenfold wrote") as caught:
+            list(finetune(small(), data, epochs=1, state=tmp_path))
+        assert str(tmp_path / name) in str(caught.value)
+        assert (tmp_path / name / "numbers").exists()
+        shutil.rmtree(tmp_path / name)
+
+
+def test_two_runs_do_not_share_a_state(data: Data, tmp_path: Path) -> None:
+    first = finetune(small(), data, epochs=2, state=tmp_path / "state")
+    next(first)
+    second = finetune(small(), data, epochs=2, state=tmp_path / "state")
+    with pytest.raises(TenfoldError, match=rf"another run \(process {os.getpid()} on .*\) is writing .*state"):
+        next(second)
+    assert len(list(first)) == 2 * STEPS - 1
+    assert list(finetune(small(), data, epochs=2, state=tmp_path / "state")) == []
+    assert [p.name for p in (tmp_path / "state").iterdir()] == ["epoch-2"]
 
 
 def test_a_state_of_another_run_is_refused(data: Data, tmp_path: Path) -> None:

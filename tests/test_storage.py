@@ -554,8 +554,6 @@ def test_what_is_not_ours_in_the_folder_stays(tmp_path: Path, small: tuple[nn.Mo
     assert (place / "plots/a.png").read_text() == "png"
     assert not (place / "report.json").exists()  # of the network that was replaced
     assert not (place / "report.html").exists()
-    save(place, *small, ZOO, overwrite=True, keep_state=False)
-    assert not (place / "state").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -16,10 +15,8 @@ from tenfold.planning.asked import AUTO, formats_asked, overrides_asked, ranks_a
 from tenfold.planning.budgets import limit
 from tenfold.planning.planner import check_asked as check_together
 from tenfold.protocols import TenfoldError
-from tenfold.storage import JSON, write_text
+from tenfold.storage import write_text
 from tenfold.surgery import Plan, matching, sites
-
-CLAIM = "command.json"
 
 
 def given_only(asked: Mapping[str, Any]) -> Asked:
@@ -81,34 +78,6 @@ def check_file(path: str | Path, overwrite: bool) -> None:
     above = next(folder for folder in place.resolve().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise TenfoldError(f"'{path}' cannot be written in '{above}'; name another place with --out.")
-
-
-def claim(state: Path, **run: JSON) -> None:
-    """Note whose checkpoints a folder keeps, so that no other run goes on with them.
-
-    Raises: TenfoldError if it holds an epoch of a run on another network, plan or data.
-    """
-    path = state / CLAIM
-    found: dict[str, JSON] = {}
-    if path.exists() and any(state.glob("epoch-*")):
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            found = {"damaged": True}
-    others = [name for name in run if found and found.get(name) != run[name]]
-    if others:
-        raise TenfoldError(
-            f"'{state}' holds epochs of a run with another {', another '.join(others)}; repeat that command, or delete "
-            "the folder to start anew."
-        )
-    write_text(path, json.dumps(run, indent=1) + "\n")
-
-
-def release(state: Path) -> None:
-    """Take the note away once the run has ended, and the folder if nothing else is in it."""
-    (state / CLAIM).unlink(missing_ok=True)
-    if state.is_dir() and not any(state.iterdir()):
-        state.rmdir()
 
 
 def sha256(text: str) -> str:

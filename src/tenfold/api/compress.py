@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
-from tenfold.api.border import check_asked, check_one, check_training, claim, given_only, release, sha256
+from tenfold.api.border import check_asked, check_one, check_training, given_only, sha256
 from tenfold.api.compressed import Compressed, documented, plain, shapes
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
@@ -18,6 +18,7 @@ from tenfold.measure import Profile, calls, check_calls, inspect
 from tenfold.measure.score import device_of
 from tenfold.planning import Asked
 from tenfold.protocols import Data, to_device
+from tenfold.recovery import check_state
 from tenfold.report import Report, compare, layer_rows, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Plan, check_finite, copied, decompose, unwrapped
@@ -60,7 +61,8 @@ def compress(
             the task of the data has classes and its own loss, and 0 elsewhere.
         device: where to recover and measure; by default where the model is.
         profile: folder that keeps what was measured and found, for the next budget.
-        state: folder that keeps checkpoints, by which a run that was stopped goes on.
+        state: folder that keeps checkpoints, by which a run that was stopped or failed goes on, its finished training
+            included; `tenfold.save` deletes them.
         settings: more for the report.
         watch: is handed the iterator of training steps and hands it on, to draw a bar.
         asked: budgets, rule, format and the other arguments of `tenfold.plan`.
@@ -71,6 +73,7 @@ def compress(
     check_one(plan, wanted, batch)
     check_training(epochs=epochs, lr=lr, distill=distill, has_data=data is not None)
     distill = 0.0 if data is None else taught(Objective.of(data), distill if epochs else 0.0)
+    check_state(None if state is None else Path(state), "compress", trains=epochs > 0)
     inputs = first_inputs(data) if inputs is None and data is not None else inputs
     read = None if plan is None else plan_from(plan)
     if read is None:
@@ -87,17 +90,16 @@ def compress(
     networks: dict[str, nn.Module] = {"dense": dense, "compressed": small}
     if data is not None and recovers(small, bn, epochs):
         networks["recovered"] = recovered = copied(small)
-        if state is not None and epochs:
-            claim(Path(state), network=before.weights_hash, plan=sha256(chosen.to_yaml()), **whose(settings))
+        run = {"command": "compress", "weights": before.weights_hash, "plan": sha256(chosen.to_yaml()),
+               **whose(settings)}  # fmt: skip
         recover(recovered, data, teacher=dense if distill else None, epochs=epochs, bn=bn, lr=lr, distill=distill,
-                seed=seed, state=state, watch=watch)  # fmt: skip
-        if state is not None:
-            release(Path(state))
+                seed=seed, state=state, run=run, watch=watch)  # fmt: skip
     used = {**wanted, "epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed, "device": device,
             "threads": torch.get_num_threads(), "inputs": shapes(inputs), **(settings or {})}  # fmt: skip
     report, words = reported(networks, chosen, before, data, inputs, {key: plain(value) for key, value in used.items()})
     final = networks.get("recovered", small)
-    return Compressed(final, chosen, report, words, documented(document or Document(origin_of(model)), inputs))
+    kept = Path(state) if state is not None and epochs else None
+    return Compressed(final, chosen, report, words, documented(document or Document(origin_of(model)), inputs), kept)
 
 
 def taught(objective: Objective, distill: float | None) -> float:

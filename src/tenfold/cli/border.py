@@ -12,7 +12,7 @@ from tenfold.cli.screen import note
 from tenfold.data import DATA_SETS, load_data
 from tenfold.planning import Asked
 from tenfold.protocols import Data, TenfoldError
-from tenfold.storage import Document
+from tenfold.storage import Document, alone, check_writable
 from tenfold.tasks import task_named
 
 
@@ -155,6 +155,16 @@ def machine(device: str | None, threads: int | None) -> torch.device | None:
         count = torch.cuda.device_count()
         raise TenfoldError(f"device '{device}' is not there: torch finds {count} CUDA devices; use cpu.")
     return found
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Make sure, before anything is read, that a folder can be written in the end, and that no other run is at it.
+
+    Raises: TenfoldError for a folder that cannot be written, or that another run is writing.
+    """
+    check_writable(out, overwrite)
+    with alone(out):
+        pass
 
 
 def dense_only(opened: Opened, model: str) -> None:

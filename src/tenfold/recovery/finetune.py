@@ -4,7 +4,7 @@ import importlib.util
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from tenfold.measure.score import device_of, evaluating, score
 from tenfold.protocols import Data, TenfoldError, call, to_device
-from tenfold.recovery.checkpoint import load_epoch, remove, save_epoch, saved_epoch
+from tenfold.recovery.checkpoint import claimed, load_epoch, save_epoch, saved_epoch
 from tenfold.recovery.distillation import distillation_loss
 from tenfold.recovery.randomness import at_epoch, seeded
 from tenfold.tasks import Objective
@@ -110,6 +110,7 @@ def finetune(
     seed: int = 0,
     mixed_precision: Literal["no", "bf16", "fp16"] = "no",
     state: Path | None = None,
+    run: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
     """Train a network in place under a one-cycle schedule, yielding every step.
 
@@ -136,8 +137,10 @@ def finetune(
         distill: weight of the distillation loss; the loss on the labels has the rest.
         seed: for what is drawn.
         mixed_precision: as accelerate knows it; one for all runs of a process.
-        state: a folder to resume from. It is written after each epoch, and removed when the run has ended; an
-            interrupted run, repeated with the same arguments, goes on after its last whole epoch.
+        state: a folder to resume from, written after each epoch. A run that is repeated with the same arguments goes on
+            after its last whole epoch; after the last of all it has nothing left to train. The folder is the
+            caller's to delete (`tenfold.recovery.checkpoint.remove`), once the network is in a safe place.
+        run: what else tells this run from others that could use the folder, in values that JSON knows.
     Raises: TenfoldError if a setting is out of range, the task of the data does not suit, accelerate is missing or
         refuses, `state` is that of another run, or a loss or gradient is not finite (the weights are then those before
         that step).
@@ -167,19 +170,30 @@ def finetune(
         network=_fingerprint(model),
     )
     settings.check()
-    if state is not None:
-        saved_epoch(state, asdict(settings))  # refuses a foreign state before any work
-    return _epochs(model, objective, teacher, settings, state)
+    kept = None if state is None else _Kept(state, {**asdict(settings), **(run or {})})
+    if kept is not None:
+        saved_epoch(kept.state, kept.run)  # refuses a foreign state before any work
+    return _epochs(model, objective, teacher, settings, kept)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Where a run's epochs are kept, and what tells it from others."""
+
+    state: Path
+    run: Mapping[str, Any]
 
 
 def _epochs(
-    model: nn.Module, objective: Objective, teacher: nn.Module | None, settings: _Settings, state: Path | None
+    model: nn.Module, objective: Objective, teacher: nn.Module | None, settings: _Settings, kept: _Kept | None
 ) -> Iterator[Step]:
     with ExitStack() as after:
+        if kept is not None:
+            after.enter_context(claimed(kept.state))
         trainer = _Trainer(after, model, objective, teacher, settings)
-        done = 0 if state is None else saved_epoch(state, asdict(settings))
-        if state is not None and done:
-            load_epoch(trainer.accelerator, state, done)
+        done = 0 if kept is None else saved_epoch(kept.state, kept.run)
+        if kept is not None and done:
+            load_epoch(trainer.accelerator, kept.state, done)
         start = time.perf_counter()
         steps = settings.epochs * settings.batches
         for epoch in range(done, settings.epochs):
@@ -187,13 +201,11 @@ def _epochs(
                 step = epoch * settings.batches + k
                 found = None
                 if k == settings.batches:
-                    if state is not None:
-                        save_epoch(trainer.accelerator, state, epoch + 1, asdict(settings))
+                    if kept is not None:
+                        save_epoch(trainer.accelerator, kept.state, epoch + 1, kept.run)
                     found = trainer.score(epoch)
                 pace = (time.perf_counter() - start) / (step - done * settings.batches)
                 yield Step(epoch + 1, step, steps, loss, pace * (steps - step), found)
-    if state is not None:
-        remove(state)
 
 
 class _Trainer:

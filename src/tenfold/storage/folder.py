@@ -21,7 +21,6 @@ from tenfold.storage.document import (
     PLAN,
     README,
     REPORT,
-    STATE,
     WEIGHTS,
     Document,
     Manifest,
@@ -50,7 +49,6 @@ def save(
     report_html: str | None = None,
     readme: str | None = None,
     overwrite: bool = False,
-    keep_state: bool = True,
 ) -> None:
     """Write a network as a folder, all of it or nothing; the same network gives the same bytes.
 
@@ -58,8 +56,7 @@ def save(
         folder: its parents are made; files in it that are not tenfold's stay.
         model: what `decompose` made with `plan`, trained on or not; compiled or not.
         readme: the page for whoever gets the folder; written from plan and document otherwise.
-        overwrite: replace a folder that tenfold wrote.
-        keep_state: keep its `state/`, by which a run that was stopped goes on.
+        overwrite: replace a folder that tenfold wrote; its `state/`, by which a run that was stopped goes on, stays.
     Raises: TenfoldError for a folder that cannot be written, a plan that is not the model's, a tensor that cannot
         be stored; nothing is written then.
     """
@@ -80,8 +77,6 @@ def save(
     json_text(MODEL, {"settings": document.settings})  # what cannot be written is refused before anything is
     with replacing(place) as partial:
         write(partial, found, texts, document)
-    if not keep_state:
-        shutil.rmtree(place / STATE, ignore_errors=True)
 
 
 def write(folder: Path, found: Packed, texts: Mapping[str, str | None], document: Document) -> None:
