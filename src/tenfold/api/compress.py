@@ -12,13 +12,13 @@ from tenfold.api.compressed import Compressed, documented, plain, shapes
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import plan_from, planned, profiled
-from tenfold.api.recover import Watch, recover, recovers, whose
+from tenfold.api.recover import Watch, recovered, recovers, whose
 from tenfold.api.samples import first_inputs, one_sample, timed
 from tenfold.measure import Profile, calls, check_calls, inspect
 from tenfold.measure.score import device_of
 from tenfold.planning import Asked
 from tenfold.protocols import Data, to_device
-from tenfold.recovery import check_state
+from tenfold.recovery import check_state, rehearse
 from tenfold.report import Report, compare, layer_rows, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Plan, check_finite, copied, decompose, unwrapped
@@ -82,6 +82,9 @@ def compress(
     dense = copied(model).eval()
     dense = dense if device is None else dense.to(device)
     inputs = None if inputs is None else to_device(inputs, device_of(dense))
+    distill = taught(data, distill) if epochs else 0.0
+    if data is not None:
+        rehearse(dense, data, epochs=epochs, bn=bn, teacher=dense if distill else None)
     before = profiled(dense, None if inputs is None else one_sample(dense, inputs), profile=profile)
     chosen = read or planned(dense, before, profile=profile, inputs=inputs, batch=batch, seed=seed, **wanted)
     small = decompose(dense, chosen, seed=seed)
@@ -89,10 +92,10 @@ def compress(
         check_calls(small, calls(model, one_sample(model, inputs)), one_sample(small, inputs))
     networks: dict[str, nn.Module] = {"dense": dense, "compressed": small}
     if data is not None and recovers(small, bn, epochs):
-        networks["recovered"] = recovered = copied(small)
+        networks["recovered"] = trained = copied(small)
         run = {"command": "compress", "weights": before.weights_hash, "plan": sha256(chosen.to_yaml()),
                **whose(settings)}  # fmt: skip
-        recover(recovered, data, teacher=dense if distill else None, epochs=epochs, bn=bn, lr=lr, distill=distill,
+        recovered(trained, data, teacher=dense if distill else None, epochs=epochs, bn=bn, lr=lr, distill=distill,
                 seed=seed, state=state, run=run, watch=watch)  # fmt: skip
     used = {**wanted, "epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed, "device": device,
             "threads": torch.get_num_threads(), "inputs": shapes(inputs), **(settings or {})}  # fmt: skip

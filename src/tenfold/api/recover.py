@@ -18,7 +18,7 @@ from tenfold.measure import weights_hash
 from tenfold.measure.score import device_of
 from tenfold.models import load_weights
 from tenfold.protocols import Data, TenfoldError
-from tenfold.recovery import Step
+from tenfold.recovery import Step, rehearse
 from tenfold.report import Report, ScoreValue
 from tenfold.storage import JSON, Document
 from tenfold.surgery import copied
@@ -48,8 +48,28 @@ def recover(
             is saved. A run that is repeated goes on from there.
         run: what tells this run from others that could use the folder; by default the weights that it starts from.
         options: more arguments of `tenfold.recovery.finetune` (`lr`, `distill`, `temperature`, ..).
-    Raises: TenfoldError as `tenfold.recovery.recover` does.
+    Raises: TenfoldError as `tenfold.recovery.recover` does; before any work, where one batch shows that it cannot work.
     """
+    rehearse(small, data, epochs=epochs, bn=bn, teacher=teacher, judged_on=("validation",) if epochs else ())
+    return recovered(
+        small, data, teacher=teacher, epochs=epochs, bn=bn, seed=seed, state=state, run=run, watch=watch, **options
+    )
+
+
+def recovered(
+    small: nn.Module,
+    data: Data,
+    *,
+    teacher: nn.Module | None = None,
+    epochs: int,
+    bn: bool,
+    seed: int,
+    state: str | Path | None,
+    run: Mapping[str, JSON] | None,
+    watch: Watch,
+    **options: Any,
+) -> nn.Module:
+    """`recover`, where one batch has been rehearsed."""
     if teacher is None:
         options.pop("distill", None)
     if state is not None and run is None:
@@ -100,10 +120,11 @@ def recover_folder(
     if weights is not None:
         teacher = build(opened.document.origin, folder).eval().to(device_of(model))
         load_weights(teacher, weights)
+    rehearse(model, data, epochs=epochs, bn=bn, teacher=teacher)
     run = {"command": "recover", "weights": weights_hash(model), "plan": sha256(opened.plan.to_yaml()),
            **whose(settings)}  # fmt: skip
-    recover(model, data, teacher=teacher, epochs=epochs, bn=bn, lr=lr, distill=distill, seed=seed, state=state, run=run,
-            watch=watch)  # fmt: skip
+    recovered(model, data, teacher=teacher, epochs=epochs, bn=bn, lr=lr, distill=distill, seed=seed, state=state,
+              run=run, watch=watch)  # fmt: skip
     used = {"epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed, **(settings or {})}
     past = before.settings.get("recover", [])
     again = [*past, {key: plain(value) for key, value in used.items()}]

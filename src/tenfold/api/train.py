@@ -14,14 +14,14 @@ from tenfold.api.compressed import Compressed, documented, plain, shapes
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import plan_from
-from tenfold.api.recover import Watch, recover, whose
+from tenfold.api.recover import Watch, recovered, whose
 from tenfold.api.samples import first_inputs, one_sample, timed
 from tenfold.measure import Profile, calls, check_calls, inspect
 from tenfold.measure.score import device_of
 from tenfold.planning import BUDGETS, Asked
 from tenfold.planning import plan as found_plan
 from tenfold.protocols import Data, TenfoldError, to_device
-from tenfold.recovery import check_state
+from tenfold.recovery import check_state, rehearse
 from tenfold.report import Report, compare, layer_rows, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Init, Plan, Row, check_init, copied, fresh, sites, unwrapped
@@ -77,13 +77,14 @@ def train(
     dense = copied(model).eval()
     dense = dense if device is None else dense.to(device)
     inputs = to_device(inputs, device_of(dense))
+    rehearse(dense, data, epochs=epochs)
     before = inspect(dense, one_sample(dense, inputs))
     chosen = read if read is not None else planned(dense, before, seed, wanted)
     small = fresh(dense, chosen, init=init, seed=seed)
     check_calls(small, calls(model, one_sample(model, inputs)), one_sample(small, inputs))
     run = {"command": "train", "weights": before.weights_hash, "plan": sha256(chosen.to_yaml()), "init": init,
            **whose(settings)}  # fmt: skip
-    recover(small, data, epochs=epochs, bn=False, lr=lr, seed=seed, state=state, run=run, watch=watch, **RECIPE)
+    recovered(small, data, epochs=epochs, bn=False, lr=lr, seed=seed, state=state, run=run, watch=watch, **RECIPE)
     used = {**wanted, "init": init, "epochs": epochs, "lr": lr, "seed": seed, "device": device,
             "threads": torch.get_num_threads(), "inputs": shapes(inputs), **(settings or {})}  # fmt: skip
     report, words = reported(

@@ -5,5 +5,6 @@ from tenfold.recovery.checkpoint import check_state
 from tenfold.recovery.distillation import distillation_loss
 from tenfold.recovery.finetune import Step, finetune
 from tenfold.recovery.recover import recover
+from tenfold.recovery.rehearsal import rehearse
 
-__all__ = ["Step", "check_state", "distillation_loss", "finetune", "recover", "reestimate"]
+__all__ = ["Step", "check_state", "distillation_loss", "finetune", "recover", "reestimate", "rehearse"]

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
+from tenfold.measure.finite import because
 from tenfold.measure.score import device_of, evaluating, score
 from tenfold.protocols import Data, TenfoldError, call, to_device
+from tenfold.recovery.batchnorm import check_statistics, restored_on_error, tracking
 from tenfold.recovery.checkpoint import claimed, load_epoch, save_epoch, saved_epoch
-from tenfold.recovery.distillation import distillation_loss
+from tenfold.recovery.distillation import distance_to_teacher
 from tenfold.recovery.randomness import at_epoch, seeded
 from tenfold.tasks import Objective
 
@@ -142,8 +144,8 @@ def finetune(
             caller's to delete (`tenfold.recovery.checkpoint.remove`), once the network is in a safe place.
         run: what else tells this run from others that could use the folder, in values that JSON knows.
     Raises: TenfoldError if a setting is out of range, the task of the data does not suit, accelerate is missing or
-        refuses, `state` is that of another run, or a loss or gradient is not finite (the weights are then those before
-        that step).
+        refuses, `state` is that of another run, or a loss, a gradient or a running statistic is not finite (weights and
+        buffers are then those before that step).
     Source: Smith and Topin, arXiv:1708.07120 (2017), for the cycle; Hinton et al. 2015 for the teacher.
     """
     if importlib.util.find_spec("accelerate") is None:
@@ -224,6 +226,7 @@ class _Trainer:
             after.enter_context(evaluating(teacher))
         self.model, self.objective, self.data = model, objective, objective.data
         self.teacher, self.settings = teacher, settings
+        self.norms = tracking(model)
         optimizer = OPTIMIZERS[settings.optimizer](_groups(model, settings.weight_decay), settings)
         steps = settings.epochs * settings.batches
         rise = _rise(settings.warmup, steps)
@@ -249,29 +252,30 @@ class _Trainer:
 
     def step(self, batch: Any, number: int) -> float:
         """One step down the gradient; the loss before it."""
-        loss = self.loss(batch)
-        value = loss.item()
-        self.expect_finite(value, "loss", number)
-        self.optimizer.zero_grad()
-        self.accelerator.backward(loss)
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), CLIP)
-        if self.accelerator.scaler is None:  # a scaler skips such steps by itself
-            self.expect_finite(float(norm), "gradient", number)
+        inputs = self.data.feed(batch)
+        with restored_on_error(list(self.model.buffers())):
+            loss = self.loss(inputs, batch)
+            value = loss.item()
+            self.expect_finite(value, "loss", number, inputs)
+            check_statistics(self.norms, inputs, self.place(number))
+            self.optimizer.zero_grad()
+            self.accelerator.backward(loss)
+            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), CLIP)
+            if self.accelerator.scaler is None:  # a scaler skips such steps by itself
+                self.expect_finite(float(norm), "gradient", number, inputs)
         self.optimizer.step()
         self.schedule.step()
         return value
 
-    def loss(self, batch: Any) -> Tensor:
+    def loss(self, inputs: Any, batch: Any) -> Tensor:
         """Of the labels, and of the teacher if there is one; scalar."""
-        inputs = self.data.feed(batch)
         outputs = self.network(inputs)
         loss = self.objective.loss(outputs, batch)
         if self.teacher is None:
             return loss
         with torch.no_grad(), self.accelerator.autocast():
             wanted = call(self.teacher, inputs)
-        student, teacher = self.objective.logits(outputs), self.objective.logits(wanted)
-        distance = distillation_loss(student, teacher, self.settings.temperature, self.objective.counted(batch))
+        distance = distance_to_teacher(self.objective, outputs, wanted, batch, self.settings.temperature)
         return (1 - self.settings.distill) * loss + self.settings.distill * distance
 
     def score(self, epoch: int) -> float | None:
@@ -279,14 +283,20 @@ class _Trainer:
         with seeded(self.settings.seed, f"epoch {epoch}/validation", self.device):
             return score(self.model, self.data.validation, self.data, device=self.device)
 
-    def expect_finite(self, value: float, what: str, number: int) -> None:
-        if not math.isfinite(value):
-            rate = self.schedule.get_last_lr()[0]
-            raise TenfoldError(
-                f"the {what} is {value} at step {number} of {self.settings.epochs * self.settings.batches}, where the "
-                f"learning rate is {rate:.3g}; try lr={self.settings.lr / 10:.3g}, and see that inputs and targets are "
-                "finite."
-            )
+    def expect_finite(self, value: float, what: str, number: int, inputs: Any) -> None:
+        if math.isfinite(value):
+            return
+        rate, other = self.schedule.get_last_lr()[0], self.settings.lr / 10
+        raise TenfoldError(
+            f"the {what} is {value} at {self.place(number)}, where the learning rate is {rate:.3g}"
+            + because(inputs, f"try lr={other:.3g}, and see that inputs and targets are finite")
+        )
+
+    def place(self, number: int) -> str:
+        """A step, counted over the whole run and within its epoch."""
+        epoch, batch = divmod(number - 1, self.settings.batches)
+        steps = self.settings.epochs * self.settings.batches
+        return f"step {number} of {steps} (batch {batch + 1} of epoch {epoch + 1})"
 
 
 class _Shell(nn.Module):

@@ -34,6 +34,7 @@ from tenfold.storage.replace import check_writable, replacing, resolved, standin
 from tenfold.storage.tensors import Packed, fill, packed
 from tenfold.surgery import Plan, unwrapped
 from tenfold.surgery.carry_out import skeleton
+from tenfold.surgery.finite import check_finite
 from tenfold.surgery.sites import layer_weights
 
 Build = Callable[[Origin, Path], nn.Module]
@@ -58,7 +59,7 @@ def save(
         readme: the page for whoever gets the folder; written from plan and document otherwise.
         overwrite: replace a folder that tenfold wrote; its `state/`, by which a run that was stopped goes on, stays.
     Raises: TenfoldError for a folder that cannot be written, a plan that is not the model's, a tensor that cannot
-        be stored; nothing is written then.
+        be stored or is not finite; nothing is written then.
     """
     check_writable(folder, overwrite)
     place = resolved(folder)
@@ -66,6 +67,7 @@ def save(
     check_plan(model, plan)
     check_code(document.origin)
     found = packed(model)
+    check_finite(model)
     texts = {
         PLAN: plan.to_yaml(),
         README: page(place.name, model, plan, document, found.tensors, versions()["tenfold"])
