@@ -216,6 +216,40 @@ def test_a_plan_is_written_edited_and_handed_back(place: Path) -> None:
     assert not (place / "other").exists()
 
 
+FOREIGN = {
+    "source": NET.encode(), "json": b'{"schema": 1, "epochs": 3}', "yaml": b"schema: 1\nservices: {}\n",
+    "empty": b"", "bytes": bytes(range(256)), "list": b"[1, 2]", "text": b"schema and layers",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_only_what_tenfold_wrote_is_replaced(place: Path, kind: str) -> None:
+    """A network's source was replaced by a plan, and any curves.json deleted."""
+    for name in ("mine", "kept/profile.json", "kept/curves.json"):
+        path = place / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(FOREIGN[kind])
+        words = ["plan", "net.py:build", "--params", "1.5x", "--format", "svd", "--overwrite"]
+        words += ["--out", "mine"] if name == "mine" else ["--out", "fresh.yaml", "--profile", "kept"]
+        said = refused(*words)
+        assert f"'{name}' was not written by tenfold, so it is never replaced; name another file" in said
+        assert path.read_bytes() == FOREIGN[kind]
+        assert not (place / "fresh.yaml").exists()
+        path.unlink()
+
+
+def test_what_tenfold_wrote_is_replaced_edited_or_not(place: Path) -> None:
+    words = ["plan", "net.py:build", "--params", "1.5x", "--format", "svd", "--overwrite", "--profile", "kept"]
+    assert tenfold_(*words).exit_code == 0
+    plan = (place / "plan.yaml").read_text()
+    (place / "plan.yaml").write_text("# my own words\n" + plan.replace("schema: 1", "schema: 2"))
+    assert tenfold_(*words).exit_code == 0
+    assert (place / "plan.yaml").read_text() == plan
+    (place / "kept/curves.json").write_text('{"schema": 0, "weights_hash": "", "tails": {}}')  # of an earlier version
+    assert tenfold_(*words).exit_code == 0
+    assert json.loads((place / "kept/curves.json").read_text())["tails"]
+
+
 def test_planning_again_reuses_the_profile(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = document("plan", "lenet5", "--params", "4x", "--macs", "1.5x", "--profile", "kept", "--out", "a.yaml")
     assert {path.name for path in (place / "kept").iterdir()} == {"profile.json", "curves.json"}

@@ -15,8 +15,10 @@ from tenfold.planning.asked import AUTO, formats_asked, overrides_asked, ranks_a
 from tenfold.planning.budgets import limit
 from tenfold.planning.planner import check_asked as check_together
 from tenfold.protocols import TenfoldError
-from tenfold.storage import write_text
+from tenfold.storage import check_ours, write_text
 from tenfold.surgery import Plan, matching, sites
+
+PLAN_MARKS = "schema", "layers"  # the keys by which a plan file is known
 
 
 def given_only(asked: Mapping[str, Any]) -> Asked:
@@ -69,12 +71,13 @@ def check_asked(model: nn.Module, asked: Asked, *, known_macs: bool = True) -> N
 
 
 def check_file(path: str | Path, overwrite: bool) -> None:
-    """Raise where a plan file cannot be written."""
+    """Raise where a plan file cannot be written, or would replace what is no plan."""
     place = Path(path)
     if place.is_dir():
         raise TenfoldError(f"'{path}' is a folder; name a file, such as {place / 'plan.yaml'}.")
     if place.exists() and not overwrite:
         raise TenfoldError(f"'{path}' exists; --overwrite replaces it, or name another file with --out.")
+    check_ours(place, PLAN_MARKS)
     above = next(folder for folder in place.resolve().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise TenfoldError(f"'{path}' cannot be written in '{above}'; name another place with --out.")
@@ -91,4 +94,4 @@ def write_plan(path: str | Path, plan: Plan, *, overwrite: bool = False) -> None
     Raises: TenfoldError if one is there already, or if it cannot be written.
     """
     check_file(path, overwrite)
-    write_text(Path(path), plan.to_yaml())
+    write_text(Path(path), plan.to_yaml(), PLAN_MARKS)
