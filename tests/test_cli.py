@@ -301,6 +301,47 @@ def test_compress_without_data(place: Path) -> None:
     assert found["networks"]["small"]["params"] < found["networks"]["net.py:build"]["params"]
 
 
+@pytest.mark.parametrize("parent", [False, True])
+def test_a_network_takes_its_neighbours_along(place: Path, parent: bool) -> None:
+    """The line printed as the next step works from another directory, with the sources gone."""
+    source = place / "source"
+    (source / "parts").mkdir(parents=True)
+    (source / "parts/__init__.py").touch()
+    (source / "parts/blocks.py").write_text(NET + "\nfrom parent import WIDTH\n" * parent)
+    (source / "net.py").write_text("from parts.blocks import build\n")
+    (place / "parent.py").write_text("WIDTH = 3\n")
+    words = [sys.executable, "-m", "tenfold", "train", "source/net.py:build", "--data", "own.py:own", "--epochs", "1"]
+    done = subprocess.run([*words, "--out", "dense"], cwd=place, capture_output=True, text=True)
+    if parent:
+        assert done.returncode == 2
+        assert "imports 'parent' from" in done.stderr
+        assert "epoch" not in done.stderr
+        assert not (place / "dense").exists()
+        return
+    assert done.returncode == 0, done.stderr
+    written = json.loads((place / "dense/model.json").read_text())["files"]
+    assert {name for name in written if name.startswith("code/")} == {
+        "code/net.py", "code/parts/__init__.py", "code/parts/blocks.py",
+    }  # fmt: skip
+    assert (
+        "runs `code/net.py`, `code/parts/__init__.py`, `code/parts/blocks.py`; read them first."
+        in (place / "dense/README.md").read_text()
+    )
+    shutil.rmtree(source)
+    other = place / "other"
+    other.mkdir()
+    shutil.move(place / "dense", other / "dense")
+    printed = next(line for line in done.stdout.splitlines() if line.startswith("Next: tenfold"))
+    words = [sys.executable, "-m", *printed.removeprefix("Next: ").replace("4x", "1.5x").split()]
+    done = subprocess.run(words, cwd=other, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (other / "small/code/parts/blocks.py").read_text() == NET
+    assert not list(other.rglob("*.pyc"))
+    (other / "small/code/parts/blocks.py").write_text(NET + "# edited\n")
+    with pytest.raises(TenfoldError, match=r"blocks\.py' is not the file that was saved"):
+        tenfold.load(other / "small", trust_code=True)
+
+
 def test_a_dry_run_writes_nothing_and_promises_what_comes(place: Path) -> None:
     before = files(place)
     asked = ["compress", "net.py:build", "--input", "1x8x8", "--params", "1.5x", "--macs", "1.3x"]

@@ -82,7 +82,6 @@ def compress(
     dense = copied(model).eval()
     dense = dense if device is None else dense.to(device)
     inputs = None if inputs is None else to_device(inputs, device_of(dense))
-    distill = taught(data, distill) if epochs else 0.0
     if data is not None:
         rehearse(dense, data, epochs=epochs, bn=bn, teacher=dense if distill else None)
     before = profiled(dense, None if inputs is None else one_sample(dense, inputs), profile=profile)

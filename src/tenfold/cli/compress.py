@@ -46,7 +46,7 @@ def compress(
     from tenfold.cli.planned import plan_document, show_plan
     from tenfold.cli.reported import show_compressed
     from tenfold.protocols import TenfoldError
-    from tenfold.storage import JSON, alone
+    from tenfold.storage import JSON, alone, with_sources
 
     if out is None and not dry_run:
         raise TenfoldError("nowhere to write; give --out FOLDER, or --dry-run to see the plan only.")
@@ -82,6 +82,7 @@ def compress(
             show_plan(found, expected)
         return
     assert out is not None
+    document = with_sources(given.document)
     state = out / "state"
     settings: dict[str, JSON] = {
         "model": model,
@@ -94,7 +95,7 @@ def compress(
     with alone(out), screen.resumable(state):
         result = api.compress(
             given.opened.model, given.data, inputs=given.inputs, plan=read, batch=batch, epochs=epochs, bn=bn,
-            distill=distill, lr=lr, seed=seed, device=where, profile=profile, state=state, document=given.document,
+            distill=distill, lr=lr, seed=seed, device=where, profile=profile, state=state, document=document,
             settings=settings, watch=screen.bar, **asked,
         )  # fmt: skip
         api.save(result, out, overwrite=overwrite)

@@ -65,6 +65,7 @@ def train(
         trust_code=trust_code, wants_weights=False,
     )  # fmt: skip
     assert given.data is not None
+    document = storage.with_sources(given.document)
     settings: dict[str, storage.JSON] = {"model": model, "data": data, "batch_size": batch_size}
     settings |= {} if task is None else {"task": task}
     settings |= {} if plan is None else {"plan": str(plan)}
@@ -72,7 +73,7 @@ def train(
     with storage.alone(out), screen.resumable(state):
         result = api.train(
             given.opened.model, given.data, inputs=given.inputs, plan=read, init=cast(Init, init), epochs=epochs, lr=lr,
-            seed=seed, device=where, state=state, document=given.document, settings=settings, watch=screen.bar, **asked,
+            seed=seed, device=where, state=state, document=document, settings=settings, watch=screen.bar, **asked,
         )  # fmt: skip
         api.save(result, out, overwrite=overwrite)
     if as_json:

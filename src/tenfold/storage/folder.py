@@ -4,6 +4,7 @@ import json
 import platform
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tenfold.layers import FactoredWeight
+from tenfold.neighbours import neighbours
 from tenfold.protocols import TenfoldError, within
 from tenfold.storage.document import (
-    CODE,
     MODEL,
     PAGE,
     PLAN,
@@ -65,7 +66,7 @@ def save(
     place = resolved(folder)
     model = unwrapped(model)
     check_plan(model, plan)
-    check_code(document.origin)
+    document = with_sources(document)
     found = packed(model)
     check_finite(model)
     texts = {
@@ -88,11 +89,10 @@ def write(folder: Path, found: Packed, texts: Mapping[str, str | None], document
             (folder / name).write_text(text, encoding="utf-8")
     save_file(dict(sorted(found.tensors.items())), folder / WEIGHTS, metadata={"format": "pt"})
     shutil.copymode(folder / PLAN, folder / WEIGHTS)  # safetensors leaves it to the owner alone
-    listed = [WEIGHTS, PLAN]
-    if document.origin.code is not None:
-        listed.append(f"{CODE}/{document.origin.code.name}")
-        (folder / CODE).mkdir()
-        shutil.copyfile(document.origin.code, folder / listed[-1])
+    listed = [WEIGHTS, PLAN, *document.origin.sources]
+    for name, source in document.origin.sources.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / name)
     manifest = Manifest(
         document=document,
         tied=found.tied,
@@ -113,10 +113,19 @@ def versions() -> dict[str, str]:
     return {"tenfold": own, "torch": torch.__version__, "python": platform.python_version()}
 
 
-def check_code(origin: Origin) -> None:
-    """Raise where the architecture's file is not there to be copied."""
-    if origin.kind == "file" and (origin.code is None or not origin.code.is_file()):
+def with_sources(document: Document) -> Document:
+    """The document with all source files that go into the folder.
+
+    Raises: TenfoldError where the architecture's file is not there, or imports what cannot go along.
+    """
+    origin = document.origin
+    if origin.kind != "file":
+        return document
+    if origin.code is None or not origin.code.is_file():
         raise TenfoldError(f"the file behind '{origin.name}' is not there ({origin.code}); it goes into the folder.")
+    code = origin.code.resolve()
+    found = {path.resolve() for path in origin.neighbours} | set(neighbours(code))
+    return replace(document, origin=replace(origin, code=code, neighbours=tuple(sorted(found))))
 
 
 def check_plan(model: nn.Module, plan: Plan) -> None:
