@@ -7,17 +7,18 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
-from tenfold.api.border import check_asked, check_one, check_training, claim, given_only, release, sha256
+from tenfold.api.border import check_asked, check_one, check_training, given_only, sha256
 from tenfold.api.compressed import Compressed, documented, plain, sampled
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import plan_from, planned, profiled
-from tenfold.api.recover import Watch, recover, recovers, whose
+from tenfold.api.recover import Watch, recovered, recovers, whose
 from tenfold.api.samples import given_inputs, timed
 from tenfold.inputs import Inputs
 from tenfold.measure import Profile, calls, check_calls, inspect
 from tenfold.planning import Asked
 from tenfold.protocols import Data
+from tenfold.recovery import check_state, rehearse
 from tenfold.report import Report, compare, layer_rows, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Plan, check_finite, copied, decompose, unwrapped
@@ -61,7 +62,8 @@ def compress(
             the task of the data has classes and its own loss, and 0 elsewhere.
         device: where to recover and measure; by default where the model is.
         profile: folder that keeps what was measured and found, for the next budget.
-        state: folder that keeps checkpoints, by which a run that was stopped goes on.
+        state: folder that keeps checkpoints, by which a run that was stopped or failed goes on, its finished training
+            included; `tenfold.save` deletes them.
         settings: more for the report.
         watch: is handed the iterator of training steps and hands it on, to draw a bar.
         asked: budgets, rule, format and the other arguments of `tenfold.plan`.
@@ -72,6 +74,7 @@ def compress(
     check_one(plan, wanted, batch)
     check_training(epochs=epochs, lr=lr, distill=distill, has_data=data is not None)
     distill = 0.0 if data is None else taught(Objective.of(data), distill if epochs else 0.0)
+    check_state(None if state is None else Path(state), "compress", trains=epochs > 0)
     read = None if plan is None else plan_from(plan)
     if read is None:
         check_asked(model, wanted, known_macs=any(each is not None for each in (inputs, data, profile)))
@@ -79,6 +82,8 @@ def compress(
     dense = copied(model).eval()
     dense = dense if device is None else dense.to(device)
     given = given_inputs(dense, data, inputs)
+    if data is not None:
+        rehearse(dense, data, epochs=epochs, bn=bn, teacher=dense if distill else None)
     before = profiled(dense, given, profile=profile)
     chosen = read or planned(dense, before, profile=profile, inputs=given, batch=batch, seed=seed, **wanted)
     small = decompose(dense, chosen, seed=seed)
@@ -86,18 +91,17 @@ def compress(
         check_calls(small, calls(model, given.samples(1)), given.samples(1))
     networks: dict[str, nn.Module] = {"dense": dense, "compressed": small}
     if data is not None and recovers(small, bn, epochs):
-        networks["recovered"] = recovered = copied(small)
-        if state is not None and epochs:
-            claim(Path(state), network=before.weights_hash, plan=sha256(chosen.to_yaml()), **whose(settings))
-        recover(recovered, data, teacher=dense if distill else None, epochs=epochs, bn=bn, lr=lr, distill=distill,
-                seed=seed, state=state, watch=watch)  # fmt: skip
-        if state is not None:
-            release(Path(state))
+        networks["recovered"] = trained = copied(small)
+        run = {"command": "compress", "weights": before.weights_hash, "plan": sha256(chosen.to_yaml()),
+               **whose(settings)}  # fmt: skip
+        recovered(trained, data, teacher=dense if distill else None, epochs=epochs, bn=bn, lr=lr, distill=distill,
+                seed=seed, state=state, run=run, watch=watch)  # fmt: skip
     used = {**wanted, "epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed, "device": device,
             "threads": torch.get_num_threads(), **sampled(given), **(settings or {})}  # fmt: skip
     report, words = reported(networks, chosen, before, data, given, {key: plain(value) for key, value in used.items()})
     final = networks.get("recovered", small)
-    return Compressed(final, chosen, report, words, documented(document or Document(origin_of(model)), given))
+    kept = Path(state) if state is not None and epochs else None
+    return Compressed(final, chosen, report, words, documented(document or Document(origin_of(model)), given), kept)
 
 
 def taught(objective: Objective, distill: float | None) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tenfold import storage
 from tenfold.inputs import Inputs
 from tenfold.inputs.containers import held
+from tenfold.recovery.checkpoint import remove
 from tenfold.report import Report
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Plan
@@ -24,6 +25,7 @@ class Compressed:
         model: to be trained further or used; `tenfold.save` writes it with all the rest.
         words: the report in plain sentences.
         document: where the network came from.
+        state: the folder of checkpoints that it was trained with, which `tenfold.save` deletes.
     """
 
     model: nn.Module
@@ -31,18 +33,20 @@ class Compressed:
     report: Report
     words: tuple[str, ...]
     document: Document
+    state: Path | None = None
 
 
 def save(compressed: Compressed, folder: str | Path, *, overwrite: bool = False) -> None:
     """Write the folder that a colleague can load, read and run: all of it or nothing.
 
+    Only then are the checkpoints deleted by which the training could go on.
+
     Raises: TenfoldError for a folder that cannot be written.
     """
     report = json.loads(compressed.report.to_json())
-    storage.save(
-        folder, compressed.model, compressed.plan, compressed.document, report=report, overwrite=overwrite,
-        keep_state=False,
-    )  # fmt: skip
+    storage.save(folder, compressed.model, compressed.plan, compressed.document, report=report, overwrite=overwrite)
+    if compressed.state is not None:
+        remove(compressed.state)
 
 
 def documented(document: Document, inputs: Inputs | None) -> Document:

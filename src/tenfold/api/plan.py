@@ -1,5 +1,6 @@
 """Plans, and the profiles that they are made from, kept with `--profile DIR` so that a new budget costs seconds."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Unpack
 
@@ -9,21 +10,25 @@ from tenfold.inputs import Inputs
 from tenfold.measure import Profile, inspect, weights_hash
 from tenfold.planning import Asked, ErrorCurves, plan
 from tenfold.protocols import TenfoldError, within
-from tenfold.storage import write_text
+from tenfold.storage import check_ours, write_text
 from tenfold.surgery import Plan
 
 PROFILE, CURVES = "profile.json", "curves.json"
+MARKS = {PROFILE: ("schema", "weights_hash", "layers"), CURVES: ("schema", "weights_hash", "tails")}  # keys of each
 
 
 def profiled(model: nn.Module, inputs: Inputs | None = None, *, profile: str | Path | None = None) -> Profile:
     """The profile of a network on one sample: read from the folder `profile` if it is of these weights and inputs.
 
     Else it is measured, and written there, in the place of one of other weights or inputs.
+    Raises: TenfoldError for a file of that name which tenfold did not write.
     """
     one = None if inputs is None else inputs.samples(1)
     if profile is None:
         return inspect(model, one)
     path = Path(profile) / PROFILE
+    for name, marks in MARKS.items():
+        check_ours(Path(profile) / name, marks)
     if path.exists():
         with within(str(path)):
             kept = Profile.from_json(path.read_text(encoding="utf-8"))
@@ -31,7 +36,7 @@ def profiled(model: nn.Module, inputs: Inputs | None = None, *, profile: str | P
         if same and kept.weights_hash == weights_hash(model):
             return kept
     found = inspect(model, one)
-    write_text(path, found.to_json())
+    write_text(path, found.to_json(), MARKS[PROFILE])
     return found
 
 
@@ -59,15 +64,14 @@ def planned(
         return plan(model, measured, seed=seed, inputs=timed, **asked)
     path = Path(profile) / CURVES
     curves = ErrorCurves(measured.weights_hash)
+    check_ours(path, MARKS[CURVES])
     if path.exists():
-        try:
+        with suppress(TenfoldError):  # of other weights, or of another version: made again below
             curves = ErrorCurves.from_json(path.read_text(encoding="utf-8"), measured.weights_hash)
-        except TenfoldError:
-            path.unlink()  # of other weights: made again below
     before = curves.count
     result = plan(model, measured, curves=curves, seed=seed, inputs=timed, **asked)
     if curves.count != before:
-        write_text(path, curves.to_json())
+        write_text(path, curves.to_json(), MARKS[CURVES])
     return result
 
 

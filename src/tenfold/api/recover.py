@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tenfold import recovery, storage
-from tenfold.api.border import check_training, claim, sha256
+from tenfold.api.border import check_training, sha256
 from tenfold.api.compressed import Compressed, plain, save
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import Opened, build
@@ -18,7 +18,7 @@ from tenfold.measure import weights_hash
 from tenfold.measure.score import device_of
 from tenfold.models import load_weights
 from tenfold.protocols import Data, TenfoldError
-from tenfold.recovery import Step
+from tenfold.recovery import Step, rehearse
 from tenfold.report import Report, ScoreValue
 from tenfold.storage import JSON, Document
 from tenfold.surgery import copied
@@ -36,6 +36,7 @@ def recover(
     bn: bool = True,
     seed: int = 0,
     state: str | Path | None = None,
+    run: Mapping[str, JSON] | None = None,
     watch: Watch = iter,
     **options: Any,
 ) -> nn.Module:
@@ -43,12 +44,37 @@ def recover(
 
     Args:
         teacher: the dense network, to learn from its outputs.
+        state: folder that keeps a checkpoint after each epoch, the last one included; yours to delete when the network
+            is saved. A run that is repeated goes on from there.
+        run: what tells this run from others that could use the folder; by default the weights that it starts from.
         options: more arguments of `tenfold.recovery.finetune` (`lr`, `distill`, `temperature`, ..).
-    Raises: TenfoldError as `tenfold.recovery.recover` does.
+    Raises: TenfoldError as `tenfold.recovery.recover` does; before any work, where one batch shows that it cannot work.
     """
+    rehearse(small, data, epochs=epochs, bn=bn, teacher=teacher, judged_on=("validation",) if epochs else ())
+    return recovered(
+        small, data, teacher=teacher, epochs=epochs, bn=bn, seed=seed, state=state, run=run, watch=watch, **options
+    )
+
+
+def recovered(
+    small: nn.Module,
+    data: Data,
+    *,
+    teacher: nn.Module | None = None,
+    epochs: int,
+    bn: bool,
+    seed: int,
+    state: str | Path | None,
+    run: Mapping[str, JSON] | None,
+    watch: Watch,
+    **options: Any,
+) -> nn.Module:
+    """`recover`, where one batch has been rehearsed."""
     if teacher is None:
         options.pop("distill", None)
-    training = {**options, "state": None if state is None else Path(state)} if epochs else {}
+    if state is not None and run is None:
+        run = {"command": "recover", "weights": weights_hash(small)}
+    training = {**options, "state": None if state is None else Path(state), "run": run} if epochs else {}
     for _ in watch(recovery.recover(small, data, epochs=epochs, teacher=teacher, bn=bn, seed=seed, **training)):
         pass
     return small.eval()
@@ -81,6 +107,7 @@ def recover_folder(
     """
     check_training(epochs=epochs, lr=lr, distill=distill, has_data=True)
     Objective.of(data)  # refuses an unknown task or score before any work
+    recovery.check_state(state, "recover", trains=epochs > 0)
     kept = storage.read_report(folder)
     if kept is None or opened.plan is None:
         raise TenfoldError(f"'{folder}' has no report of what was measured; compress the network again.")
@@ -93,15 +120,16 @@ def recover_folder(
     if weights is not None:
         teacher = build(opened.document.origin, folder).eval().to(device_of(model))
         load_weights(teacher, weights)
-    if state is not None and epochs:
-        claim(state, network=weights_hash(model), plan=sha256(opened.plan.to_yaml()), **whose(settings))
-    recover(model, data, teacher=teacher, epochs=epochs, bn=bn, lr=lr, distill=distill, seed=seed, state=state,
-            watch=watch)  # fmt: skip
+    rehearse(model, data, epochs=epochs, bn=bn, teacher=teacher)
+    run = {"command": "recover", "weights": weights_hash(model), "plan": sha256(opened.plan.to_yaml()),
+           **whose(settings)}  # fmt: skip
+    recovered(model, data, teacher=teacher, epochs=epochs, bn=bn, lr=lr, distill=distill, seed=seed, state=state,
+              run=run, watch=watch)  # fmt: skip
     used = {"epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed, **(settings or {})}
     past = before.settings.get("recover", [])
     again = [*past, {key: plain(value) for key, value in used.items()}]
     report = with_score(replace(before, settings={**before.settings, "recover": again}), judged(model, data))
-    result = Compressed(model.cpu(), opened.plan, report, (), document)
+    result = Compressed(model.cpu(), opened.plan, report, (), document, state if epochs else None)
     save(result, folder, overwrite=True)
     return report
 

@@ -9,18 +9,19 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
-from tenfold.api.border import check_asked, check_one, check_training, claim, given_only, release, sha256
+from tenfold.api.border import check_asked, check_one, check_training, given_only, sha256
 from tenfold.api.compressed import Compressed, documented, plain, sampled
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import plan_from
-from tenfold.api.recover import Watch, recover, whose
+from tenfold.api.recover import Watch, recovered, whose
 from tenfold.api.samples import given_inputs, timed
 from tenfold.inputs import Inputs
 from tenfold.measure import Profile, calls, check_calls, inspect
 from tenfold.planning import BUDGETS, Asked
 from tenfold.planning import plan as found_plan
 from tenfold.protocols import Data, TenfoldError
+from tenfold.recovery import check_state, rehearse
 from tenfold.report import Report, compare, layer_rows, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Init, Plan, Row, check_init, copied, fresh, sites, unwrapped
@@ -68,6 +69,7 @@ def train(
     wanted = given_only(asked)
     check(plan, wanted, init, epochs, lr)
     Objective.of(data)  # refuses an unknown task or score before any work
+    check_state(None if state is None else Path(state), "train")
     read = None if plan is None else plan_from(plan)
     if wanted:
         check_asked(model, wanted)
@@ -75,21 +77,21 @@ def train(
     dense = dense if device is None else dense.to(device)
     given = given_inputs(dense, data, inputs)
     assert given is not None  # the data have inputs
+    rehearse(dense, data, epochs=epochs)
     before = inspect(dense, given.samples(1))
     chosen = read if read is not None else planned(dense, before, seed, wanted)
     small = fresh(dense, chosen, init=init, seed=seed)
     check_calls(small, calls(model, given.samples(1)), given.samples(1))
-    if state is not None:
-        claim(Path(state), network=before.weights_hash, plan=sha256(chosen.to_yaml()), init=init, **whose(settings))
-    recover(small, data, epochs=epochs, bn=False, lr=lr, seed=seed, state=state, watch=watch, **RECIPE)
-    if state is not None:
-        release(Path(state))
+    run = {"command": "train", "weights": before.weights_hash, "plan": sha256(chosen.to_yaml()), "init": init,
+           **whose(settings)}  # fmt: skip
+    recovered(small, data, epochs=epochs, bn=False, lr=lr, seed=seed, state=state, run=run, watch=watch, **RECIPE)
     used = {**wanted, "init": init, "epochs": epochs, "lr": lr, "seed": seed, "device": device,
             "threads": torch.get_num_threads(), **sampled(given), **(settings or {})}  # fmt: skip
     report, words = reported(
         dense, small, chosen, before, data, given, {key: plain(value) for key, value in used.items()}
     )
-    return Compressed(small, chosen, report, words, documented(document or Document(origin_of(model)), given))
+    kept = None if state is None else Path(state)
+    return Compressed(small, chosen, report, words, documented(document or Document(origin_of(model)), given), kept)
 
 
 def check(plan: Plan | str | Path | None, asked: Asked, init: str, epochs: int, lr: float) -> None:

@@ -13,7 +13,7 @@ from tenfold.data import DATA_SETS, load_data
 from tenfold.inputs import Inputs
 from tenfold.planning import Asked
 from tenfold.protocols import BatchDim, Data, TenfoldError
-from tenfold.storage import Document
+from tenfold.storage import Document, alone, check_writable
 from tenfold.tasks import task_named
 
 
@@ -174,6 +174,16 @@ def machine(device: str | None, threads: int | None) -> torch.device | None:
         count = torch.cuda.device_count()
         raise TenfoldError(f"device '{device}' is not there: torch finds {count} CUDA devices; use cpu.")
     return found
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Make sure, before anything is read, that a folder can be written in the end, and that no other run is at it.
+
+    Raises: TenfoldError for a folder that cannot be written, or that another run is writing.
+    """
+    check_writable(out, overwrite)
+    with alone(out):
+        pass
 
 
 def dense_only(opened: Opened, model: str) -> None:

@@ -43,17 +43,17 @@ def compress(
     """Measure, plan, decompose, recover and measure again; leave a folder that anyone can load."""
     from tenfold import api
     from tenfold.cli import screen
-    from tenfold.cli.border import asked_for, dense_only, machine, prepare
+    from tenfold.cli.border import asked_for, check_out, dense_only, machine, prepare
     from tenfold.cli.planned import plan_document, show_plan
     from tenfold.cli.reported import show_compressed
     from tenfold.protocols import TenfoldError
-    from tenfold.storage import JSON, check_writable
+    from tenfold.storage import JSON, alone, with_sources
 
     if out is None and not dry_run:
         raise TenfoldError("nowhere to write; give --out FOLDER, or --dry-run to see the plan only.")
     where = machine(device, threads)
     if out is not None and not dry_run:
-        check_writable(out, overwrite)
+        check_out(out, overwrite)
     asked = asked_for(
         layer, params=params, macs=macs, bytes=bytes, energy=energy, ranks=ranks, allocation=allocation,
         multiple=multiple, format=format, include=include, exclude=exclude,
@@ -83,7 +83,8 @@ def compress(
             show_plan(found, expected)
         return
     assert out is not None
-    state = out / "state" if epochs else None
+    document = with_sources(given.document)
+    state = out / "state"
     settings: dict[str, JSON] = {
         "model": model,
         "weights": None if weights is None else str(weights),
@@ -92,13 +93,13 @@ def compress(
         "batch_size": batch_size,
         **({} if plan is None else {"plan": str(plan)}),
     }
-    with screen.resumable(state):
+    with alone(out), screen.resumable(state):
         result = api.compress(
             given.opened.model, given.data, inputs=given.inputs, plan=read, batch=batch, epochs=epochs, bn=bn,
-            distill=distill, lr=lr, seed=seed, device=where, profile=profile, state=state, document=given.document,
+            distill=distill, lr=lr, seed=seed, device=where, profile=profile, state=state, document=document,
             settings=settings, watch=screen.bar, **asked,
         )  # fmt: skip
-    api.save(result, out, overwrite=overwrite)
+        api.save(result, out, overwrite=overwrite)
     if as_json:
         screen.show_json(result.report.to_json().rstrip("\n"))
     else:

@@ -40,7 +40,7 @@ def train(
 
     from tenfold import api, storage
     from tenfold.cli import screen
-    from tenfold.cli.border import asked_for, machine, prepare
+    from tenfold.cli.border import asked_for, check_out, machine, prepare
     from tenfold.cli.reported import show_compressed, show_trained
     from tenfold.protocols import TenfoldError
     from tenfold.surgery import Init
@@ -54,7 +54,7 @@ def train(
         raise TenfoldError(
             f"'{model}' is trained already; name its architecture, or train it on with tenfold recover {model}."
         )
-    storage.check_writable(out, overwrite)
+    check_out(out, overwrite)
     asked = asked_for(
         layer, params=params, macs=macs, bytes=bytes, energy=energy, ranks=ranks, allocation=allocation,
         multiple=multiple, format=format, include=include, exclude=exclude,
@@ -66,16 +66,17 @@ def train(
         seed=seed, trust_code=trust_code, wants_weights=False,
     )  # fmt: skip
     assert given.data is not None
+    document = storage.with_sources(given.document)
     settings: dict[str, storage.JSON] = {"model": model, "data": data, "batch_size": batch_size}
     settings |= {} if task is None else {"task": task}
     settings |= {} if plan is None else {"plan": str(plan)}
     state = out / "state"
-    with screen.resumable(state):
+    with storage.alone(out), screen.resumable(state):
         result = api.train(
             given.opened.model, given.data, inputs=given.inputs, plan=read, init=cast(Init, init), epochs=epochs, lr=lr,
-            seed=seed, device=where, state=state, document=given.document, settings=settings, watch=screen.bar, **asked,
+            seed=seed, device=where, state=state, document=document, settings=settings, watch=screen.bar, **asked,
         )  # fmt: skip
-    api.save(result, out, overwrite=overwrite)
+        api.save(result, out, overwrite=overwrite)
     if as_json:
         screen.show_json(result.report.to_json().rstrip("\n"))
     elif api.is_dense(result.plan):

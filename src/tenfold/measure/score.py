@@ -1,5 +1,6 @@
 """What a network is judged by, over labelled batches."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -7,7 +8,8 @@ import torch
 from torch import nn
 
 from tenfold.inputs import call, evaluating, to_device
-from tenfold.protocols import Data
+from tenfold.measure.finite import because, spoiled
+from tenfold.protocols import Data, TenfoldError
 from tenfold.tasks import Objective, Running
 
 
@@ -29,12 +31,23 @@ def score(
         data: whose `feed` and score are used.
         device: where each batch is put; by default where the network is.
     Returns: in the unit of the score; None where nothing was counted.
-    Raises: TenfoldError where the task of the data does not take such outputs or targets.
+    Raises: TenfoldError where the task of the data does not take such outputs or targets, and where outputs, or the
+        score itself, are not finite: a largest entry among NaN means nothing.
     """
     where = device_of(model) if device is None else device
     found = Running(Objective.of(data))
     with evaluating(model):
-        for batch in batches:
+        for number, batch in enumerate(batches, start=1):
             batch = to_device(batch, where)
-            found.update(call(model, data.feed(batch)), batch)
-    return found.compute()
+            inputs = data.feed(batch)
+            outputs = call(model, inputs)
+            if spoiled(outputs):
+                raise TenfoldError(
+                    f"no score can be given: the network's outputs for batch {number} hold NaN or infinity"
+                    + because(inputs, "though its inputs do not; see that weights and running statistics are finite")
+                )
+            found.update(outputs, batch)
+    value = found.compute()
+    if value is not None and not math.isfinite(value):
+        raise TenfoldError(f"the score '{found.score.name}' is {value}; it has to be finite.")
+    return value

@@ -29,11 +29,21 @@ class Origin:
         kind: `zoo`: tenfold's own; `file` and `package`: code that is run to build it; `given`: a model in Python.
         name: the zoo's name, `net.py:function`, `package.module:function`, or the class of what was given.
         code: the file behind `net.py:function`; once read from a folder, the copy there.
+        neighbours: the files beside it, and in folders below, that it imports.
     """
 
     kind: Kind
     name: str
     code: Path | None = None
+    neighbours: tuple[Path, ...] = ()
+
+    @property
+    def sources(self) -> dict[str, Path]:
+        """Its files by the names that they have in a folder, `code/net.py` first; none where it has no code."""
+        if self.code is None:
+            return {}
+        places = (self.code, *self.neighbours)
+        return {f"{CODE}/{path.relative_to(self.code.parent).as_posix()}": path for path in places}
 
 
 @dataclass(frozen=True)
@@ -76,8 +86,8 @@ class Manifest:
     def to_json(self) -> str:
         """The text of model.json; the same for the same contents."""
         document, own = self.document, {key: value for key, value in vars(self).items() if key != "document"}
-        code = document.origin.code
-        origin = {**vars(document.origin), "code": None if code is None else f"{CODE}/{code.name}"}
+        code, *beside = document.origin.sources or [None]
+        origin = {**vars(document.origin), "code": code, "neighbours": beside}
         return json_text(
             MODEL, {"format": MARK, "schema": SCHEMA, **vars(document), "origin": origin, **own}, sort=True
         )
@@ -116,11 +126,16 @@ def parsed(folder: Path, given: Mapping[str, Any]) -> Manifest:
     own = {item.name: given[item.name] for item in fields(Manifest) if item.name in given}
     manifest = read({"document": parts, **own}, Manifest)
     origin, files = manifest.document.origin, manifest.files
-    for name in (*files, *([] if origin.code is None else [origin.code.as_posix()])):
+    sources = [path.as_posix() for path in (origin.code, *origin.neighbours) if path is not None]
+    for name in (*files, *sources):
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or name not in files:
             raise TenfoldError(f"'{name}' is not one of its files")
-    placed = replace(origin, code=None if origin.code is None else folder / origin.code)
+    placed = replace(
+        origin,
+        code=None if origin.code is None else folder / origin.code,
+        neighbours=tuple(folder / path for path in origin.neighbours),
+    )
     return replace(manifest, document=replace(manifest.document, origin=placed))
 
 
