@@ -28,7 +28,7 @@ from fits import geometric_mean
 from table import page, table, written
 from tenfold.fitting import alternating_least_squares, balanced, orthogonal_iterations, tree_decomposition
 from tenfold.formats import CP, TT, Format, Tucker, format_named
-from tenfold.network import TensorNetwork
+from tenfold.network import TensorNetwork, random_cores
 
 OURS: dict[str, dict[str, Any]] = {
     "1 start": {"starts": 1, "correct": False},
@@ -76,7 +76,9 @@ def cases() -> Iterator[Case]:
         axes = dict(zip("oihw", sizes, strict=True))
         net, weight = CP(window=window).network(axes, [rank]), normal(axes, seed)
         if kind == "planted":
-            terms = net.weight(net.draw(1.0, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+            terms = net.weight(
+                random_cores(net, 1.0, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+            )
             weight = terms + 0.3 * weight * terms.norm() / weight.norm()
         yield Case(kind, window, net, weight)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tenfold.formats import SVD, TT, Format
 from tenfold.layers import FactoredWeight, kind_of
+from tenfold.network import random_cores
 
 CASES: list[tuple[str, nn.Module, Format, tuple[int, ...], list[tuple[int, ...]], tuple[int, ...]]] = [
     ("linear 512, svd 64, chain, 1 row", nn.Linear(512, 512), SVD(), (64,), [(0,), (1,)], (1, 512)),
@@ -51,7 +52,7 @@ def main() -> None:
         kind = kind_of(module)
         assert kind is not None
         net = form.network(kind.axes(module)["weight"], ranks)
-        cores = net.draw(0.1, generator=torch.Generator().manual_seed(0))
+        cores = random_cores(net, 0.1, generator=torch.Generator().manual_seed(0))
         weight = FactoredWeight(net, cores, partition)
         plain, x = kind.from_dense(module, {"weight": weight}).eval().lower(), torch.ones(shape)
         calls = [versions(weight), weight, built(weight), lambda plain=plain, x=x: plain(x)]

@@ -18,6 +18,7 @@ from tenfold import formats, layers
 from tenfold.formats import Format
 from tenfold.formats.base import Modes
 from tenfold.layers import FactoredWeight, Layer
+from tenfold.network import Stages, partitions_of, random_cores
 
 seeds = st.integers(0, 2**16)
 
@@ -76,7 +77,7 @@ def twins(draw: st.DrawFn, modules: st.SearchStrategy[tuple[nn.Module, Tensor]])
         if bond in net.bonds and not net.is_hyperedge(bond) and draw(st.integers(0, 3)) == 0:
             net = net.merged(bond)
     generator = torch.Generator().manual_seed(draw(seeds))
-    cores = net.draw(1.0, generator=generator, dtype=x.dtype)
+    cores = random_cores(net, 1.0, generator=generator, dtype=x.dtype)
     partition = [range(len(cores))] if net.straddles else draw(ordered_partitions(len(cores)))
     with torch.no_grad():
         module.weight.copy_(net.weight(cores).reshape(module.weight.shape))
@@ -231,7 +232,7 @@ def test_an_empty_batch_passes(module: nn.Module, form: Format, modes: Modes | N
 
 def test_stages_of_any_order_can_be_trained() -> None:
     net = formats.TT().network({"o": 2, "i": 1, "h": 2, "w": 1}, [1, 2, 2])
-    cores = net.draw(1.0, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    cores = random_cores(net, 1.0, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     weight = FactoredWeight(net, cores, [(3,), (2,), (1, 0)])
     assert all(tensor.is_contiguous() for tensor in weight())
     layer = layers.Conv.from_dense(nn.Conv2d(1, 2, (2, 1), bias=False, dtype=torch.float64), {"weight": weight})
@@ -393,7 +394,7 @@ def test_autocast_reaches_the_cores(form: Format) -> None:
 # ---- the batch at hand
 def test_in_training_the_batch_decides_whether_the_weight_is_rebuilt() -> None:
     net = formats.TT(order=3).network({"o": 256, "i": 256}, (12, 12))
-    cores = net.draw(0.1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    cores = random_cores(net, 0.1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     module = nn.Linear(256, 256, dtype=torch.float64)
     layer = layers.Linear.from_dense(module, {"weight": FactoredWeight(net, cores, [(0,), (1,), (2,)])})
     for rows, rebuilt in ((1, False), (4096, True)):
@@ -403,7 +404,7 @@ def test_in_training_the_batch_decides_whether_the_weight_is_rebuilt() -> None:
         assert_close(layer(x), wanted)
         with torch.no_grad():  # the plan's stages
             assert_close(layer(x), wanted)
-        every = [net.stages(partition) for partition in net.partitions()]
+        every = [Stages.of(net, partition) for partition in partitions_of(net)]
         assert layer.route(rows).stages.training_macs({}, rows) <= 2 * min(s.training_macs({}, rows) for s in every)
 
 
@@ -411,9 +412,9 @@ def test_in_training_the_batch_decides_whether_the_weight_is_rebuilt() -> None:
 def test_multiply_adds_of_building_are_those_of_the_products(name: str) -> None:
     net = formats.format_named(name).network({"o": 8, "i": 8, "h": 3, "w": 3})
     net = net.with_ranks([min(3, rank) for rank in net.ranks])
-    cores = net.draw(1.0, generator=torch.Generator().manual_seed(0))
-    for partition in net.partitions():
-        stages = net.stages(partition)
+    cores = random_cores(net, 1.0, generator=torch.Generator().manual_seed(0))
+    for partition in partitions_of(net):
+        stages = Stages.of(net, partition)
         with FlopCounterMode(display=False) as counter:
             stages.tensors(cores)
         counted = stages.training_macs({}, 0)

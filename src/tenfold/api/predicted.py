@@ -11,6 +11,7 @@ from tenfold.api.border import check_asked, check_one, given_only
 from tenfold.api.plan import planned, profiled
 from tenfold.api.samples import given_inputs
 from tenfold.measure import Profile
+from tenfold.network import Stages
 from tenfold.planning import Asked
 from tenfold.protocols import Data
 from tenfold.surgery import Plan, unwrapped
@@ -56,7 +57,7 @@ def predicted(model: nn.Module, plan: Plan, profile: Profile) -> Predicted:
         params, macs = measured.params, measured.macs
         if name in nets:
             site, net = nets[name]
-            stages = net.stages(site.partition(net, plan.rows[name].stages))
+            stages = Stages.of(net, site.partition(net, plan.rows[name].stages))
             params, macs = net.params, site.macs(stages, measured.positions, measured.macs, measured.calls)
         layers[name] = PlannedLayer(measured.params, params, measured.macs, macs)
         saved_bytes += (measured.params - params) * measured.itemsize

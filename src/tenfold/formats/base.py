@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tenfold.fitting import Metric, balanced
-from tenfold.network import SPATIAL, Fold, Labels, TensorNetwork, contract
+from tenfold.network import SPATIAL, Fold, Labels, TensorNetwork, contract, full_rank
 from tenfold.protocols import TenfoldError
 
 Axes = Mapping[str, int]
@@ -109,7 +109,7 @@ class Format(ABC):
         bonds = [x for x in dict.fromkeys(x for core in cores for x in core) if x not in sizes]
         net = TensorNetwork(cores, {**sizes, **dict.fromkeys(bonds, 1)}, dict(axes), folds)
         if ranks is None:
-            return net.full()
+            return full_rank(net)
         if len(ranks) != len(net.bonds):
             raise TenfoldError(
                 f"{len(ranks)} ranks given, {len(net.bonds)} wanted, for the bonds {', '.join(net.bonds)}."

@@ -13,7 +13,7 @@ from tenfold.fitting import alternating_least_squares, balanced, quasi_newton, t
 from tenfold.formats.base import Axes, Format, is_pointwise, spatial_axes
 from tenfold.formats.svd import SVD
 from tenfold.formats.tr import EXACT, stirred
-from tenfold.network import Labels, TensorNetwork
+from tenfold.network import Labels, TensorNetwork, closing, full_rank
 
 TRIAL_SWEEPS = 6  # from each start, before the best goes on
 BLOCKS = (4, 8, 16)
@@ -50,11 +50,11 @@ class BTD(Format):
         return (*modes["i"], "n", "r1"), ("n", "r1", *window, "r2"), ("n", "r2", *modes["o"])
 
     def common_ranks(self, net: TensorNetwork, rank: int) -> Sequence[int]:
-        full, block = net.full().sizes, self.block or BLOCKS[1]
+        full, block = full_rank(net).sizes, self.block or BLOCKS[1]
         return [rank if bond == "n" else min(block, full[bond]) for bond in net.bonds]
 
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
-        if not net.closing:  # a matrix
+        if not closing(net):  # a matrix
             return tree_decomposition(tensor, net, root=len(net.cores) - 1)
         whole = len(net.cores) == 3 and "n" in net.bonds
         split = split_tucker(tensor, net) if whole else self.drawn(net, generator)

@@ -13,7 +13,7 @@ from tenfold.fitting.als import sweep
 from tenfold.fitting.spectra import unfolded
 from tenfold.formats.base import Axes, Format, by_group, is_pointwise, spatial_axes
 from tenfold.formats.svd import SVD
-from tenfold.network import Labels, TensorNetwork
+from tenfold.network import Labels, TensorNetwork, global_bound
 from tenfold.protocols import TenfoldError
 
 CONCERN = (
@@ -60,7 +60,7 @@ class CP(Format):
         return tuple((*part, "r1") for part in (*inputs, *window, *outputs))
 
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
-        if net.sizes["r1"] >= net.global_bound("r1"):
+        if net.sizes["r1"] >= global_bound(net, "r1"):
             return one_hot(tensor, net)
         draw = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))  # however many starts
         ends = [self.swept(tensor, net, start) for start in starts(tensor, net, self.starts, draw)]

@@ -54,7 +54,7 @@ class FactoredWeight(TensorLike, nn.Module):
         """Args: net; cores of its shapes (parameters are kept as they are, and so may be shared); stages."""
         super().__init__()
         self.net = net
-        self.stages = net.stages(partition)
+        self.stages = Stages.of(net, partition)
         self.builds = self.stages.builds()
         self.cores = Numbers(core if isinstance(core, nn.Parameter) else nn.Parameter(core) for core in cores)
         self.kept: Kept | None = None

@@ -10,9 +10,8 @@ from torch.nn import functional
 
 from tenfold.layers.plain import Closed, Numbers, StandIn
 from tenfold.layers.tensor_like import TensorLike
-from tenfold.network import Labels, Stage, Stages
+from tenfold.network import INPUTS, Labels, Stage, Stages, output_labels
 from tenfold.network.contraction import einsum_equation
-from tenfold.network.stages import INPUTS, output_labels
 
 TOKEN = "token"  # the label of the indices that are looked up together
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tenfold.formats import Format
 from tenfold.formats.base import Suits
-from tenfold.network import Labels, Positions, Stages, TensorNetwork
+from tenfold.network import Labels, Positions, Stages, TensorNetwork, full_rank, unfolding_of
 from tenfold.planning.budgets import Budget, Cost
 from tenfold.planning.curves import Array, ErrorCurves, rank_of_params
 from tenfold.protocols import TenfoldError
@@ -94,7 +94,7 @@ class Family:
     @cached_property
     def has_spectra(self) -> bool:
         """Whether every bond has an unfolding of its own, whose spectrum gives the error."""
-        return all(self.net.unfolding(bond) is not None for bond in self.net.bonds)
+        return all(unfolding_of(self.net, bond) is not None for bond in self.net.bonds)
 
     @cached_property
     def evaluations(self) -> tuple[Stages, ...]:
@@ -155,14 +155,14 @@ def families(
     suiting = [each for each in maker.variants(axes) if isinstance(subject.answer(each), Format)]
     for variant in suiting or maker.variants(axes):
         whole = variant.network(axes)
-        if any(whole.unfolding(bond) is None for bond in whole.bonds):
+        if any(unfolding_of(whole, bond) is None for bond in whole.bonds):
             yield without_spectra(subject, variant, whole, curves, generator)
             continue
         for cut in cuts(whole, merges):
             net = whole
             for bond, is_cut in zip(whole.bonds, cut, strict=True):
                 net = net if is_cut else net.merged(bond)
-            net = net.full()
+            net = full_rank(net)
             tails = tuple(curves.tail(name, subject.weight, net, bond) for bond in net.bonds)
             yield Family(subject, variant, cut, net, tuple((bond,) for bond in net.bonds), tails)
 
@@ -178,7 +178,7 @@ def without_spectra(
     growing = tuple(bond for bond, one, two in zip(whole.bonds, at(1).ranks, at(2).ranks, strict=True) if one != two)
     bound = rank_of_params(at, subject.params) + 1  # beyond it there are more numbers than in the weight
     fits = curves.fit(subject.site.name, subject.weight, maker, at, generator)
-    tail = interpolated(fits, max(bound, *whole.full().ranks))
+    tail = interpolated(fits, max(bound, *full_rank(whole).ranks))
     return Family(subject, maker, (True,) * len(whole.bonds), at(bound), (growing,), (tail,))
 
 

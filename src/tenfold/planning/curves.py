@@ -12,7 +12,7 @@ from tenfold import documents
 from tenfold.fitting import energies
 from tenfold.fitting.spectra import unfolded
 from tenfold.formats import Format, name_of, options_of
-from tenfold.network import TensorNetwork
+from tenfold.network import TensorNetwork, unfolding_of
 from tenfold.protocols import TenfoldError
 
 SCHEMA = 1
@@ -41,7 +41,7 @@ class ErrorCurves:
 
     def tail(self, name: str, weight: Tensor, net: TensorNetwork, bond: str) -> Array:
         """The tail of the unfolding that a bond cuts; the mean over the groups of a grouped convolution."""
-        unfolding = net.unfolding(bond)
+        unfolding = unfolding_of(net, bond)
         assert unfolding is not None  # callers ask trees only
         rows, columns = sorted([sorted(side) for side in unfolding])
         key = " ".join(f"{x}={net.sizes[x]}" for x in rows) + " | " + " ".join(f"{x}={net.sizes[x]}" for x in columns)

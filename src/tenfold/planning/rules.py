@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tenfold.network import full_rank, local_bound, useful
 from tenfold.planning.allocation import Limits, costs_of, grown
 from tenfold.planning.candidates import Choice, Family, Ints, Subject, chosen, round_up
 from tenfold.protocols import TenfoldError, within
@@ -49,19 +50,19 @@ def at_ranks(family: Family, ranks: Ints) -> Choice:
     """The choice at the useful part of these ranks; a bond at its bound is left uncut, which costs no accuracy."""
     if not family.has_spectra:
         return chosen(family, tuple(min(int(r), bound) for r, bound in zip(ranks, family.bounds, strict=True)))
-    net = family.net.with_ranks([int(r) for r in ranks]).clipped()
+    net = useful(family.net.with_ranks([int(r) for r in ranks]))
     cut = list(family.cut)
     tails = dict(zip(net.bonds, family.tails, strict=True))
     at = [k for k, is_cut in enumerate(family.cut) if is_cut]
     while True:
-        full = [b for b in net.bonds if net.sizes[b] >= net.local_bound(b)]
+        full = [b for b in net.bonds if net.sizes[b] >= local_bound(net, b)]
         if not full or len(net.bonds) == 1:
             break
         where = net.bonds.index(full[0])
         cut[at.pop(where)] = False
         net = net.merged(full[0])
     groups, left = tuple((b,) for b in net.bonds), tuple(tails[b] for b in net.bonds)
-    merged = Family(family.subject, family.maker, tuple(cut), net.full(), groups, left)
+    merged = Family(family.subject, family.maker, tuple(cut), full_rank(net), groups, left)
     return chosen(merged, net.ranks)
 
 

@@ -11,7 +11,7 @@ from tenfold.inputs import Inputs, evaluating, inputs_for, run
 from tenfold.layers import FactoredWeight
 from tenfold.measure import Profile
 from tenfold.measure.timing import paired
-from tenfold.network import Partition, Positions, Stages, TensorNetwork
+from tenfold.network import Partition, Positions, Stages, TensorNetwork, random_cores
 from tenfold.protocols import within
 from tenfold.surgery import Plan, Site, copied
 from tenfold.surgery.carry_out import networks
@@ -77,9 +77,9 @@ def chosen(net: TensorNetwork, tried: Sequence[Partition], times: Mapping[Any, f
     planned, best = tried[0], min(tried, key=lambda partition: times[partition])
     if times[best] > CLEARLY * times[planned]:
         best = planned
-    words = f"{described(net.stages(best))} at {times[best]:.3g} ms, dense {times[DENSE]:.3g} ms"
+    words = f"{described(Stages.of(net, best))} at {times[best]:.3g} ms, dense {times[DENSE]:.3g} ms"
     if best != planned:
-        words += f", {described(net.stages(planned))} {times[planned]:.3g} ms"
+        words += f", {described(Stages.of(net, planned))} {times[planned]:.3g} ms"
     return {"stages": best, "reason": "; ".join(part for part in (reason, words) if part)}
 
 
@@ -98,7 +98,7 @@ def candidates(
 
     planned = site.partition(net, asked)
     every = sorted(site.evaluations(net), key=macs)
-    most = macs(net.stages(planned))
+    most = macs(Stages.of(net, planned))
     allowed = [stages for stages in every if not keep_macs or macs(stages) <= most]
     rebuilt = [stages for stages in allowed if stages.rebuilds]
     return list(dict.fromkeys([planned, *(stages.partition for stages in (*rebuilt, *allowed[:TRIED]))]))
@@ -111,7 +111,7 @@ def milliseconds(
     place = site.places[0]
     module = copied(model.get_submodule(place.module)).eval()
     like = site.parameter(model)
-    drawn = net.draw(1.0, generator=torch.Generator().manual_seed(0), dtype=like.dtype)
+    drawn = random_cores(net, 1.0, generator=torch.Generator().manual_seed(0), dtype=like.dtype)
     cores = [core.to(like.device) for core in drawn]
     forms: dict[Any, nn.Module] = {DENSE: module}
     for partition in tried:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tenfold.fitting import Metric
 from tenfold.formats import Format
 from tenfold.layers import FactoredWeight, Layer
-from tenfold.network import TensorNetwork
+from tenfold.network import Stages, TensorNetwork
 from tenfold.protocols import TenfoldError, near_misses, within
 from tenfold.surgery.carry_over import carry_over
 from tenfold.surgery.copying import copied
@@ -88,7 +88,7 @@ def networks(model: nn.Module, plan: Plan) -> dict[str, tuple[Site, TensorNetwor
                 raise TenfoldError(f"{site.bound}; leave the layer dense.")
             with within(described(site)):
                 net = row.network(site.axes)
-                check_room(net.stages(site.partition(net, row.stages)))
+                check_room(Stages.of(net, site.partition(net, row.stages)))
             found[name] = (site, net)
     return found
 

@@ -8,8 +8,7 @@ from typing import Any, Self, cast
 from torch import Tensor, nn
 
 from tenfold.layers.base import FactoredWeight, Layer
-from tenfold.network import Count, Positions, Stages
-from tenfold.network.stages import GROUPS
+from tenfold.network import GROUPS, Count, Positions, Stages
 
 
 class Experts(Layer):
