@@ -66,7 +66,7 @@ def test_extras() -> None:
     assert set(extras) == {"demo", "train", "report", "images", "export", "hf", "metrics", "transformers", "dev"}
     named = {canonical(Requirement(text).name) for texts in extras.values() for text in texts}
     assert not named & {canonical(Requirement(text).name) for text in PROJECT["dependencies"]}
-    assert {"torch", "numpy", "safetensors", "opt-einsum", "typer", "rich", "pyyaml", "filelock"} == {
+    assert {"torch", "numpy", "msgspec", "safetensors", "opt-einsum", "typer", "rich", "pyyaml", "filelock"} == {
         canonical(Requirement(text).name) for text in PROJECT["dependencies"]
     }
     assert "tenfold[train]" in extras["demo"]  # the demo fine-tunes
