@@ -32,7 +32,7 @@ class STR(Format):
     in_auto: ClassVar[bool] = False
     order: Positive | None = None
     t: Positive = 2
-    starts: Positive = 8
+    starts: Positive = 12
     sweeps: Natural = 100
     refine: Natural = 0
 

@@ -20,7 +20,7 @@ from tenfold.protocols import TenfoldError
 
 TRIAL_SWEEPS = 4  # from each start, before the best goes on or the start is judged
 STALLED = 0.85  # of the squared error left by a doubling of the sweeps: a start behind the best is dropped
-FOUND = 1e-12  # squared relative error at which no other start is needed
+FOUND = 1e-9  # squared relative error at which no other start is needed
 SEARCH_SWEEPS = 12  # of the fits that try ranks
 STIR = 0.05  # of a core's deviation
 EXACT = 1e-24  # squared relative error at which there is nothing to sweep
@@ -52,7 +52,7 @@ class TR(Format):
     order: Positive | None = None
     ring: str | None = None
     closing: Positive | None = None
-    starts: Positive = 8
+    starts: Positive = 12
     sweeps: Natural = 100
     refine: Natural = 0
 
@@ -238,9 +238,8 @@ def ring_fit(
             found = raced(tensor, net, normal_cores(net, draw), sweeps, error)
             best, error = min((best, error), found, key=lambda result: result[1])
     if error <= FOUND:
-        best = sharpened(tensor, net, best, sweeps)
-    elif error * total >= min(lost):
-        best = opened
+        best, error = sharpened(tensor, net, best, sweeps)
+    best = best if error * total < min(lost) else opened
     return quasi_newton(net.to_axes(tensor), net, balanced(net, best), steps=refine)[0] if refine else best
 
 
@@ -262,13 +261,13 @@ def raced(
     while done < sweeps:
         step = min(max(done, TRIAL_SWEEPS), sweeps - done)
         cores, now = alternating_least_squares(tensor, net, balanced(net, cores), sweeps=step)
-        if now <= FOUND or now > max(least, STALLED * error):
+        if now > max(least, STALLED * error):
             return cores, now
         done, error = done + step, now
     return cores, error
 
 
-def sharpened(tensor: Tensor, net: TensorNetwork, cores: list[Tensor], sweeps: int) -> list[Tensor]:
+def sharpened(tensor: Tensor, net: TensorNetwork, cores: list[Tensor], sweeps: int) -> tuple[list[Tensor], float]:
     """Sweeps while the true error falls, which normal equations cannot tell once it is below 1e-7."""
     least = float(torch.dist(net.dense(cores), tensor))
     for _ in range(sweeps):
@@ -277,7 +276,7 @@ def sharpened(tensor: Tensor, net: TensorNetwork, cores: list[Tensor], sweeps: i
         if error >= least:
             break
         cores, least = found, error
-    return cores
+    return cores, least**2 / float(tensor.square().sum())
 
 
 def stirred(core: Tensor, noise: Tensor) -> Tensor:
