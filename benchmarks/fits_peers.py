@@ -4,9 +4,9 @@
 
 CP: 24 kernels from seeds, half of them a planted sum of terms plus noise of 0.3 of its norm, half noise alone. Relative
 errors; tensorly's is the best of four runs of `parafac` with its defaults (`svd` and three `random`), on the same
-tensor. Ours are without the correction of terms that cancel, which tensorly has not, but for the last column: as a rule
-up to 1 % of the error is given for it. Sweeps: a kernel of noise, one sweep from the truncation; memory is what the
-process grew by. In float64, with one thread; the machine was shared, so read the seconds as ratios.
+tensor. Ours are without the correction of terms that cancel, which tensorly has not, but for the last column: by
+default up to 1 % of the error is given for it. Sweeps: a kernel of noise, one sweep from the truncation; memory is what
+the process grew by. In float64, with one thread; the machine was shared, so read the seconds as ratios.
 """
 
 import multiprocessing

@@ -21,9 +21,9 @@ CONCERN = (
     "btd or tucker2."
 )
 DEGENERATE = 10.0  # of the terms' squared norms over that of their sum (METHODS E.2)
-TRIAL_SWEEPS = 16  # of every draw of random factors, and three times as many of the best quarter
-DRAWS = 32  # for a random start at most,
-DRAWN = 2**17  # and as many as make so many numbers of weights: where a fit is cheap, it is searched for longer
+TRIAL_SWEEPS = 16  # of every draw, and three times as many of the best quarter
+DRAWS = 32  # of random factors for a start, at most
+DRAWN = 2**17  # draws times numbers of the weight: where a sweep is cheap, a start is searched for longer
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class CP(Format):
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
         if net.sizes["r1"] >= global_bound(net, "r1"):
             return one_hot(tensor, net)
-        draw = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))  # however many starts
+        # a generator of its own: what the next fit draws is the same however many starts this one has
+        draw = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
         ends = [self.swept(tensor, net, start) for start in starts(tensor, net, self.starts, draw)]
         return min(ends, key=lambda cores: float((net.dense(cores) - tensor).square().sum()))
 
@@ -83,7 +84,7 @@ class CP(Format):
         return SVD() if is_pointwise(axes) else self
 
     def trial(self) -> Format:
-        return replace(self, starts=1, sweeps=2 * TRIAL_SWEEPS, correct=False)
+        return replace(self, starts=1, sweeps=TRIAL_SWEEPS, correct=False)
 
 
 def one_hot(tensor: Tensor, net: TensorNetwork) -> list[Tensor]:
