@@ -18,9 +18,11 @@ from torch.nn.utils import parametrizations, prune
 
 import tenfold
 from tenfold.formats import format_named
-from tenfold.inputs import call, tensors_in
-from tenfold.protocols import TenfoldError
+from tenfold.inputs import call, inputs_for, tensors_in
+from tenfold.protocols import Data, TenfoldError
 from tenfold.surgery import Plan, Row, sites, untaken, unwrapped
+from tenfold.tasks import Objective, Running
+from test_inputs import BRINGS
 
 PAGE = Path(__file__).parent.parent / "docs" / "brought.md"
 LIMIT = 1e-5  # of the largest output, in float32
@@ -203,7 +205,46 @@ ROWS: Mapping[str, Mapping[str, Callable[[], Brought]]] = {
         "`DataParallel`": lambda: Brought(nn.DataParallel(nn.Sequential(nn.Linear(8, 8))), features(5, 8)),
     },
 }
-EVERY = [(part, name) for part, rows in ROWS.items() for name in rows]
+
+
+def understood(name: str) -> str:
+    """How many samples are seen in inputs, and what they share."""
+    build, value, _, _, _ = BRINGS[name]
+    found = inputs_for(build().eval(), value)
+    if found.note:
+        return "one sample, and the report says so"
+    shared = sum(dim is None for dim in found.dims)
+    return f"{found.size} samples" + (f"; parts that all of them share: {shared}" if shared else "")
+
+
+def judged(outputs: Tensor, targets: Tensor, task: str = "classification") -> str:
+    """What a score says of outputs and targets."""
+    running = Running(Objective.of(Data([], [], [], [], task=task)))
+    try:
+        running.update(outputs, (None, targets))
+        return f"{running.score.name} {running.compute():.1f}"
+    except TenfoldError as error:
+        return f"refused: {error}"
+
+
+def classes(*shape: int) -> Tensor:
+    return torch.randint(2, shape, generator=torch.Generator().manual_seed(0))
+
+
+SAID: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "Inputs of every kind": {name: functools.partial(understood, name) for name in BRINGS},
+    "Scores": {
+        "classes (n, c) and targets (n,)": lambda: judged(features(8, 2), classes(8)),
+        "pixels: (n, 2, h, w) and (n, h, w)": lambda: judged(features(4, 2, 6, 6), classes(4, 6, 6)),
+        "the same, `task='segmentation'`": lambda: judged(features(4, 2, 6, 6), classes(4, 6, 6), "segmentation"),
+        "one-hot targets (n, c)": lambda: judged(features(8, 2), nn.functional.one_hot(classes(8), 2)),
+        "targets (n, 1)": lambda: judged(features(8, 2), classes(8, 1)),
+        "sequences: (n, t, c) and (n, t)": lambda: judged(features(4, 5, 2), classes(4, 5)),
+        "the same, `task='tokens'`": lambda: judged(features(4, 5, 2), classes(4, 5), "tokens"),
+        "the same, `task='language'`": lambda: judged(features(4, 5, 2), classes(4, 5), "language"),
+    },
+}
+EVERY = [(part, name) for rows in (ROWS, SAID) for part in rows for name in rows[part]]
 
 
 def outcome(build: Callable[[], Brought]) -> str:
@@ -245,7 +286,7 @@ def assert_near(found: Tensor, wanted: Tensor) -> None:
 
 @functools.cache
 def cell(part: str, name: str) -> str:
-    return outcome(ROWS[part][name])
+    return SAID[part][name]() if part in SAID else outcome(ROWS[part][name])
 
 
 # ---- the page
@@ -254,7 +295,8 @@ INTRODUCTION = """\
 
 Every row is a network that people have, compressed at full rank. *In cores*: its outputs are those of the dense one,
 in cores, lowered, and loaded from its folder. *Dense*: the layer stays as it is, for this reason, and the rest of the
-network goes on. *Refused*: this sentence, before any work.
+network goes on. *Refused*: this sentence, before any work. Of inputs the page says which samples are seen in them, of
+scores what they say.
 """
 COMMAND = """\
 Written by the tests that hold it up:
@@ -268,7 +310,7 @@ python tests/test_brought.py > docs/brought.md
 def page() -> str:
     """The table as a page."""
     parts = [INTRODUCTION]
-    for part, rows in ROWS.items():
+    for part, rows in {**ROWS, **SAID}.items():
         lines = [f"| {name} | {cell(part, name)} |" for name in rows]
         parts.append("\n".join([f"## {part}", "", "| what | happens |", "|---|---|", *lines, ""]))
     return "\n".join([*parts, COMMAND])
