@@ -167,7 +167,7 @@ def test_a_report_has_exactly_these_keys_and_comes_back() -> None:
     assert document["recovered"] is None
     assert document["ratio"] == {"params": 2.5, "file_bytes": 4.0, "macs": 2.5, "time": 2.0}
     assert sorted(document["dense"]) == sorted(
-        ["params", "file_bytes", "macs", "peak_memory_bytes", "ms_per_batch", "score", "deployed_params"]
+        ["params", "file_bytes", "macs", "peak_memory_bytes", "ms_per_batch", "score", "deployed_params", "outputs"]
     )
     assert sorted(document["dense"]["ms_per_batch"]) == ["batch", "median", "spread", "threads"]
     assert sorted(document["dense"]["score"]) == ["higher_is_better", "name", "value"]

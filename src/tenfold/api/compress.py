@@ -117,7 +117,7 @@ def reported(
     """Everything measured on the networks, and the sentences that say it; `inputs` are on their device."""
     scores = {name: judged(network, data) for name, network in networks.items()}
     batch = None if inputs is None else timed(networks["dense"], inputs, before.macs or 1)
-    measured = compare(networks, batch, scores=scores)
+    measured = compare(networks, batch, scores=scores, reference="dense")
     last = list(networks)[-1]
     rows = layer_rows(networks["dense"], networks["compressed"], plan, before)
     report = Report(measured["dense"], measured["compressed"], measured.get("recovered"), rows, settings)

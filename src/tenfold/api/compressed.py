@@ -39,8 +39,8 @@ def save(compressed: Compressed, folder: str | Path, *, overwrite: bool = False)
     """
     report = json.loads(compressed.report.to_json())
     storage.save(
-        folder, compressed.model, compressed.plan, compressed.document, report=report, overwrite=overwrite,
-        keep_state=False,
+        folder, compressed.model, compressed.plan, compressed.document, report=report, words=compressed.words,
+        overwrite=overwrite, keep_state=False,
     )  # fmt: skip
 
 

@@ -14,12 +14,13 @@ from tenfold.api.border import check_training, claim, sha256
 from tenfold.api.compressed import Compressed, plain, save
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import Opened, build
-from tenfold.measure import weights_hash
+from tenfold.api.samples import first_inputs, timed
+from tenfold.measure import OutputError, output_errors, outputs, weights_hash
 from tenfold.measure.score import device_of
 from tenfold.models import load_weights
 from tenfold.protocols import Data, TenfoldError
 from tenfold.recovery import Step
-from tenfold.report import Report, ScoreValue
+from tenfold.report import Report, ScoreValue, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import copied
 
@@ -98,8 +99,10 @@ def recover_folder(
     used = {"epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed, **(settings or {})}
     past = before.settings.get("recover", [])
     again = [*past, {key: plain(value) for key, value in used.items()}]
-    report = with_score(replace(before, settings={**before.settings, "recover": again}), judged(model, data))
-    result = Compressed(model.cpu(), opened.plan, report, (), document)
+    batch = timed(model, first_inputs(data), before.final.macs or 1)
+    errors = {} if teacher is None else output_errors(outputs(teacher, batch), outputs(model, batch))
+    report = recovered(replace(before, settings={**before.settings, "recover": again}), judged(model, data), errors)
+    result = Compressed(model.cpu(), opened.plan, report, tuple(sentences(report)), document)
     save(result, folder, overwrite=True)
     return report
 
@@ -110,9 +113,12 @@ def recovers(model: nn.Module, bn: bool, epochs: int) -> bool:
     return epochs > 0 or (bn and norms)
 
 
-def with_score(report: Report, value: ScoreValue | None) -> Report:
-    """A report whose recovered network has this score; all else is as measured before, for the cores' shapes are."""
-    return replace(report, recovered=replace(report.final, score=value))
+def recovered(report: Report, score: ScoreValue | None, errors: Mapping[str, OutputError]) -> Report:
+    """A report whose recovered network has this score and these errors of its outputs.
+
+    All else is as measured before, for the cores' shapes are.
+    """
+    return replace(report, recovered=replace(report.final, score=score, outputs=errors))
 
 
 def whose(settings: Mapping[str, JSON] | None) -> dict[str, JSON]:

@@ -195,6 +195,15 @@ class Layer(nn.Module, ABC):
         return stages.mac_count(positions)
 
     @classmethod
+    def error_gain(cls, name: str, positions: Positions) -> float:
+        """By how much a squared error of a weight counts for more than that of one which is used once a sample.
+
+        Args: positions: of one call; empty where the network did not run.
+        """
+        del name, positions
+        return 1.0
+
+    @classmethod
     def other_macs(cls, module: nn.Module, given: Sequence[Tensor], result: Tensor) -> int:
         """Multiply-adds of one call that belong to no weight (attention's products)."""
         del module, given, result

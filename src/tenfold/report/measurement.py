@@ -1,13 +1,13 @@
 """`Measurement`: what was measured on one network; networks side by side, in the form in which they will run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from tenfold import measure
-from tenfold.measure import MsPerBatch
+from tenfold.measure import MsPerBatch, OutputError
 from tenfold.protocols import Score, within
 from tenfold.surgery import lower
 
@@ -37,6 +37,8 @@ class Measurement:
         peak_memory_bytes: parameters and the largest sum of live tensors in one forward.
         ms_per_batch: milliseconds of one forward.
         deployed_params: parameters of the lowered form.
+        outputs: by name, how far each output went from the dense network's on the same inputs; empty for that network
+            itself, and where the two were not compared.
     """
 
     params: int
@@ -46,6 +48,12 @@ class Measurement:
     ms_per_batch: MsPerBatch | None
     score: ScoreValue | None
     deployed_params: int
+    outputs: Mapping[str, OutputError] = field(default_factory=dict, hash=False)
+
+    @property
+    def furthest(self) -> tuple[str, OutputError] | None:
+        """The output that went furthest, with its name; None where nothing was compared."""
+        return max(self.outputs.items(), key=lambda item: item[1].relative_error or 0.0, default=None)
 
 
 def compare(
@@ -53,6 +61,7 @@ def compare(
     inputs: Any = None,
     *,
     scores: Mapping[str, ScoreValue | None] | None = None,
+    reference: str | None = None,
     repeats: int = 20,
     warmup: int = 3,
 ) -> dict[str, Measurement]:
@@ -62,12 +71,14 @@ def compare(
         networks: by name, in the folder's form (compressed layers or dense modules); none is changed.
         inputs: what `tenfold.protocols.call` takes; without them MACs, memory and time are None.
         scores: by the same names, as values.
+        reference: the name of the network that the others are compared with, in their outputs.
         repeats: timed rounds; warmup: rounds before them.
     Raises: TenfoldError, naming the network, if one cannot run on the inputs.
     """
     lowered = {name: lower(network) for name, network in networks.items()}
     costs = {name: cost(name, network, inputs) for name, network in lowered.items()}
     times = {} if inputs is None else measure.ms_per_batch(lowered, inputs, repeats=repeats, warmup=warmup)
+    errors = {} if inputs is None or reference is None else output_errors(lowered, inputs, reference)
     return {
         name: Measurement(
             params=measure.params(network),
@@ -77,6 +88,7 @@ def compare(
             ms_per_batch=times.get(name),
             score=(scores or {}).get(name),
             deployed_params=measure.params(lowered[name]),
+            outputs=errors.get(name, {}),
         )
         for name, network in networks.items()
     }
@@ -88,3 +100,13 @@ def cost(name: str, network: nn.Module, inputs: Any) -> tuple[int | None, int | 
         return None, None
     with within(f"the {name} network"):
         return measure.macs(network, inputs).total, measure.peak_memory_bytes(network, inputs)
+
+
+def output_errors(networks: Mapping[str, nn.Module], inputs: Any, reference: str) -> dict[str, dict[str, OutputError]]:
+    """How far the outputs of every other network went from those of the reference."""
+    given = measure.outputs(networks[reference], inputs)
+    return {
+        name: measure.output_errors(given, measure.outputs(network, inputs))
+        for name, network in networks.items()
+        if name != reference
+    }

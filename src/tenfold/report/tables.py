@@ -193,6 +193,18 @@ def scored(network: Measurement) -> str:
     return UNKNOWN if network.score is None else f"{network.score.name} {network.score.value:.2f}"
 
 
+def output_error(network: Measurement) -> str:
+    """Relative error of the output that went furthest."""
+    error = network.furthest[1].relative_error if network.furthest else None
+    return UNKNOWN if error is None else f"{error:.3f}"
+
+
+def agreement(network: Measurement) -> str:
+    """How often its largest entry is the dense network's, in per cent."""
+    share = network.furthest[1].agreement if network.furthest else None
+    return UNKNOWN if share is None else f"{100 * share:.1f} %"
+
+
 def more_deployed(network: Measurement) -> str:
     """Parameters of the form that runs, where they are more than the folder's."""
     return number(network.deployed_params) if network.deployed_params > network.params else UNKNOWN
@@ -206,5 +218,7 @@ ROWS: dict[str, Callable[[Measurement], str]] = {
     "peak memory, MiB": lambda network: mebibytes(network.peak_memory_bytes),
     "ms a batch": batch_time,
     "score": scored,
+    "outputs' error": output_error,
+    "same largest entry": agreement,
 }
-OPTIONAL = ("parameters that run", "score")
+OPTIONAL = ("parameters that run", "score", "outputs' error", "same largest entry")

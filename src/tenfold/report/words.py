@@ -4,11 +4,15 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
-from tenfold.measure import Profile
+from tenfold.measure import OutputError, Profile
+from tenfold.report.measurement import Measurement
 from tenfold.report.report import Report
 
 MEASURED = re.compile(r"[\d.]+x fewer |relative error about ")  # parts of a reason that tables have as numbers
 MOST_NAMES = 8
+LOST = 0.9  # relative error from which outputs are destroyed, and above which almost nothing is left of a weight
+UNRELATED = 0.1  # cosine down to which outputs are destroyed
+NOT_COMPARED = "How far the outputs went is not known without inputs; give --input 3x224x224, or --data."
 
 
 class Explained(Protocol):
@@ -32,7 +36,7 @@ class Growth(NamedTuple):
 
 
 def sentences(report: Report, before: Profile | None = None, after: Profile | None = None) -> list[str]:
-    """The ratios in words, and what a reader should be warned of.
+    """The ratios in words, how far the outputs went, and what a reader should be warned of; damage comes first.
 
     Args:
         before, after: profiles of the dense network and of the final one (compressed or lowered) on the same inputs;
@@ -40,7 +44,7 @@ def sentences(report: Report, before: Profile | None = None, after: Profile | No
     """
     ratio = report.ratio
     blamed = growths(before, after) if before is not None and after is not None else []
-    found = [
+    gains = [
         smaller(ratio.params, "parameters"),
         smaller(ratio.file_bytes, "bytes in the file"),
         smaller(ratio.macs, "multiply-adds a sample"),
@@ -48,7 +52,45 @@ def sentences(report: Report, before: Profile | None = None, after: Profile | No
         score(report),
         deployed(report),
     ]
+    losses = [outputs(report.final), hollow(report)]
+    found = [*losses, *gains] if is_destroyed(report.final) else [*gains, *losses]
     return [sentence for sentence in found if sentence]
+
+
+def is_destroyed(network: Measurement) -> bool:
+    """Whether some output has next to nothing left of the dense network's."""
+    return any(is_lost(error) for error in network.outputs.values())
+
+
+def is_lost(error: OutputError) -> bool:
+    """Whether an output has next to nothing left of the dense network's."""
+    if error.relative_error is None or error.cosine is None:
+        return False
+    return error.relative_error >= LOST or error.cosine <= UNRELATED
+
+
+def outputs(network: Measurement) -> str:
+    """How far the outputs went from the dense network's, or that nobody looked."""
+    if network.furthest is None:
+        return "" if network.macs is not None else NOT_COMPARED
+    name, error = network.furthest
+    whose = "outputs" if len(network.outputs) == 1 else f"output '{name}', the one that went furthest,"
+    if error.relative_error is None:
+        return f"The {whose} cannot be compared with the dense network's: not of the same shape."
+    far = f"relative error {error.relative_error:.3f}, cosine {error.cosine:.3f}"
+    if error.agreement is not None:
+        far += f", the same largest entry along axis {error.axis} in {100 * error.agreement:.1f} %"
+    if is_destroyed(network):
+        return f"DESTROYED: next to nothing of the dense network is left in the {whose} on these inputs: {far}."
+    return f"The {whose} on these inputs against the dense network's: {far}."
+
+
+def hollow(report: Report) -> str:
+    """The layers of whose weights almost nothing is left."""
+    names = [row.name for row in report.layers if row.rel_error is not None and row.rel_error > LOST]
+    if not names:
+        return ""
+    return f"ALMOST NOTHING IS LEFT of the weights of {some(names)}: relative errors above {LOST}."
 
 
 def reasons(rows: Iterable[Explained]) -> list[str]:
