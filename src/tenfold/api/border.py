@@ -58,7 +58,8 @@ def check_asked(model: nn.Module, asked: Asked, *, known_macs: bool = True) -> N
     """Refuse what `tenfold.plan` would refuse, as far as that can be seen before the network has run."""
     budgets = [name for name in BUDGETS if name in asked]
     rules = [name for name in ("energy", "ranks") if name in asked]
-    check_together(budgets, rules, asked.get("energy"), asked.get("multiple", 1), asked.get("allocation", "global"))
+    check_together(budgets, rules, asked.get("energy"), asked.get("multiple", 1), asked.get("allocation", "global"),
+                   asked.get("max_error"))  # fmt: skip
     formats_asked(asked.get("format", AUTO))
     if (ranks := asked.get("ranks")) is not None:
         ranks_asked(ranks)

@@ -78,6 +78,12 @@ Energy = Annotated[
 Ranks = Annotated[
     str | None, typer.Option(metavar="RANKS", help="Rule: 8 for every bond, or 24,40,24.", rich_help_panel=BUDGET)
 ]
+MaxError = Annotated[
+    float | None,
+    typer.Option(
+        metavar="ERROR", help="Largest relative error of one weight under budgets; 0.9.", rich_help_panel=BUDGET
+    ),
+]
 Allocation = Annotated[
     str | None,
     typer.Option(metavar="HOW", help="global (default), or uniform: one share of the ranks.", rich_help_panel=BUDGET),

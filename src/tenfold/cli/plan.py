@@ -17,6 +17,7 @@ def plan(
     bytes: o.Bytes = None,
     energy: o.Energy = None,
     ranks: o.Ranks = None,
+    max_error: o.MaxError = None,
     allocation: o.Allocation = None,
     multiple: o.Multiple = None,
     batch: o.Batch = None,
@@ -42,8 +43,8 @@ def plan(
     where = machine(device, threads)
     check_file(out, overwrite)
     asked = asked_for(
-        layer, params=params, macs=macs, bytes=bytes, energy=energy, ranks=ranks, allocation=allocation,
-        multiple=multiple, format=format, include=include, exclude=exclude,
+        layer, params=params, macs=macs, bytes=bytes, energy=energy, ranks=ranks, max_error=max_error,
+        allocation=allocation, multiple=multiple, format=format, include=include, exclude=exclude,
     )  # fmt: skip
     given = prepare(
         model, weights=weights, data=data, shapes=input, batch_size=batch_size, seed=seed, trust_code=trust_code

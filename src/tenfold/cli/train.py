@@ -17,6 +17,7 @@ def train(
     bytes: o.Bytes = None,
     energy: o.Energy = None,
     ranks: o.Ranks = None,
+    max_error: o.MaxError = None,
     allocation: o.TrainAllocation = None,
     multiple: o.Multiple = None,
     plan: o.PlanFile = None,
@@ -54,8 +55,8 @@ def train(
         )
     storage.check_writable(out, overwrite)
     asked = asked_for(
-        layer, params=params, macs=macs, bytes=bytes, energy=energy, ranks=ranks, allocation=allocation,
-        multiple=multiple, format=format, include=include, exclude=exclude,
+        layer, params=params, macs=macs, bytes=bytes, energy=energy, ranks=ranks, max_error=max_error,
+        allocation=allocation, multiple=multiple, format=format, include=include, exclude=exclude,
     )  # fmt: skip
     api.check_train(plan, asked, init, epochs, lr)
     read = None if plan is None else api.plan_from(plan)

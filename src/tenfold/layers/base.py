@@ -195,12 +195,12 @@ class Layer(nn.Module, ABC):
         return stages.mac_count(positions)
 
     @classmethod
-    def error_gain(cls, name: str, positions: Positions) -> float:
-        """By how much a squared error of a weight counts for more than that of one which is used once a sample.
+    def error_gain(cls, name: str, positions: Positions, calls: int) -> float:
+        """By how much a squared error of a weight counts for more, because what it gives comes back to it.
 
-        Args: positions: of one call; empty where the network did not run.
+        Args: positions of one call, and the calls of one forward; empty and 0 where the network did not run.
         """
-        del name, positions
+        del name, positions, calls
         return 1.0
 
     @classmethod

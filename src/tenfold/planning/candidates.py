@@ -32,6 +32,7 @@ class Subject:
         macs: multiply-adds of one sample, over all calls of the module.
         times: how often what a layer counts at these positions happens for one sample.
         first: whether it belongs to the first convolution.
+        gain: what a squared error counts for, once for a weight whose error does not come back to it.
     """
 
     site: Site
@@ -40,6 +41,7 @@ class Subject:
     macs: int
     times: float
     first: bool
+    gain: float = 1.0
 
     @property
     def params(self) -> int:
@@ -225,7 +227,7 @@ def round_up(ranks: Any, multiple: int) -> Ints:
 
 @dataclass(frozen=True)
 class Choice:
-    """One candidate: a family at some ranks, or the dense weight (no family)."""
+    """One candidate: a family at some ranks, or the dense weight (no family); `error` is the squared relative one."""
 
     error: float
     cost: Cost
@@ -233,13 +235,18 @@ class Choice:
     ranks: tuple[int, ...] = ()
     evaluation: int = 0
 
+    @property
+    def loss(self) -> float:
+        """What the error counts for."""
+        return self.error if self.family is None else self.error * self.family.subject.gain
+
 
 @dataclass(frozen=True)
 class Curve:
     """Candidates of one weight that no other beats on error and on every budget; the first is the dense weight.
 
     Attributes:
-        errors: (n,) squared relative errors.
+        losses: (n,) squared relative errors times the weight's gain.
         costs: (n, budgets).
         origin: (n, 2): which family, which column of its rank grid; -1 for the dense weight.
     """
@@ -247,7 +254,7 @@ class Curve:
     subject: Subject
     families: tuple[Family, ...]
     grids: tuple[Ints, ...]
-    errors: Array
+    losses: Array
     costs: Array
     origin: Ints
 
@@ -267,22 +274,28 @@ def chosen(family: Family, ranks: tuple[int, ...]) -> Choice:
     return Choice(float(family.error(column[:, None])[0]), plain, family, ranks, int(best[0]))
 
 
-def curve(subject: Subject, found: Sequence[Family], budgets: Mapping[str, Budget], multiple: int) -> Curve:
-    """The curve of a weight over these families. Nothing on it stores or computes more than the dense weight."""
+def curve(
+    subject: Subject, found: Sequence[Family], budgets: Mapping[str, Budget], multiple: int, most: float
+) -> Curve:
+    """The curve of a weight over these families. Nothing on it stores or computes more than the dense weight.
+
+    Args: most: the largest relative error that a candidate may have.
+    """
     dense = subject.dense
-    errors, costs, origin, grids = [np.zeros(1)], [cost_row(budgets, dense)], [np.array([[-1, -1]])], []
+    losses, costs, origin, grids = [np.zeros(1)], [cost_row(budgets, dense)], [np.array([[-1, -1]])], []
     for k, family in enumerate(found):
         grid = rank_grid(family, multiple)
         cost, _ = family.cost(grid)
-        keep = family.useful(grid) & subject.is_gain(cost)
+        error = family.error(grid)
+        keep = family.useful(grid) & subject.is_gain(cost) & (np.minimum(error, 1.0) <= most**2)  # sums of tails may pass 1
         grids.append(grid)
-        errors.append(family.error(grid)[keep])
+        losses.append(subject.gain * error[keep])
         costs.append(cost_row(budgets, cost)[keep])
         columns = np.nonzero(keep)[0]
         origin.append(np.stack([np.full_like(columns, k), columns], axis=1))
-    error, cost_all, place = np.concatenate(errors), np.concatenate(costs), np.concatenate(origin)
-    front = pareto(error, cost_all)
-    return Curve(subject, tuple(found), tuple(grids), error[front], cost_all[front], place[front])
+    loss, cost_all, place = np.concatenate(losses), np.concatenate(costs), np.concatenate(origin)
+    front = pareto(loss, cost_all)
+    return Curve(subject, tuple(found), tuple(grids), loss[front], cost_all[front], place[front])
 
 
 def cost_row(budgets: Mapping[str, Budget], cost: Cost) -> Array:
