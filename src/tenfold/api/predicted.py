@@ -34,6 +34,7 @@ class PlannedRatios:
     params: float
     bytes: float
     macs: float | None
+    deployed_params: float
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,14 @@ def predicted(model: nn.Module, plan: Plan, profile: Profile) -> Predicted:
     """
     nets = networks(model, plan)
     layers = {}
-    saved_bytes = 0
+    saved_bytes = saved_deployed = 0
     for name, measured in profile.layers.items():
         params, macs = measured.params, measured.macs
         if name in nets:
             site, net = nets[name]
             stages = net.stages(site.partition(net, plan.rows[name].stages))
             params, macs = net.params, site.macs(stages, measured.positions, measured.macs, measured.calls)
+            saved_deployed += measured.params - stages.params * len(site.places)
         layers[name] = PlannedLayer(measured.params, params, measured.macs, macs)
         saved_bytes += (measured.params - params) * measured.itemsize
     layers |= {name: PlannedLayer(other.params, other.params, None, None) for name, other in profile.untaken.items()}
@@ -69,6 +71,7 @@ def predicted(model: nn.Module, plan: Plan, profile: Profile) -> Predicted:
         params=profile.params / max(profile.params - saved, 1),
         bytes=profile.bytes / max(profile.bytes - saved_bytes, 1),
         macs=None if profile.macs is None or not whole else profile.macs / whole,
+        deployed_params=profile.params / max(profile.params - saved_deployed, 1),
     )
     return Predicted(layers, ratio)
 

@@ -130,8 +130,10 @@ def reported(
     rows = tuple(replace(row, rel_error=None) for row in layer_rows(dense, small, plan, before))
     networks = {"compressed": small} if is_dense(plan) else {"dense": dense, "compressed": small}
     batch = timed(dense, inputs, before.macs or 1)
-    measured = compare(networks, batch, scores={"compressed": judged(small, data)})
-    report = Report(measured.get("dense", measured["compressed"]), measured["compressed"], None, rows, settings)
+    first = next(iter(networks))
+    measured = compare(networks, batch, scores={"compressed": judged(small, data)}, reference=first)
+    final = replace(measured["compressed"], outputs={})  # the dense network was not trained
+    report = Report(measured[first], final, None, rows, settings)
     after = None if is_dense(plan) else inspect(small, one_sample(small, inputs))
     return report, tuple(sentences(report, before, after))
 

@@ -69,6 +69,10 @@ Macs = Annotated[
 Bytes = Annotated[
     str | None, typer.Option(help="Bytes of the parameters, likewise.", rich_help_panel=BUDGET, metavar="RATIO")
 ]
+DeployedParams = Annotated[
+    str | None,
+    typer.Option(help="Parameters of the form that runs, likewise.", rich_help_panel=BUDGET, metavar="RATIO"),
+]
 Energy = Annotated[
     float | None,
     typer.Option(

@@ -15,6 +15,7 @@ def plan(
     params: o.Params = None,
     macs: o.Macs = None,
     bytes: o.Bytes = None,
+    deployed_params: o.DeployedParams = None,
     energy: o.Energy = None,
     ranks: o.Ranks = None,
     max_error: o.MaxError = None,
@@ -43,7 +44,7 @@ def plan(
     where = machine(device, threads)
     check_file(out, overwrite)
     asked = asked_for(
-        layer, params=params, macs=macs, bytes=bytes, energy=energy, ranks=ranks, max_error=max_error,
+        layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, energy=energy, ranks=ranks, max_error=max_error,
         allocation=allocation, multiple=multiple, format=format, include=include, exclude=exclude,
     )  # fmt: skip
     given = prepare(

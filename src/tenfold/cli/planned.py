@@ -15,8 +15,14 @@ def show_plan(plan: Plan, expected: Predicted) -> None:
     """The rows, what the network will hold, and why each layer is so."""
     screen.show(plan_table(plan, expected.layers))
     screen.say(*reasons(plan.rows.values()), "")
-    words = {"params": "parameters", "bytes": "bytes", "macs": "multiply-adds a sample"}
-    for name, ratio in asdict(expected.ratio).items():
+    words = {
+        "params": "parameters",
+        "deployed_params": "parameters in the form that runs",
+        "bytes": "bytes",
+        "macs": "multiply-adds a sample",
+    }
+    for name in words:
+        ratio = getattr(expected.ratio, name)
         screen.say(f"{words[name]}: {'not known without inputs (--input)' if ratio is None else f'{ratio:.2f}x fewer'}")
 
 

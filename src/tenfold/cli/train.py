@@ -15,6 +15,7 @@ def train(
     params: o.Params = None,
     macs: o.Macs = None,
     bytes: o.Bytes = None,
+    deployed_params: o.DeployedParams = None,
     energy: o.Energy = None,
     ranks: o.Ranks = None,
     max_error: o.MaxError = None,
@@ -55,7 +56,7 @@ def train(
         )
     storage.check_writable(out, overwrite)
     asked = asked_for(
-        layer, params=params, macs=macs, bytes=bytes, energy=energy, ranks=ranks, max_error=max_error,
+        layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, energy=energy, ranks=ranks, max_error=max_error,
         allocation=allocation, multiple=multiple, format=format, include=include, exclude=exclude,
     )  # fmt: skip
     api.check_train(plan, asked, init, epochs, lr)

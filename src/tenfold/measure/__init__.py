@@ -5,10 +5,10 @@ from tenfold.measure.counts import Macs, WeightMacs, macs, parameter_bytes, para
 from tenfold.measure.memory import peak_memory_bytes
 from tenfold.measure.outputs import OutputError, output_errors, outputs, relative_error
 from tenfold.measure.profile import LayerProfile, Profile, inspect, weights_hash
-from tenfold.measure.timing import MsPerBatch, Ratio, Timing, ms_per_batch, paired, ratio
+from tenfold.measure.timing import MsPerBatch, Ratio, Speedup, Timing, forward_timings, paired, ratio
 
 __all__ = [
-    "LayerProfile", "Macs", "MsPerBatch", "OutputError", "Profile", "Ratio", "Timing", "WeightMacs", "calls",
-    "check_calls", "inspect", "macs", "ms_per_batch", "output_errors", "outputs", "paired", "parameter_bytes",
-    "params", "peak_memory_bytes", "ratio", "relative_error", "state_bytes", "weights_hash",
+    "LayerProfile", "Macs", "MsPerBatch", "OutputError", "Profile", "Ratio", "Speedup", "Timing", "WeightMacs",
+    "calls", "check_calls", "forward_timings", "inspect", "macs", "output_errors", "outputs", "paired",
+    "parameter_bytes", "params", "peak_memory_bytes", "ratio", "relative_error", "state_bytes", "weights_hash",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tenfold.formats import Format
-from tenfold.network import Labels, Positions, Stages, TensorNetwork
+from tenfold.network import Count, Labels, Positions, Stages, TensorNetwork
 from tenfold.planning.budgets import Budget, Cost
 from tenfold.planning.curves import Array, ErrorCurves, rank_of_params
 from tenfold.surgery import Site
@@ -32,6 +32,7 @@ class Subject:
         macs: multiply-adds of one sample, over all calls of the module.
         times: how often what a layer counts at these positions happens for one sample.
         first: whether it belongs to the first convolution.
+        lean: whether its stages are to hold few numbers, before they are to take few multiply-adds.
         gain: what a squared error counts for, once for a weight whose error does not come back to it.
     """
 
@@ -41,6 +42,7 @@ class Subject:
     macs: int
     times: float
     first: bool
+    lean: bool = False
     gain: float = 1.0
 
     @property
@@ -51,7 +53,7 @@ class Subject:
     @property
     def dense(self) -> Cost:
         """What the weight costs as it is."""
-        return Cost(self.params, self.macs, self.weight.element_size())
+        return Cost(self.params, self.macs, self.params, self.weight.element_size())
 
     def is_gain(self, cost: Cost) -> Any:
         """Whether candidates store less than the dense weight and compute no more; a table is looked up for nothing."""
@@ -122,13 +124,18 @@ class Family:
         """What ranks (groups, ..) cost with the cheapest stages, and which evaluation that is."""
         sizes = self.sizes(ranks)
         shape = ranks.shape[1:]
-        subject = self.subject
-        counts = [subject.site.mac_count(stages, subject.positions) for stages in self.evaluations]
-        each = np.stack([np.broadcast_to(count(sizes), shape) for count in counts])
-        best = each.argmin(axis=0)
-        macs = np.take_along_axis(each, best[None], axis=0)[0] * subject.times
+        site = self.subject.site
+
+        def each(counts: Iterable[Count]) -> Array:  # (evaluations, ..)
+            return np.stack([np.broadcast_to(count(sizes), shape) for count in counts])
+
+        macs = each(site.mac_count(stages, self.subject.positions) for stages in self.evaluations)
+        held = each(stages.param_count for stages in self.evaluations) * len(site.places)
+        cheapest = np.where(held == held.min(axis=0), macs, np.inf) if self.subject.lean else macs
+        best = cheapest.argmin(axis=0)
+        macs, held = (np.take_along_axis(counted, best[None], axis=0)[0] for counted in (macs, held))
         params = np.broadcast_to(self.net.param_count(sizes), shape)
-        return Cost(params, macs, self.subject.weight.element_size()), best
+        return Cost(params, macs * self.subject.times, held, self.subject.weight.element_size()), best
 
     def planned_ranks(self, ranks: Sequence[int]) -> tuple[int | None, ...]:
         """Ranks for every bond of the format, None where it is not cut."""
@@ -270,7 +277,7 @@ def chosen(family: Family, ranks: tuple[int, ...]) -> Choice:
     """A family at these ranks."""
     column = np.array(ranks, np.int64)
     cost, best = family.cost(column[:, None])
-    plain = replace(cost, params=int(cost.params[0]), macs=float(cost.macs[0]))
+    plain = replace(cost, params=int(cost.params[0]), macs=float(cost.macs[0]), deployed=int(cost.deployed[0]))
     return Choice(float(family.error(column[:, None])[0]), plain, family, ranks, int(best[0]))
 
 

@@ -32,6 +32,7 @@ class Asked(TypedDict, total=False):
     params: Wanted
     macs: Wanted
     bytes: Wanted
+    deployed_params: Wanted
     energy: float | None
     ranks: str | int | Sequence[int] | None
     format: str
@@ -50,6 +51,7 @@ def plan(
     params: Wanted = None,
     macs: Wanted = None,
     bytes: Wanted = None,
+    deployed_params: Wanted = None,
     energy: float | None = None,
     ranks: str | int | Sequence[int] | None = None,
     format: str = AUTO,
@@ -67,7 +69,8 @@ def plan(
 
     Args:
         profile: what `inspect` measured on it.
-        params, macs, bytes: budgets on the whole network, alone or together: `"4x"`, `"25%"`, or a ratio.
+        params, macs, bytes, deployed_params: budgets on the whole network, alone or together: `"4x"`, `"25%"`, or a
+            ratio; `deployed_params` are those of the form that runs.
         energy: instead of budgets: for every bond the smallest rank above this share of the squared norm, 0 to 1.
         ranks: instead of budgets: `8` for every bond, or one for each.
         format: a format, several, `conv=ht2,linear=svd`, or `auto`.
@@ -85,11 +88,13 @@ def plan(
     """
     model = unwrapped(model)
     check_finite(model)
-    asked = {name: value for name, value in (("params", params), ("macs", macs), ("bytes", bytes)) if value is not None}
+    budgets = {"params": params, "macs": macs, "bytes": bytes, "deployed_params": deployed_params}
+    asked = {name: value for name, value in budgets.items() if value is not None}
     rules = [name for name, value in (("energy", energy), ("ranks", ranks)) if value is not None]
     check_asked(list(asked), rules, energy, multiple, allocation, max_error)
     curves = curves if curves is not None else ErrorCurves(weights_hash(model))
-    search = Search(model, profile, include, exclude, layers or {}, formats_asked(format), curves, seed)
+    search = Search(model, profile, include, exclude, layers or {}, formats_asked(format), curves, seed,
+                    lean=deployed_params is not None)  # fmt: skip
     if rules:
         choices = search.by_rule(energy, None if ranks is None else ranks_asked(ranks), multiple)
     else:
@@ -97,7 +102,7 @@ def plan(
     rows = {name: search.row(name, choices.get(name)) for name in search.sites}
     rows |= {name: Row(name, reason=other.reason) for name, other in untaken(model).items()}
     found = Plan(rows)
-    return found if inputs is None else with_fastest_stages(model, found, profile, inputs, keep_macs="macs" in asked)
+    return found if inputs is None else with_fastest_stages(model, found, profile, inputs, budgets=asked)
 
 
 def check_asked(
@@ -142,7 +147,10 @@ class Search:
         formats: Mapping[str, Sequence[Suits]],
         curves: ErrorCurves,
         seed: int,
+        *,
+        lean: bool,
     ) -> None:
+        self.lean = lean
         self.sites, self.profile, self.curves, self.seed = sites(model), profile, curves, seed
         names = list(self.sites)
         if not names:
@@ -166,7 +174,8 @@ class Search:
         positions = row.positions or {}
         macs = weight.numel() if row.macs is None else row.macs
         times = site.times(row.positions, row.macs, row.calls)
-        return Subject(site, weight, positions, macs, times, row.first, site.error_gain(row.positions, row.calls))
+        gain = site.error_gain(row.positions, row.calls)
+        return Subject(site, weight, positions, macs, times, row.first, self.lean, gain)
 
     def suited(
         self, name: str, included: set[str], excluded: Mapping[str, str], formats: Mapping[str, Sequence[Suits]]

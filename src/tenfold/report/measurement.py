@@ -7,7 +7,8 @@ from typing import Any
 from torch import nn
 
 from tenfold import measure
-from tenfold.measure import MsPerBatch, OutputError
+from tenfold.measure import MsPerBatch, OutputError, Speedup
+from tenfold.measure.forward import batch_size
 from tenfold.protocols import Score, within
 from tenfold.surgery import lower
 
@@ -39,6 +40,7 @@ class Measurement:
         deployed_params: parameters of the lowered form.
         outputs: by name, how far each output went from the dense network's on the same inputs; empty for that network
             itself, and where the two were not compared.
+        speedup: how many times as long the dense network takes; None likewise.
     """
 
     params: int
@@ -49,6 +51,7 @@ class Measurement:
     score: ScoreValue | None
     deployed_params: int
     outputs: Mapping[str, OutputError] = field(default_factory=dict, hash=False)
+    speedup: Speedup | None = None
 
     @property
     def furthest(self) -> tuple[str, OutputError] | None:
@@ -71,13 +74,13 @@ def compare(
         networks: by name, in the folder's form (compressed layers or dense modules); none is changed.
         inputs: what `tenfold.protocols.call` takes; without them MACs, memory and time are None.
         scores: by the same names, as values.
-        reference: the name of the network that the others are compared with, in their outputs.
+        reference: the name of the network that the others are compared with, in outputs and time.
         repeats: timed rounds; warmup: rounds before them.
     Raises: TenfoldError, naming the network, if one cannot run on the inputs.
     """
     lowered = {name: lower(network) for name, network in networks.items()}
     costs = {name: cost(name, network, inputs) for name, network in lowered.items()}
-    times = {} if inputs is None else measure.ms_per_batch(lowered, inputs, repeats=repeats, warmup=warmup)
+    times = {} if inputs is None else measure.forward_timings(lowered, inputs, repeats=repeats, warmup=warmup)
     errors = {} if inputs is None or reference is None else output_errors(lowered, inputs, reference)
     return {
         name: Measurement(
@@ -85,10 +88,11 @@ def compare(
             file_bytes=measure.state_bytes(network),
             macs=costs[name][0],
             peak_memory_bytes=costs[name][1],
-            ms_per_batch=times.get(name),
+            ms_per_batch=None if inputs is None else MsPerBatch.of(times[name], batch_size(inputs)),
             score=(scores or {}).get(name),
             deployed_params=measure.params(lowered[name]),
             outputs=errors.get(name, {}),
+            speedup=Speedup.of(times[name], times[reference]) if name in errors and reference is not None else None,
         )
         for name, network in networks.items()
     }

@@ -13,12 +13,19 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Ratios:
-    """Dense over final: 4.0 is four times smaller, or four times faster; None where one side is not known."""
+    """Dense over final: 4.0 is four times smaller, or four times faster; None where one side is not known.
+
+    Attributes:
+        deployed_params: of the form that runs.
+        time: the median over rounds in which both ran; time_spread: the distance between the quartiles.
+    """
 
     params: float | None
+    deployed_params: float | None
     file_bytes: float | None
     macs: float | None
     time: float | None
+    time_spread: float | None
 
 
 @dataclass(frozen=True)
@@ -46,12 +53,14 @@ class Report:
     def ratio(self) -> Ratios:
         """The dense network over the final one."""
         dense, final = self.dense, self.final
-        times = [None if m.ms_per_batch is None else m.ms_per_batch.median for m in (dense, final)]
+        speedup = final.speedup
         return Ratios(
             params=over(dense.params, final.params),
+            deployed_params=over(dense.deployed_params, final.deployed_params),
             file_bytes=over(dense.file_bytes, final.file_bytes),
             macs=over(dense.macs, final.macs),
-            time=over(times[0], times[1]),
+            time=None if speedup is None else speedup.median,
+            time_spread=None if speedup is None else speedup.spread,
         )
 
     def to_json(self) -> str:

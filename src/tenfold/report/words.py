@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
-from tenfold.measure import OutputError, Profile
+from tenfold.measure import OutputError, Profile, Speedup
 from tenfold.report.measurement import Measurement
 from tenfold.report.report import Report
 
@@ -46,9 +46,10 @@ def sentences(report: Report, before: Profile | None = None, after: Profile | No
     blamed = growths(before, after) if before is not None and after is not None else []
     gains = [
         smaller(ratio.params, "parameters"),
+        smaller(ratio.deployed_params, "parameters in the form that runs"),
         smaller(ratio.file_bytes, "bytes in the file"),
         smaller(ratio.macs, "multiply-adds a sample"),
-        faster(ratio.time, blamed),
+        faster(report.final.speedup, blamed),
         score(report),
         deployed(report),
     ]
@@ -140,14 +141,15 @@ def smaller(ratio: float | None, what: str) -> str:
     return f"{ratio:.2f} times fewer {what}."
 
 
-def faster(ratio: float | None, blamed: list[Growth]) -> str:
-    """`1.21 times faster`, or that it is slower and why."""
-    if ratio is None:
+def faster(speedup: Speedup | None, blamed: list[Growth]) -> str:
+    """`1.21 times faster`, that it is slower and why, or that nobody can tell."""
+    if speedup is None:
         return ""
-    if round(ratio, 2) == 1:
-        return "As fast as the dense network on this machine."
+    ratio, noise = speedup.median, f"(± {speedup.spread:.2f})"
+    if not speedup.is_clear:
+        return f"No difference in time within the noise: {ratio:.2f} times as fast as the dense network {noise}."
     if ratio > 1:
-        return f"{ratio:.2f} times faster than the dense network on this machine."
+        return f"{ratio:.2f} times faster {noise} than the dense network on this machine."
     named = ", ".join(f"{name} (+{1e3 * seconds:,.2f} ms)" for name, seconds in blamed[:3])
     why = f"; the layers to blame: {named}" if named else ""
     return f"SLOWER: takes {1 / ratio:.2f} times as long as the dense network on this machine{why}."
