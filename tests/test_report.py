@@ -331,7 +331,9 @@ def test_outputs_of_another_shape_are_not_compared_and_it_is_said() -> None:
 
 
 def test_layers_of_which_almost_nothing_is_left_are_named() -> None:
-    rows = [replace(report().layers[0], name=f"l{k}", rel_error=error) for k, error in enumerate([0.2, 0.95, None, 0.9])]
+    rows = [
+        replace(report().layers[0], name=f"l{k}", rel_error=error) for k, error in enumerate([0.2, 0.95, None, 0.9])
+    ]
     assert "ALMOST NOTHING IS LEFT of the weights of l1: relative errors above 0.9." in sentences(report(layers=rows))
     assert not any("ALMOST" in each for each in sentences(report()))
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from tenfold.measure import is_inside, modules_of
 from tenfold.planning import BUDGETS, Asked
 from tenfold.planning.asked import AUTO, formats_asked, overrides_asked, ranks_asked
 from tenfold.planning.budgets import limit
@@ -66,7 +67,9 @@ def check_asked(model: nn.Module, asked: Asked, *, known_macs: bool = True) -> N
     for name, value in asked.items():
         if name in budgets and isinstance(value, str | int | float):
             limit(name, value, None if name == "macs" and not known_macs else 1)
-    names = list(sites(model))
+    of = asked.get("of", ())
+    parts = modules_of(model, of)
+    names = [name for name in sites(model) if not of or is_inside(name, parts)]
     for pattern in (*asked.get("include", ()), *asked.get("exclude", ())):
         matching(pattern, names)
     overrides_asked(asked.get("layers") or {}, names)

@@ -1,6 +1,6 @@
 """All of it: measure, plan, decompose, recover and measure again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -12,6 +12,7 @@ from tenfold.api.compressed import Compressed, documented, plain, shapes
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import plan_from, planned, profiled
+from tenfold.api.predicted import predicted
 from tenfold.api.recover import Watch, recover, recovers, whose
 from tenfold.api.samples import first_inputs, one_sample, timed
 from tenfold.measure import Profile, calls, check_calls, inspect
@@ -94,7 +95,8 @@ def compress(
             release(Path(state))
     used = {**wanted, "epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed, "device": device,
             "threads": torch.get_num_threads(), "inputs": shapes(inputs), **(settings or {})}  # fmt: skip
-    report, words = reported(networks, chosen, before, data, inputs, {key: plain(value) for key, value in used.items()})
+    noted = {key: plain(value) for key, value in used.items()}
+    report, words = reported(networks, chosen, before, data, inputs, noted, wanted.get("of", ()))
     final = networks.get("recovered", small)
     return Compressed(final, chosen, report, words, documented(document or Document(origin_of(model)), inputs))
 
@@ -113,6 +115,7 @@ def reported(
     data: Data | None,
     inputs: Any,
     settings: Mapping[str, JSON],
+    of: Sequence[str],
 ) -> tuple[Report, tuple[str, ...]]:
     """Everything measured on the networks, and the sentences that say it; `inputs` are on their device."""
     scores = {name: judged(network, data) for name, network in networks.items()}
@@ -120,6 +123,7 @@ def reported(
     measured = compare(networks, batch, scores=scores, reference="dense")
     last = list(networks)[-1]
     rows = layer_rows(networks["dense"], networks["compressed"], plan, before)
-    report = Report(measured["dense"], measured["compressed"], measured.get("recovered"), rows, settings)
+    part = predicted(networks["dense"], plan, before, of).part
+    report = Report(measured["dense"], measured["compressed"], measured.get("recovered"), rows, settings, part)
     after = inspect(networks[last], None if inputs is None else one_sample(networks[last], inputs))
     return report, tuple(sentences(report, before, after))

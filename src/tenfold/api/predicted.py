@@ -1,7 +1,7 @@
 """What a plan will make of a network, known before any weight is decomposed."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -10,9 +10,10 @@ from torch import nn
 from tenfold.api.border import check_asked, check_one, given_only
 from tenfold.api.plan import planned, profiled
 from tenfold.api.samples import first_inputs, one_sample
-from tenfold.measure import Profile
+from tenfold.measure import Profile, part
 from tenfold.planning import Asked
 from tenfold.protocols import Data
+from tenfold.report import Part
 from tenfold.surgery import Plan, unwrapped
 from tenfold.surgery.carry_out import networks
 
@@ -39,15 +40,17 @@ class PlannedRatios:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a plan will make of a network; `layers` by name."""
+    """What a plan will make of a network; `layers` by name; `part`: of the part that was asked for, if one was."""
 
     layers: Mapping[str, PlannedLayer] = field(hash=False)
     ratio: PlannedRatios
+    part: Part | None = None
 
 
-def predicted(model: nn.Module, plan: Plan, profile: Profile) -> Predicted:
+def predicted(model: nn.Module, plan: Plan, profile: Profile, of: Sequence[str] = ()) -> Predicted:
     """Sizes and costs by the plan alone.
 
+    Args: of: patterns of modules' names, to have their ratios, too.
     Raises: TenfoldError that names the layer where the plan is not this network's.
     """
     nets = networks(model, plan)
@@ -73,7 +76,8 @@ def predicted(model: nn.Module, plan: Plan, profile: Profile) -> Predicted:
         macs=None if profile.macs is None or not whole else profile.macs / whole,
         deployed_params=profile.params / max(profile.params - saved_deployed, 1),
     )
-    return Predicted(layers, ratio)
+    ratios = predicted(model, plan, part(profile, model, of)).ratio if of else None
+    return Predicted(layers, ratio, None if ratios is None else Part(of=tuple(of), **asdict(ratios)))
 
 
 def foreseen(
@@ -97,4 +101,4 @@ def foreseen(
     measured = profiled(model, None if inputs is None else one_sample(model, inputs), profile=profile)
     if plan is None:
         plan = planned(model, measured, profile=profile, inputs=inputs, batch=batch, seed=seed, **wanted)
-    return plan, predicted(model, plan, measured)
+    return plan, predicted(model, plan, measured, wanted.get("of", ()))

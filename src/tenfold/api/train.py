@@ -1,7 +1,7 @@
 """Training from the start: a network in cores, or the dense one."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -14,6 +14,7 @@ from tenfold.api.compressed import Compressed, documented, plain, shapes
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import plan_from
+from tenfold.api.predicted import predicted
 from tenfold.api.recover import Watch, recover, whose
 from tenfold.api.samples import first_inputs, one_sample, timed
 from tenfold.measure import Profile, calls, check_calls, inspect
@@ -84,9 +85,8 @@ def train(
         release(Path(state))
     used = {**wanted, "init": init, "epochs": epochs, "lr": lr, "seed": seed, "device": device,
             "threads": torch.get_num_threads(), "inputs": shapes(inputs), **(settings or {})}  # fmt: skip
-    report, words = reported(
-        dense, small, chosen, before, data, inputs, {key: plain(value) for key, value in used.items()}
-    )
+    noted = {key: plain(value) for key, value in used.items()}
+    report, words = reported(dense, small, chosen, before, data, inputs, noted, wanted.get("of", ()))
     return Compressed(small, chosen, report, words, documented(document or Document(origin_of(model)), inputs))
 
 
@@ -125,6 +125,7 @@ def reported(
     data: Data,
     inputs: Any,
     settings: Mapping[str, JSON],
+    of: Sequence[str],
 ) -> tuple[Report, tuple[str, ...]]:
     """What was measured on the trained network, beside the sizes and costs of the dense one it stands for."""
     rows = tuple(replace(row, rel_error=None) for row in layer_rows(dense, small, plan, before))
@@ -133,7 +134,7 @@ def reported(
     first = next(iter(networks))
     measured = compare(networks, batch, scores={"compressed": judged(small, data)}, reference=first)
     final = replace(measured["compressed"], outputs={})  # the dense network was not trained
-    report = Report(measured[first], final, None, rows, settings)
+    report = Report(measured[first], final, None, rows, settings, predicted(dense, plan, before, of).part)
     after = None if is_dense(plan) else inspect(small, one_sample(small, inputs))
     return report, tuple(sentences(report, before, after))
 

@@ -73,6 +73,14 @@ DeployedParams = Annotated[
     str | None,
     typer.Option(help="Parameters of the form that runs, likewise.", rich_help_panel=BUDGET, metavar="RATIO"),
 ]
+Of = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Only this part, whose parameters and multiply-adds budgets then count: 'encoder.*'; repeatable.",
+        rich_help_panel=BUDGET,
+    ),
+]
 Energy = Annotated[
     float | None,
     typer.Option(

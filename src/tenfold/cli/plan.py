@@ -16,6 +16,7 @@ def plan(
     macs: o.Macs = None,
     bytes: o.Bytes = None,
     deployed_params: o.DeployedParams = None,
+    of: o.Of = None,
     energy: o.Energy = None,
     ranks: o.Ranks = None,
     max_error: o.MaxError = None,
@@ -44,8 +45,9 @@ def plan(
     where = machine(device, threads)
     check_file(out, overwrite)
     asked = asked_for(
-        layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, energy=energy, ranks=ranks, max_error=max_error,
-        allocation=allocation, multiple=multiple, format=format, include=include, exclude=exclude,
+        layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, of=of, energy=energy,
+        ranks=ranks, max_error=max_error, allocation=allocation, multiple=multiple, format=format, include=include,
+        exclude=exclude,
     )  # fmt: skip
     given = prepare(
         model, weights=weights, data=data, shapes=input, batch_size=batch_size, seed=seed, trust_code=trust_code
@@ -56,7 +58,7 @@ def plan(
     check_asked(network, asked, known_macs=inputs is not None or profile is not None)
     measured = profiled(network, None if inputs is None else one_sample(network, inputs), profile=profile)
     found = planned(network, measured, profile=profile, inputs=inputs, batch=batch, seed=seed, **asked)
-    expected = predicted(network, found, measured)
+    expected = predicted(network, found, measured, asked.get("of", ()))
     write_plan(out, found, overwrite=overwrite)
     if as_json:
         screen.show_json(plan_document(found, expected))

@@ -16,6 +16,7 @@ def train(
     macs: o.Macs = None,
     bytes: o.Bytes = None,
     deployed_params: o.DeployedParams = None,
+    of: o.Of = None,
     energy: o.Energy = None,
     ranks: o.Ranks = None,
     max_error: o.MaxError = None,
@@ -56,8 +57,9 @@ def train(
         )
     storage.check_writable(out, overwrite)
     asked = asked_for(
-        layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, energy=energy, ranks=ranks, max_error=max_error,
-        allocation=allocation, multiple=multiple, format=format, include=include, exclude=exclude,
+        layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, of=of, energy=energy,
+        ranks=ranks, max_error=max_error, allocation=allocation, multiple=multiple, format=format, include=include,
+        exclude=exclude,
     )  # fmt: skip
     api.check_train(plan, asked, init, epochs, lr)
     read = None if plan is None else api.plan_from(plan)

@@ -127,7 +127,7 @@ class Recurrence(Closed):
 
 
 def fed_back(positions: Positions, calls: int) -> float:
-    """Over how many steps an error of a recurrent matrix comes back: all, as if they added up, until gates forget it."""
+    """Over how many steps the squared error of a recurrent matrix adds up: all of them, until gates forget it."""
     steps = calls * positions["tokens"][1] if positions else MOST_STEPS
     return float(min(max(steps, 1), MOST_STEPS))
 

@@ -16,11 +16,11 @@ class OutputError:
     """How far one output went.
 
     Attributes:
-        relative_error: norm of the difference over the norm of what it was; None, as all of them, where the two have not
-            the same shape.
+        relative_error: norm of the difference over the norm of what it was; None, as all of them, where the two have
+            not the same shape.
         cosine: of the angle between the two; 0 where one of them is zeros, 1 where both are.
         agreement: share of the positions at which the same entry along `axis` is the largest; None without such an axis.
-        axis: of the entries that are compared: the classes (n, classes, ..) or, in (n, tokens, entries), the last.
+        axis: of the entries that are compared: the classes of (n, classes, ..), the last of (n, tokens, entries).
     """
 
     relative_error: float | None
@@ -40,7 +40,7 @@ def outputs(model: nn.Module, inputs: Any) -> Any:
 
 
 def output_errors(before: Any, after: Any) -> dict[str, OutputError]:
-    """How far every floating tensor of a network's outputs went, by its name in them (`logits`, `1.0`; alone: `output`).
+    """How far every floating tensor of a network's outputs went, by its name in them (`logits`, `1.0`; or `output`).
 
     Args: before, after: a tensor, or tensors in tuples, lists, mappings and dataclasses, however nested.
     """

@@ -294,7 +294,9 @@ def curve(
         grid = rank_grid(family, multiple)
         cost, _ = family.cost(grid)
         error = family.error(grid)
-        keep = family.useful(grid) & subject.is_gain(cost) & (np.minimum(error, 1.0) <= most**2)  # sums of tails may pass 1
+        keep = (
+            family.useful(grid) & subject.is_gain(cost) & (np.minimum(error, 1.0) <= most**2)
+        )  # sums of tails may pass 1
         grids.append(grid)
         losses.append(subject.gain * error[keep])
         costs.append(cost_row(budgets, cost)[keep])

@@ -11,7 +11,7 @@ from torch import nn
 from tenfold.formats import Format, name_of, options_of
 from tenfold.formats.base import Suits
 from tenfold.layers import name_of as kind_name
-from tenfold.measure import Profile, weights_hash
+from tenfold.measure import Profile, part, weights_hash
 from tenfold.planning.allocation import Limits, allocate, costs_of
 from tenfold.planning.asked import AUTO, Override, formats_asked, overrides_asked, ranks_asked
 from tenfold.planning.budgets import BUDGETS, limit
@@ -33,6 +33,7 @@ class Asked(TypedDict, total=False):
     macs: Wanted
     bytes: Wanted
     deployed_params: Wanted
+    of: Sequence[str]
     energy: float | None
     ranks: str | int | Sequence[int] | None
     format: str
@@ -52,6 +53,7 @@ def plan(
     macs: Wanted = None,
     bytes: Wanted = None,
     deployed_params: Wanted = None,
+    of: Sequence[str] = (),
     energy: float | None = None,
     ranks: str | int | Sequence[int] | None = None,
     format: str = AUTO,
@@ -71,13 +73,15 @@ def plan(
         profile: what `inspect` measured on it.
         params, macs, bytes, deployed_params: budgets on the whole network, alone or together: `"4x"`, `"25%"`, or a
             ratio; `deployed_params` are those of the form that runs.
+        of: the part of the network that is planned and that budgets count: the modules of these names or patterns and
+            all that is in them. The rest stays dense; without it, all is planned.
         energy: instead of budgets: for every bond the smallest rank above this share of the squared norm, 0 to 1.
         ranks: instead of budgets: `8` for every bond, or one for each.
         format: a format, several, `conv=ht2,linear=svd`, or `auto`.
         include, exclude: layers by exact name, glob or `re:` pattern; without `include` all.
         layers: single layers by pattern: `dense`, a format, or a format at ranks (`svd:16`).
-        max_error: the largest relative error (Frobenius norm) that a budget may cost one weight, 0 to 1; by default 0.9;
-            1 gives weights up. Where no spectrum gives the error, its estimate counts.
+        max_error: the largest relative error (Frobenius norm) that a budget may cost one weight, up to 1, where weights
+            may be given up; by default 0.9. Where no spectrum gives the error, its estimate counts.
         multiple: every rank is a multiple of this where its bound allows.
         allocation: `global`, or `uniform` (one share of the full ranks everywhere).
         curves: error curves found before; what is missing is added to them.
@@ -93,13 +97,18 @@ def plan(
     rules = [name for name, value in (("energy", energy), ("ranks", ranks)) if value is not None]
     check_asked(list(asked), rules, energy, multiple, allocation, max_error)
     curves = curves if curves is not None else ErrorCurves(weights_hash(model))
-    search = Search(model, profile, include, exclude, layers or {}, formats_asked(format), curves, seed,
+    counted = part(profile, model, of) if of else profile
+    search = Search(model, counted, include, exclude, layers or {}, formats_asked(format), curves, seed,
                     lean=deployed_params is not None)  # fmt: skip
     if rules:
         choices = search.by_rule(energy, None if ranks is None else ranks_asked(ranks), multiple)
     else:
         choices = search.under_budgets(asked, multiple, allocation, MAX_ERROR if max_error is None else max_error)
-    rows = {name: search.row(name, choices.get(name)) for name in search.sites}
+    outside = f"not in {' or '.join(map(repr, of))}, which is what was planned"
+    rows = {
+        name: search.row(name, choices.get(name)) if name in search.sites else Row(name, reason=outside)
+        for name in sites(model)
+    }
     rows |= {name: Row(name, reason=other.reason) for name, other in untaken(model).items()}
     found = Plan(rows)
     return found if inputs is None else with_fastest_stages(model, found, profile, inputs, budgets=asked)
@@ -128,7 +137,9 @@ def check_asked(
     if allocation not in ("global", "uniform"):
         raise TenfoldError(f"allocation '{allocation}' is neither 'global' nor 'uniform'.")
     if max_error is not None and not 0 < max_error <= 1:
-        raise TenfoldError(f"max_error {max_error} is no relative error above 0 and up to 1, where weights are given up.")
+        raise TenfoldError(
+            f"max_error {max_error} is no relative error above 0 and up to 1, where weights are given up."
+        )
     if max_error is not None and (rules or allocation == "uniform"):
         other = f"--{rules[0]}" if rules else "--allocation uniform"
         raise TenfoldError(f"--max-error limits what budgets choose, and {other} chooses by ranks alone; give one.")
@@ -150,11 +161,12 @@ class Search:
         *,
         lean: bool,
     ) -> None:
-        self.lean = lean
-        self.sites, self.profile, self.curves, self.seed = sites(model), profile, curves, seed
+        """Args: profile: of the network, or of the part that is planned."""
+        self.lean, self.profile, self.curves, self.seed = lean, profile, curves, seed
+        self.sites = {name: site for name, site in sites(model).items() if name in profile.layers}
         names = list(self.sites)
         if not names:
-            raise TenfoldError("the network has no layer that can be compressed.")
+            raise TenfoldError("there is no layer that can be compressed.")
         self.overrides = overrides_asked(layers, names)
         self.reasons: dict[str, str] = {}
         self.makers: dict[str, list[Format]] = {}

@@ -29,10 +29,22 @@ class Ratios:
 
 
 @dataclass(frozen=True)
+class Part:
+    """The part of a network that budgets were asked of, dense over final; `of`: patterns of its modules' names."""
+
+    of: tuple[str, ...]
+    params: float
+    deployed_params: float
+    bytes: float
+    macs: float | None
+
+
+@dataclass(frozen=True)
 class Report:
     """What was measured.
 
     Attributes:
+        part: what was asked for of a part alone; None where it was of the whole network.
         recovered: None where there was no recovery.
         layers: what became of every weight.
         settings: what was asked for, in values that JSON knows.
@@ -43,6 +55,7 @@ class Report:
     recovered: Measurement | None
     layers: tuple[LayerRow, ...]
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    part: Part | None = None
 
     @property
     def final(self) -> Measurement:
@@ -64,7 +77,7 @@ class Report:
         )
 
     def to_json(self) -> str:
-        """The report as a JSON document; keys `schema dense compressed recovered ratio layers settings`."""
+        """The report as a JSON document; keys `schema dense compressed recovered ratio part layers settings`."""
         return documents.to_json(self, SCHEMA, ratio=asdict(self.ratio))
 
     @staticmethod

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from tenfold.measure import OutputError, Profile, Speedup
 from tenfold.report.measurement import Measurement
-from tenfold.report.report import Report
+from tenfold.report.report import Part, Report
 
 MEASURED = re.compile(r"[\d.]+x fewer |relative error about ")  # parts of a reason that tables have as numbers
 MOST_NAMES = 8
@@ -45,6 +45,7 @@ def sentences(report: Report, before: Profile | None = None, after: Profile | No
     ratio = report.ratio
     blamed = growths(before, after) if before is not None and after is not None else []
     gains = [
+        part(report.part),
         smaller(ratio.params, "parameters"),
         smaller(ratio.deployed_params, "parameters in the form that runs"),
         smaller(ratio.file_bytes, "bytes in the file"),
@@ -84,6 +85,17 @@ def outputs(network: Measurement) -> str:
     if is_destroyed(network):
         return f"DESTROYED: next to nothing of the dense network is left in the {whose} on these inputs: {far}."
     return f"The {whose} on these inputs against the dense network's: {far}."
+
+
+def part(found: Part | None) -> str:
+    """What was gained in the part that budgets were asked of."""
+    if found is None:
+        return ""
+    macs = "" if found.macs is None else f", {found.macs:.2f}x multiply-adds"
+    return (
+        f"In {' and '.join(map(repr, found.of))}, dense over compressed: {found.params:.2f}x parameters "
+        f"({found.deployed_params:.2f}x in the form that runs), {found.bytes:.2f}x bytes{macs}; in the whole network:"
+    )
 
 
 def hollow(report: Report) -> str:
