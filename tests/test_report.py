@@ -43,7 +43,7 @@ from tenfold.report import (
 )
 from tenfold.surgery import Plan, Row, decompose, lower, sites
 
-KEYS = ["compressed", "dense", "layers", "ratio", "recovered", "schema", "settings"]
+KEYS = ["compressed", "dense", "layers", "part", "ratio", "recovered", "schema", "settings"]
 X = torch.zeros(2, 3, 8, 8)
 
 
@@ -232,7 +232,8 @@ def test_what_was_gained_in_words() -> None:
     ]
     assert said[5] == "top-1 93.50 against 93.50 dense."
     assert said[6].startswith("The form that runs holds 500 parameters, the folder 400")
-    assert len(said) == 7
+    assert "was not measured" in said[7]
+    assert len(said) == 8
 
 
 def layer(name: str, seconds: float) -> LayerProfile:
@@ -319,8 +320,9 @@ def test_outputs_with_next_to_nothing_left_are_called_destroyed_first(error: flo
 
 
 def test_without_inputs_nobody_looked_and_it_is_said() -> None:
-    said = sentences(report(compressed=measured(macs=None)))
-    assert "How far the outputs went is not known without inputs; give --input 3x224x224, or --data." in said
+    assert any("was not measured; compress does it with --input" in each for each in sentences(report()))
+    rows = tuple(replace(row, rel_error=None) for row in report().layers)
+    assert not any("not measured" in each for each in sentences(report(layers=rows)))  # trained from the start
 
 
 def test_outputs_of_another_shape_are_not_compared_and_it_is_said() -> None:

@@ -19,7 +19,7 @@ class OutputError:
         relative_error: norm of the difference over the norm of what it was; None, as all of them, where the two have
             not the same shape.
         cosine: of the angle between the two; 0 where one of them is zeros, 1 where both are.
-        agreement: share of the positions at which the same entry along `axis` is the largest; None without such an axis.
+        agreement: share of the positions at which the same entry along `axis` is the largest; None without one.
         axis: of the entries that are compared: the classes of (n, classes, ..), the last of (n, tokens, entries).
     """
 

@@ -12,7 +12,10 @@ MEASURED = re.compile(r"[\d.]+x fewer |relative error about ")  # parts of a rea
 MOST_NAMES = 8
 LOST = 0.9  # relative error from which outputs are destroyed, and above which almost nothing is left of a weight
 UNRELATED = 0.1  # cosine down to which outputs are destroyed
-NOT_COMPARED = "How far the outputs went is not known without inputs; give --input 3x224x224, or --data."
+NOT_COMPARED = (
+    "How far the outputs went from the dense network's was not measured; compress does it with --input 3x224x224 or "
+    "--data, recover with --weights."
+)
 
 
 class Explained(Protocol):
@@ -54,7 +57,7 @@ def sentences(report: Report, before: Profile | None = None, after: Profile | No
         score(report),
         deployed(report),
     ]
-    losses = [outputs(report.final), hollow(report)]
+    losses = [outputs(report), hollow(report)]
     found = [*losses, *gains] if is_destroyed(report.final) else [*gains, *losses]
     return [sentence for sentence in found if sentence]
 
@@ -71,10 +74,11 @@ def is_lost(error: OutputError) -> bool:
     return error.relative_error >= LOST or error.cosine <= UNRELATED
 
 
-def outputs(network: Measurement) -> str:
-    """How far the outputs went from the dense network's, or that nobody looked."""
+def outputs(report: Report) -> str:
+    """How far the outputs went from the dense network's, or that nobody looked; nothing where that was not trained."""
+    network = report.final
     if network.furthest is None:
-        return "" if network.macs is not None else NOT_COMPARED
+        return NOT_COMPARED if any(row.rel_error is not None for row in report.layers) else ""
     name, error = network.furthest
     whose = "outputs" if len(network.outputs) == 1 else f"output '{name}', the one that went furthest,"
     if error.relative_error is None:
