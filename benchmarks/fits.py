@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tenfold.formats import Format
-from tenfold.network import TensorNetwork
+from tenfold.network import TensorNetwork, closing, full_rank, useful
 from tenfold.planning import ErrorCurves
 from tenfold.surgery import sites
 
@@ -59,10 +59,10 @@ def candidates(net: TensorNetwork, tails: Sequence[np.ndarray], budget: float) -
     The squared error lies between the largest and the sum of the bonds' tails (METHODS 0.4): of a grid of ranks that
     the budget holds, the first few by either, each filled up.
     """
-    whole = net.full()
+    whole = full_rank(net)
     ranks = np.stack([r.ravel() for r in np.meshgrid(*(levels(most, len(whole.bonds)) for most in whole.ranks))])
     sizes = {**whole.sizes, **dict(zip(whole.bonds, ranks, strict=True))}
-    ranks = ranks[:, (whole.param_count(sizes) <= budget) & useful(whole, sizes)]
+    ranks = ranks[:, (whole.param_count(sizes) <= budget) & no_larger(whole, sizes)]
     lost = np.stack([tail[rank] for tail, rank in zip(tails, ranks, strict=True)])
     first = {*np.argsort(lost.sum(0), kind="stable")[:TRIED], *np.argsort(lost.max(0), kind="stable")[:TRIED]}
     starts = [whole.with_ranks([int(r) for r in ranks[:, at]]) for at in sorted(first)]
@@ -74,7 +74,7 @@ def levels(most: int, bonds: int) -> np.ndarray:
     return np.unique(np.rint(np.geomspace(1, most, GRID[min(bonds, max(GRID))])).astype(np.int64))
 
 
-def useful(net: TensorNetwork, sizes: Mapping[str, Any]) -> np.ndarray:
+def no_larger(net: TensorNetwork, sizes: Mapping[str, Any]) -> np.ndarray:
     """Which ranks are no larger than the product of the other labels of their cores."""
     pairs = [(bond, net.cores[k]) for bond in net.bonds for k in net.holders[bond]]
     return np.all([sizes[bond] <= math.prod(sizes[x] for x in core if x != bond) for bond, core in pairs], axis=0)
@@ -92,13 +92,13 @@ def filled(whole: TensorNetwork, net: TensorNetwork, tails: Sequence[np.ndarray]
             if more.params <= budget and gain > pay:
                 best, pay = more, gain
         if best is None:
-            return net.clipped()
+            return useful(net)
         net = best
 
 
 def evened(net: TensorNetwork, budget: float) -> TensorNetwork | None:
     """Ranks as equal as the budget and their useful sizes allow, grown by one bond after bond; for rings, too."""
-    most = [math.inf] * len(net.bonds) if net.closing else net.full().ranks
+    most = [math.inf] * len(net.bonds) if closing(net) else full_rank(net).ranks
     net, turn = net.with_ranks([1] * len(net.bonds)), 0
     if net.params > budget:
         return None
@@ -126,7 +126,7 @@ def best_fit(weight: Weight, makers: Sequence[Format], ratio: float) -> Fit | No
     """The least true error of several settings at so many times fewer parameters; None where none is that small."""
     fits = []
     for maker in makers:
-        whole = without_idle(maker.network(weight.axes)).full()
+        whole = full_rank(without_idle(maker.network(weight.axes)))
         nets = candidates(whole, weight.tails(whole), weight.tensor.numel() / ratio)
         fits += [fitted(weight, maker, net) for net in nets]
     return min(fits, key=lambda fit: fit.error, default=None)

@@ -22,7 +22,7 @@ from table import page, table, written
 from tenfold.formats import BUILT_IN, Format, name_of, options_of
 from tenfold.layers import Conv, FactoredWeight, Layer, Linear
 from tenfold.measure.timing import Timing, paired, ratio
-from tenfold.network import Positions, Stages, TensorNetwork
+from tenfold.network import Positions, Stages, TensorNetwork, partitions_of, unfolding_of
 
 try:
     import tltorch
@@ -175,10 +175,10 @@ def fitted(maker: Format, axes: Mapping[str, int], params: int) -> TensorNetwork
 def at_rank(maker: Format, whole: TensorNetwork, rank: int) -> TensorNetwork:
     """One rank in every bond; on trees none at its full rank, where a bond is worthless."""
     net = whole.with_ranks(maker.common_ranks(whole, rank))
-    if any(whole.unfolding(bond) is None for bond in whole.bonds):
+    if any(unfolding_of(whole, bond) is None for bond in whole.bonds):
         return net
     useful = [max(1, full - 1) for full in whole.ranks]
-    return net.with_ranks([min(pair) for pair in zip(net.ranks, useful, strict=True)]).clipped()
+    return useful(net.with_ranks([min(pair) for pair in zip(net.ranks, useful, strict=True)]))
 
 
 def candidates(maker: Format, site: Site, params: int) -> list[Candidate]:
@@ -194,7 +194,7 @@ def candidates(maker: Format, site: Site, params: int) -> list[Candidate]:
     positions, found = site.positions, []
     for variant in maker.variants(site.axes):
         net = fitted(variant, site.axes, params)
-        each = [Candidate(variant, net.stages(partition)) for partition in net.partitions()] if net else []
+        each = [Candidate(variant, Stages.of(net, partition)) for partition in partitions_of(net)] if net else []
         found += each[:1] + sorted((one for one in each[1:] if macs(one) <= MOST * site.macs), key=macs)[:TRIED]
     rebuilt = next((one for one in found if one.stages.rebuilds), None)
     return sorted((one for one in found if one is rebuilt or not one.stages.rebuilds), key=macs)

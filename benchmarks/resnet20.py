@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from tenfold.api import first_inputs, open_network
+from tenfold.api import open_network
 from tenfold.data import load_data
 from tenfold.measure import Profile, inspect
 from tenfold.protocols import Data
@@ -39,7 +39,7 @@ def task(seed: int = 0) -> Task:
     given = arguments()
     opened = open_network("resnet20", weights=given.weights)
     data = load_data(f"cifar10:{given.data}/cifar10", mean=opened.mean, std=opened.std, batch_size=128, seed=seed)
-    return Task(opened.model, data, inspect(opened.model, first_inputs(data)[:1]))
+    return Task(opened.model, data, inspect(opened.model, next(iter(data.inputs))[:1]))
 
 
 def halves(data: Data) -> tuple[list[object], list[object]]:

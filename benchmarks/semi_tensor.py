@@ -19,7 +19,7 @@ from fits import Fit, Weight, best_fit, evened, fitted, geometric_mean, weights_
 from table import printed
 from tenfold.api import open_network
 from tenfold.formats import STR, STT, TR, TT, Format, STTu, Tucker
-from tenfold.network import TensorNetwork
+from tenfold.network import TensorNetwork, closing, useful
 
 NOTE = """\
 At equal parameters a semi-tensor format is the plain one of the same weight with its modes dealt otherwise, and on
@@ -65,7 +65,7 @@ def network_at(maker: Format, axes: Mapping[str, int], rank: int) -> TensorNetwo
     net = maker.network(axes)
     dealt = {STTu: "io", STR: "io", STT: "o" if getattr(maker, "layout", "") == "pairs" else "io"}.get(type(maker), "")
     net = net.with_ranks([max(1, rank // digit(net, bond, dealt)) for bond in net.bonds])
-    return net if net.closing else net.clipped()
+    return net if closing(net) else useful(net)
 
 
 def at_rank(weight: Weight, maker: Format, rank: int) -> Fit:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import tenfold
 from tenfold import api
 from tenfold.formats import available
+from tenfold.inputs import inputs_for
 from tenfold.measure import inspect, macs, params
 from tenfold.protocols import Data, TenfoldError
 from tenfold.recovery import Step
@@ -162,10 +163,11 @@ def test_none_is_as_if_not_given() -> None:
 
 # ---- profiles
 def test_a_second_budget_does_not_run_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = api.profiled(MODEL, X[:1], profile=tmp_path)
+    x = inputs_for(MODEL, X)
+    first = api.profiled(MODEL, x, profile=tmp_path)
     one = api.planned(MODEL, first, profile=tmp_path, params="2x")
     monkeypatch.setattr(nn.Module, "__call__", lambda *_: pytest.fail("ran"))
-    kept = api.profiled(MODEL, X[:1], profile=tmp_path)
+    kept = api.profiled(MODEL, x, profile=tmp_path)
     assert kept == first
     assert api.planned(MODEL, kept, profile=tmp_path, params="2x") == one
     before = (tmp_path / "curves.json").read_bytes()
@@ -174,14 +176,15 @@ def test_a_second_budget_does_not_run_the_network(tmp_path: Path, monkeypatch: p
 
 
 def test_a_profile_of_other_weights_or_inputs_is_made_anew(tmp_path: Path) -> None:
-    first = api.profiled(MODEL, X[:1], profile=tmp_path)
+    first = api.profiled(MODEL, inputs_for(MODEL, X), profile=tmp_path)
     other = copy.deepcopy(MODEL)
     with torch.no_grad():
         other[8].bias += 1
-    found = api.profiled(other, X[:1], profile=tmp_path)
+    found = api.profiled(other, inputs_for(MODEL, X), profile=tmp_path)
     assert found.weights_hash != first.weights_hash
-    assert api.profiled(other, X[:2], profile=tmp_path).batch == 2
-    assert api.profiled(other, None, profile=tmp_path).batch == 2
+    whole = api.profiled(other, inputs_for(MODEL, X[:2], "none"), profile=tmp_path)
+    assert (whole.batch, whole.macs) == (1, 2 * (found.macs or 0))
+    assert api.profiled(other, None, profile=tmp_path) == whole
     api.planned(other, found, profile=tmp_path, params="2x", format="svd")
     api.planned(MODEL, first, profile=tmp_path, params="2x", format="svd")
 
@@ -249,8 +252,8 @@ def test_a_network_that_takes_steps_first_keeps_its_budget() -> None:
     result = tenfold.compress(model, inputs=torch.randn(12, 3, 16), macs="1.3x", format="svd")
     assert result.report.ratio.macs is not None
     assert result.report.ratio.macs >= 1.3
-    with pytest.raises(TenfoldError, match="takes steps first"):
-        tenfold.compress(model, inputs=torch.randn(12, 3, 16), params="1.3x", format="svd", batch=4)
+    assert tenfold.inspect(model, torch.randn(12, 3, 16)).batch == 3
+    assert tenfold.compress(model, inputs=torch.randn(12, 3, 16), params="1.3x", format="svd", batch=4).plan.batch == 4
 
 
 def test_a_table_alone_has_words_for_its_multiply_adds() -> None:

@@ -254,6 +254,7 @@ class Named(nn.Linear):
 
     def reset_parameters(self) -> None:
         nn.init.eye_(self.weight)
+        nn.init.zeros_(self.bias)
 
 
 class Helping(nn.Linear):

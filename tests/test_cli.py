@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,12 @@ class Own:
         self.train, self.inputs, self.validation, self.test = labelled, x.split(16), labelled[:2], labelled[2:4]
 
 def own(): return Own()
+
+def numbers():
+    found = Own()
+    found.train = found.test = [(x, torch.zeros(len(x), 10)) for x, _ in found.train]
+    found.validation = ()
+    return found
 """
 RUN = CliRunner()
 
@@ -124,11 +131,19 @@ def test_python_and_the_command_line_have_the_same_names() -> None:
     live = {"document", "settings", "watch", "state", "asked"}
     verb = set(inspect.signature(tenfold.compress).parameters) | set(Asked.__annotations__)
     wanted = {singular.get(name, name) for name in verb - live}
-    extra = {"weights", "mean", "std", "batch_size", "trust_code", "out", "overwrite", "dry_run", "threads", "as_json"}
+    extra = {"weights", "mean", "std", "batch_size", "batch_dim", "task", "trust_code", "out"}
+    extra |= {"overwrite", "dry_run", "threads", "as_json"}
     assert options("compress") == wanted | extra
     planning = {singular.get(name, name) for name in inspect.signature(tenfold.plan).parameters}
     assert planning - {"curves"} <= options("plan")
-    training = set(inspect.signature(tenfold.recover).parameters) - {"small", "teacher", "state", "watch", "options"}
+    training = set(inspect.signature(tenfold.recover).parameters) - {
+        "small",
+        "teacher",
+        "state",
+        "run",
+        "watch",
+        "options",
+    }
     assert training <= options("recover")
     verb = set(inspect.signature(tenfold.train).parameters) | set(Asked.__annotations__)
     wanted = {singular.get(name, name) for name in verb - live}
@@ -136,6 +151,44 @@ def test_python_and_the_command_line_have_the_same_names() -> None:
 
 
 # ---- inspect
+GRAPH = """
+import torch
+from torch import nn
+
+
+class Graph(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(16, 16)
+
+    def forward(self, x, edge_index):
+        y = self.layer(x)
+        return torch.zeros_like(y).index_add(0, edge_index[1], y[edge_index[0]])
+"""
+
+
+def test_the_batch_is_said(place: Path) -> None:
+    (place / "graph.py").write_text(GRAPH)
+    graph = ["graph.py:Graph", "--input", "x=5x16", "--input", "edge_index=2x4:int64", "--batch-dim", "none"]
+    found = document("inspect", *graph)
+    assert (found["batch"], found["macs"]) == (1, 5 * 16 * 16)
+    assert "all of them count as one sample" in " ".join(tenfold_("inspect", *graph).stdout.split())
+    result = tenfold_("compress", *graph, "--params", "1.2x", "--format", "svd", "--out", "small")
+    assert "No batch is known in the inputs" in " ".join(result.stdout.split())
+    first, whole = (
+        document("inspect", "net.py:build", "--input", shape, "--batch-dim", batch)
+        for shape, batch in (("1x8x8", "0"), ("1x1x8x8", "none"))
+    )
+    assert (first["macs"], first["inputs"]) == (whole["macs"], whole["inputs"])
+    assert (first["sampling"], whole["batch"]) == ("", 1)
+    assert "--batch-dim 'first' is no dimension; write 0, 1, .. or none." in refused(
+        "inspect", "net.py:build", "--input", "1x8x8", "--batch-dim", "first"
+    )
+    assert "input '1x8x8' has no place for a batch at dimension 7; use 0 to 3." in refused(
+        "inspect", "net.py:build", "--input", "1x8x8", "--batch-dim", "7"
+    )
+
+
 def test_inspect_shows_what_can_gain_and_why_not(place: Path) -> None:
     result = tenfold_("inspect", "net.py:build", "--input", "1x8x8")
     assert result.exit_code == 0
@@ -190,6 +243,40 @@ def test_a_plan_is_written_edited_and_handed_back(place: Path) -> None:
     assert not (place / "other").exists()
 
 
+FOREIGN = {
+    "source": NET.encode(), "json": b'{"schema": 1, "epochs": 3}', "yaml": b"schema: 1\nservices: {}\n",
+    "empty": b"", "bytes": bytes(range(256)), "list": b"[1, 2]", "text": b"schema and layers",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_only_what_tenfold_wrote_is_replaced(place: Path, kind: str) -> None:
+    """A network's source was replaced by a plan, and any curves.json deleted."""
+    for name in ("mine", "kept/profile.json", "kept/curves.json"):
+        path = place / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(FOREIGN[kind])
+        words = ["plan", "net.py:build", "--params", "1.5x", "--format", "svd", "--overwrite"]
+        words += ["--out", "mine"] if name == "mine" else ["--out", "fresh.yaml", "--profile", "kept"]
+        said = refused(*words)
+        assert f"'{name}' was not written by tenfold, so it is never replaced; name another file" in said
+        assert path.read_bytes() == FOREIGN[kind]
+        assert not (place / "fresh.yaml").exists()
+        path.unlink()
+
+
+def test_what_tenfold_wrote_is_replaced_edited_or_not(place: Path) -> None:
+    words = ["plan", "net.py:build", "--params", "1.5x", "--format", "svd", "--overwrite", "--profile", "kept"]
+    assert tenfold_(*words).exit_code == 0
+    plan = (place / "plan.yaml").read_text()
+    (place / "plan.yaml").write_text("# my own words\n" + plan.replace("schema: 1", "schema: 2"))
+    assert tenfold_(*words).exit_code == 0
+    assert (place / "plan.yaml").read_text() == plan
+    (place / "kept/curves.json").write_text('{"schema": 0, "weights_hash": "", "tails": {}}')  # of an earlier version
+    assert tenfold_(*words).exit_code == 0
+    assert json.loads((place / "kept/curves.json").read_text())["tails"]
+
+
 def test_planning_again_reuses_the_profile(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = document("plan", "lenet5", "--params", "4x", "--macs", "1.5x", "--profile", "kept", "--out", "a.yaml")
     assert {path.name for path in (place / "kept").iterdir()} == {"profile.json", "curves.json"}
@@ -239,6 +326,47 @@ def test_compress_without_data(place: Path) -> None:
     found = document("evaluate", "small", "net.py:build", "--trust-code", "--input", "1x8x8")
     assert list(found["networks"]) == ["small", "net.py:build"]
     assert found["networks"]["small"]["params"] < found["networks"]["net.py:build"]["params"]
+
+
+@pytest.mark.parametrize("parent", [False, True])
+def test_a_network_takes_its_neighbours_along(place: Path, parent: bool) -> None:
+    """The line printed as the next step works from another directory, with the sources gone."""
+    source = place / "source"
+    (source / "parts").mkdir(parents=True)
+    (source / "parts/__init__.py").touch()
+    (source / "parts/blocks.py").write_text(NET + "\nfrom parent import WIDTH\n" * parent)
+    (source / "net.py").write_text("from parts.blocks import build\n")
+    (place / "parent.py").write_text("WIDTH = 3\n")
+    words = [sys.executable, "-m", "tenfold", "train", "source/net.py:build", "--data", "own.py:own", "--epochs", "1"]
+    done = subprocess.run([*words, "--out", "dense"], cwd=place, capture_output=True, text=True)
+    if parent:
+        assert done.returncode == 2
+        assert "imports 'parent' from" in done.stderr
+        assert "epoch" not in done.stderr
+        assert not (place / "dense").exists()
+        return
+    assert done.returncode == 0, done.stderr
+    written = json.loads((place / "dense/model.json").read_text())["files"]
+    assert {name for name in written if name.startswith("code/")} == {
+        "code/net.py", "code/parts/__init__.py", "code/parts/blocks.py",
+    }  # fmt: skip
+    assert (
+        "runs `code/net.py`, `code/parts/__init__.py`, `code/parts/blocks.py`; read them first."
+        in (place / "dense/README.md").read_text()
+    )
+    shutil.rmtree(source)
+    other = place / "other"
+    other.mkdir()
+    shutil.move(place / "dense", other / "dense")
+    printed = next(line for line in done.stdout.splitlines() if line.startswith("Next: tenfold"))
+    words = [sys.executable, "-m", *printed.removeprefix("Next: ").replace("4x", "1.5x").split()]
+    done = subprocess.run(words, cwd=other, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (other / "small/code/parts/blocks.py").read_text() == NET
+    assert not list(other.rglob("*.pyc"))
+    (other / "small/code/parts/blocks.py").write_text(NET + "# edited\n")
+    with pytest.raises(TenfoldError, match=r"blocks\.py' is not the file that was saved"):
+        tenfold.load(other / "small", trust_code=True)
 
 
 def test_a_dry_run_writes_nothing_and_promises_what_comes(place: Path) -> None:
@@ -306,6 +434,22 @@ def test_recover_replaces_the_folder_and_scores_it_anew(place: Path) -> None:
     assert scored == found["recovered"]["score"]
 
 
+def test_a_task_says_how_data_is_judged(place: Path) -> None:
+    given = ["--data", "own.py:numbers", "--task", "regression"]
+    found = document(
+        "compress", "net.py:build", *given, "--params", "2x", "--format", "svd", "--epochs", "1", "--out", "o"
+    )
+    assert (found["settings"]["task"], found["settings"]["distill"]) == ("regression", 0.0)
+    assert (found["dense"]["score"]["name"], found["dense"]["score"]["higher_is_better"]) == (
+        "mean squared error",
+        False,
+    )
+    judged = document("evaluate", "net.py:build", *given)["networks"]["net.py:build"]["score"]
+    assert judged == found["dense"]["score"]
+    again = document("recover", "o", *given, "--trust-code", "--epochs", "1")
+    assert again["recovered"]["score"]["value"] < found["recovered"]["score"]["value"]
+
+
 def nn_state(place: Path) -> dict[str, torch.Tensor]:
     scope: dict[str, Any] = {}
     exec(NET, scope)
@@ -351,6 +495,13 @@ def nn_state(place: Path) -> dict[str, torch.Tensor]:
         ("compress net.py:build --out o --plan p.yaml", "p.yaml: cannot be read"),
         ("compress net.py:build --params 2x --out o --data digit", "did you mean 'digits'"),
         ("compress net.py:build --params 2x --out o --data cifar10", "write cifar10:DIR"),
+        ("compress net.py:build --params 2x --out o --data own.py:own --task segments", "did you mean 'segmentation'"),
+        (
+            "compress net.py:build --params 2x --out o --data own.py:numbers --task regression --epochs 1 --distill 1",
+            "distillation compares classes, and task 'regression' has none",
+        ),
+        ("evaluate net.py:build --task regression", "--task regression says what data is for; give --data, too"),
+        ("evaluate net.py:build --data own.py:numbers", "choose task='regression'"),
         ("compress net.py:build --params 2x --out o --mean a", "--mean 'a' is no list of numbers"),
         ("compress net.py:build --params 2x --out o --mean 0.5", "give --mean and --std"),
         ("compress net.py:build --params 2x --out o --mean 0,0 --std 1", "--mean has 2 channels and --std 1"),
@@ -408,7 +559,7 @@ def stopped(place: Path, how: signal.Signals, words: list[str] | None = None) ->
 def test_a_killed_run_goes_on_where_it_was(place: Path) -> None:
     stopped(place, signal.SIGKILL).communicate()
     assert {path.name for path in (place / "cut").iterdir()} == {"state"}
-    assert "of a run with another plan" in refused(*command("cut", "--layer", "7=dense")[3:])
+    assert "of a run that differs in plan;" in refused(*command("cut", "--layer", "7=dense")[3:])
     assert tenfold_(*command("cut")[3:]).exit_code == 0
     assert tenfold_(*command("whole")[3:]).exit_code == 0
     for name in ("model.safetensors", "plan.yaml"):
@@ -422,6 +573,88 @@ def test_a_stop_by_the_keyboard_says_how_to_go_on(place: Path) -> None:
     assert run.returncode == 130
     assert "the same command goes on after the last whole epoch" in said
     assert "Traceback" not in said
+
+
+DYING = """
+import os, signal, torch
+
+class Dying:
+    \"\"\"Test batches, the second of which kills whoever reads it, once the file `kill` is there.\"\"\"
+
+    def __init__(self, batches): self.batches = batches
+    def __len__(self): return len(self.batches)
+    def __iter__(self):
+        for k, batch in enumerate(self.batches):
+            if k and os.path.exists("kill"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            if k and os.path.exists("fail"):
+                raise ValueError("cannot read")
+            yield batch
+
+def own():
+    from own import Own
+    found = Own()
+    found.test = Dying(found.test)
+    return found
+"""
+COMMANDS = {
+    "train": ["train", "net.py:build", "--format", "svd", "--ranks", "4"],
+    "compress": ["compress", "net.py:build", "--format", "svd", "--params", "1.5x"],
+    "recover": ["recover", "cut", "--trust-code"],
+}
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_finished_training_survives_all_that_comes_after_it(place: Path, verb: str) -> None:
+    """Killed while the test set is read, then stopped by an error there: no epoch is trained again."""
+    (place / "dying.py").write_text(DYING)
+    if verb == "recover":
+        assert tenfold_(*COMMANDS["compress"], "--out", "cut").exit_code == 0
+        shutil.copytree(place / "cut", place / "whole")
+    words = [*COMMANDS[verb], "--data", "dying.py:own", "--epochs", "2", "--threads", "1"]
+    words += [] if verb == "recover" else ["--out", "cut"]
+    (place / "kill").touch()
+    run = subprocess.run([sys.executable, "-m", "tenfold", *words], cwd=place, capture_output=True, text=True)
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    assert [path.name for path in (place / "cut/state").iterdir()] == ["epoch-2"]
+    (place / "kill").rename(place / "fail")
+    with pytest.raises(ValueError, match="cannot read"):
+        tenfold_(*words)
+    (place / "fail").unlink()
+    result = tenfold_(*words)
+    assert result.exit_code == 0, result.output
+    assert "epoch" not in result.stderr  # the bar of a training
+    assert not (place / "cut/state").exists()
+    assert not list(place.glob(".*.lock"))
+    assert tenfold_(*["whole" if word == "cut" else word for word in words]).exit_code == 0
+    assert (place / "cut/model.safetensors").read_bytes() == (place / "whole/model.safetensors").read_bytes()
+
+
+def test_the_checkpoints_of_another_command_do_not_vanish(place: Path) -> None:
+    stopped(place, signal.SIGKILL, [sys.executable, "-m", "tenfold", *training("cut", "--epochs", "60")]).communicate()
+    before = files(place / "cut")
+    small = ["compress", "net.py:build", "--data", "own.py:own", "--params", "1.5x", "--out", "cut"]
+    for more in ([], ["--epochs", "1"]):
+        said = refused(*small, *more)
+        assert "'cut/state' keeps epoch" in said
+        assert "of a run of 'train'" in said
+        assert "repeat that command, delete the folder to give it up, or name another place" in said
+        assert files(place / "cut") == before - {"state/lock"}  # the dead run's
+
+
+def test_a_second_run_on_a_folder_is_refused_at_its_start(place: Path) -> None:
+    words = [sys.executable, "-m", "tenfold", *training("cut", "--epochs", "2000")]
+    first = stopped(place, signal.SIGCONT, words)
+    for second in (training("cut"), ["compress", "net.py:build", "--params", "1.5x", "--out", "cut"]):
+        said = refused(*second)
+        assert f"another run (process {first.pid} on " in said
+        assert "is writing 'cut'; wait until it has ended, or name another folder" in said
+    first.kill()
+    first.communicate()
+    assert tenfold_("compress", "net.py:build", "--params", "1.5x", "--out", "other").exit_code == 0
+    shutil.rmtree(place / "cut/state")
+    assert tenfold_(*training("cut")).exit_code == 0  # a dead run holds nothing
+    assert not list(place.glob(".*.lock"))
 
 
 # ---- train
@@ -510,7 +743,7 @@ def test_a_killed_training_goes_on_where_it_was(place: Path) -> None:
     more = ["--epochs", "60", "--format", "svd", "--ranks", "4", "--threads", "1"]
     stopped(place, signal.SIGKILL, [sys.executable, "-m", "tenfold", *training("cut", *more)]).communicate()
     assert {path.name for path in (place / "cut").iterdir()} == {"state"}
-    assert "of a run with another init" in refused(*training("cut", *more, "--init", "cores"))
+    assert "of a run that differs in init;" in refused(*training("cut", *more, "--init", "cores"))
     assert tenfold_(*training("cut", *more)).exit_code == 0
     assert tenfold_(*training("whole", *more)).exit_code == 0
     assert (place / "cut/model.safetensors").read_bytes() == (place / "whole/model.safetensors").read_bytes()

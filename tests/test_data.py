@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from tenfold.data import DATA_SETS, Batches, Shift, flip, load_data
 from tenfold.models import ZOO
 from tenfold.protocols import TenfoldError
+from tenfold.tasks import TASKS, Objective
 
 
 def bytes_of(*shape: int, below: int = 256, seed: int = 0) -> np.ndarray:
@@ -241,7 +242,7 @@ def test_data_that_is_not_there(tmp_path: Path, spec: str, words: list[str]) -> 
         ("train-images-idx3-ubyte", idx(bytes_of(40)), "starts with '00000801', but an IDX file of this kind with"),
         ("train-images-idx3-ubyte", b"", "starts with ''"),
         ("t10k-labels-idx1-ubyte", idx(bytes_of(9)), "has 10 t10k images, but 9 labels"),
-        ("t10k-labels-idx1-ubyte", gzip.compress(idx(bytes_of(10)))[:-9], "damaged or cut off"),
+        ("t10k-labels-idx1-ubyte", gzip.compress(idx(bytes_of(10)), mtime=0)[:-9], "damaged or cut off"),
         ("t10k-labels-idx1-ubyte", b"\x1f\x8b\x08 and nothing like it", "damaged or cut off"),
     ],
 )
@@ -296,6 +297,11 @@ def whole():
 def alike():
     return types.SimpleNamespace(train=[1], inputs=[2], validation=(), test=[4])
 
+def for_pixels():
+    return types.SimpleNamespace(
+        train=[], inputs=[2], validation=(), test=[], task="segmentation", score="pixel accuracy"
+    )
+
 def partly():
     return types.SimpleNamespace(train=[1], test=[4])
 
@@ -308,7 +314,8 @@ def test_data_of_a_function(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(FUNCTIONS)
     assert load_data(f"{path}:whole").test == [4]
-    assert load_data(f"{path}:alike").score.name == "top-1"
+    assert Objective.of(load_data(f"{path}:alike")).score.name == "top-1"
+    assert Objective.of(load_data(f"{path}:for_pixels")).task is TASKS["segmentation"]
     with pytest.raises(TenfoldError, match=r"of type SimpleNamespace, which has no inputs, validation; give a Data"):
         load_data(f"{path}:partly")
     with pytest.raises(TenfoldError, match=r"gave inputs as a list_iterator, which cannot be iterated again and again"):

@@ -17,6 +17,8 @@ import torch
 
 import tenfold
 from tenfold import formats, layers
+from tenfold.tasks import TASKS
+from tenfold.tasks.classes import Classes
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -151,3 +153,13 @@ def test_every_verb_has_a_page() -> None:
     stems = {page.stem for page in PAGES}
     verbs = "inspect plan decompose train recover evaluate compress lower save-and-load demo"
     assert set(verbs.split()) <= stems
+
+
+def test_the_table_of_tasks_is_what_the_tasks_say() -> None:
+    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w-]+)` \| (.+?) \| (.+?) \| (.+?) \| (yes|no) \|$", text, re.MULTILINE)
+    found = {name: (outputs, targets, scores.replace("\\*", "")) for name, outputs, targets, scores, _ in rows}
+    assert found == {t.name: (t.outputs, t.targets, ", ".join(t.scores)) for t in TASKS.values()}
+    assert {row[0] for row in rows if row[4] == "yes"} == {
+        task.name for task in TASKS.values() if isinstance(task, Classes)
+    }

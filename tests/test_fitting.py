@@ -1,6 +1,7 @@
 """Numbers on cores: exact where closed, bounded where truncated, never worse where iterated."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -15,13 +16,16 @@ from tenfold.fitting import (
     balanced,
     energies,
     leading_vectors,
+    orthogonal_iterations,
     quasi_newton,
     tail,
     tree_decomposition,
 )  # fmt: skip
+from tenfold.fitting.als import sweep, updated
+from tenfold.fitting.hooi import renewed, walk
 from tenfold.fitting.spectra import unfolded
 from tenfold.formats.scada_tucker import summed_error
-from tenfold.network import Fold, TensorNetwork
+from tenfold.network import Fold, TensorNetwork, full_rank, random_cores, side_of, unfolding_of, useful
 from tenfold.protocols import TenfoldError
 
 seeds = st.integers(0, 2**16)
@@ -51,8 +55,8 @@ def relative(net: TensorNetwork, cores: list[Tensor], tensor: Tensor) -> float:
 # ---- alternating least squares
 def test_sweeps_go_on_while_the_error_falls() -> None:
     net = formats.CP().network({"o": 6, "i": 5, "h": 3}, (3,))
-    tensor = net.dense(net.draw(1.0, generator=generator(1), dtype=torch.float64))
-    start = net.draw(1.0, generator=generator(2), dtype=torch.float64)
+    tensor = net.dense(random_cores(net, 1.0, generator=generator(1), dtype=torch.float64))
+    start = random_cores(net, 1.0, generator=generator(2), dtype=torch.float64)
     _, once = alternating_least_squares(tensor, net, start, sweeps=1)
     _, often = alternating_least_squares(tensor, net, start, sweeps=50)
     assert often < 0.1 * once
@@ -63,7 +67,7 @@ def test_sweeps_go_on_while_the_error_falls() -> None:
 def test_a_sweep_never_raises_the_error(sizes: list[int], rank: int, looped: bool, seed: int) -> None:
     axes = dict(zip("dhwo" if len(sizes) == 4 else "ihw", sizes, strict=True))
     net = ring(tuple(sizes), rank) if looped else tucker_network(sizes).with_ranks([rank] * len(axes))
-    tensor, cores = normal(*sizes, seed=seed), net.draw(1.0, generator=generator(seed), dtype=torch.float64)
+    tensor, cores = normal(*sizes, seed=seed), random_cores(net, 1.0, generator=generator(seed), dtype=torch.float64)
     before = relative(net, cores, tensor)
     for _ in range(4):
         cores, reported = alternating_least_squares(tensor, net, cores, sweeps=1)
@@ -84,30 +88,45 @@ def tucker_network(sizes: list[int] | tuple[int, ...]) -> TensorNetwork:
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_a_planted_cp_is_found_from_the_best_of_several_starts(rank: int) -> None:
     net = formats.CP().network({"o": 6, "i": 5, "h": 4}, (rank,))
-    tensor = net.dense(net.draw(1.0, generator=generator(rank), dtype=torch.float64))
-    starts = [net.draw(1.0, generator=generator(seed), dtype=torch.float64) for seed in range(5)]
+    tensor = net.dense(random_cores(net, 1.0, generator=generator(rank), dtype=torch.float64))
+    starts = [random_cores(net, 1.0, generator=generator(seed), dtype=torch.float64) for seed in range(5)]
     found = [alternating_least_squares(tensor, net, start, sweeps=1000, tolerance=1e-9)[0] for start in starts]
     assert min(relative(net, cores, tensor) for cores in found) < 1e-6
 
 
 def test_a_planted_ring_is_found() -> None:
     net = ring((5, 6, 4), 2)
-    tensor = net.dense(net.draw(1.0, generator=generator(3), dtype=torch.float64))
-    starts = [net.draw(1.0, generator=generator(seed), dtype=torch.float64) for seed in range(5)]
+    tensor = net.dense(random_cores(net, 1.0, generator=generator(3), dtype=torch.float64))
+    starts = [random_cores(net, 1.0, generator=generator(seed), dtype=torch.float64) for seed in range(5)]
     found = [alternating_least_squares(tensor, net, start, sweeps=1000, tolerance=1e-9)[0] for start in starts]
     assert min(relative(net, cores, tensor) for cores in found) < 1e-6
 
 
+@settings(max_examples=15)
+@given(st.sampled_from(["cp", "ring"]), st.integers(1, 3), seeds)
+def test_several_starts_at_once_are_each_by_itself(kind: str, rank: int, seed: int) -> None:
+    net = ring((4, 3, 5), rank) if kind == "ring" else formats.CP().network({"o": 4, "i": 3, "h": 5}, (rank,))
+    tensor, draw = normal(*net.shape(net.modes), seed=seed), generator(seed)
+    starts = [random_cores(net, 1.0, generator=draw, dtype=torch.float64) for _ in range(3)]
+    starts[2][1] = torch.zeros_like(starts[2][1])  # a start of which nothing is seen
+    together, errors = sweep(tensor, net, [torch.stack(each) for each in zip(*starts, strict=True)])
+    for at, start in enumerate(starts):
+        alone, error = sweep(tensor, net, start)
+        assert torch.allclose(errors[at], error, rtol=1e-9, atol=1e-9)
+        found = [core[at] for core in together]
+        assert torch.dist(net.dense(found), net.dense(alone)) < 1e-6 * tensor.norm()
+
+
 def test_a_sweep_leaves_an_exact_fit_exact() -> None:
-    net = tucker_network((4, 3, 2)).full()
-    cores = net.draw(1.0, generator=generator(0), dtype=torch.float64)
+    net = full_rank(tucker_network((4, 3, 2)))
+    cores = random_cores(net, 1.0, generator=generator(0), dtype=torch.float64)
     tensor = net.dense(cores)
     assert relative(net, alternating_least_squares(tensor, net, cores, sweeps=2)[0], tensor) < 1e-12
 
 
 def test_the_zero_tensor_has_zero_error() -> None:
     net = tucker_network((3, 4))
-    start = net.draw(1.0, generator=generator(0), dtype=torch.float64)
+    start = random_cores(net, 1.0, generator=generator(0), dtype=torch.float64)
     cores, error = alternating_least_squares(torch.zeros(3, 4, dtype=torch.float64), net, start, sweeps=3)
     assert error == 0
     assert not net.dense(cores).any()
@@ -119,7 +138,7 @@ def test_the_zero_tensor_has_zero_error() -> None:
 def test_quasi_newton_steps_never_end_worse(sizes: list[int], rank: int, weighed: bool, seed: int) -> None:
     net, weight = ring(tuple(sizes), rank), normal(*sizes, seed=seed)
     metric = Metric({"n0": moment(sizes[0], seed)} if weighed else {})
-    cores = net.draw(1.0, generator=generator(seed), dtype=torch.float64)
+    cores = random_cores(net, 1.0, generator=generator(seed), dtype=torch.float64)
     errors = []
     for steps in (0, 3, 20):
         found, error = quasi_newton(weight, net, cores, steps=steps, metric=metric)
@@ -133,7 +152,7 @@ def test_quasi_newton_reaches_what_sweeps_do_and_beats_svd_in_no_metric() -> Non
     net = formats.SVD().network({"o": 6, "i": 5}, [2])
     weight, metric = normal(6, 5), Metric({"i": moment(5, 1), "o": moment(6, 2)})
     best = metric.squared_error(net.weight(formats.SVD().decompose(weight, net, metric)) - weight, ("o", "i"))
-    start = net.draw(1.0, generator=generator(0), dtype=torch.float64)
+    start = random_cores(net, 1.0, generator=generator(0), dtype=torch.float64)
     found, _ = quasi_newton(weight, net, start, steps=300, metric=metric)
     cost = metric.squared_error(net.weight(found) - weight, ("o", "i"))
     assert best * (1 - 1e-9) <= cost <= best * 1.001
@@ -141,7 +160,7 @@ def test_quasi_newton_reaches_what_sweeps_do_and_beats_svd_in_no_metric() -> Non
 
 def test_quasi_newton_leaves_a_zero_weight_and_an_exact_fit() -> None:
     net = ring((3, 4, 2), 2)
-    cores = net.draw(1.0, generator=generator(0), dtype=torch.float64)
+    cores = random_cores(net, 1.0, generator=generator(0), dtype=torch.float64)
     assert quasi_newton(torch.zeros(3, 4, 2), net, cores, steps=5)[1] == 0
     assert quasi_newton(net.weight(cores), net, cores, steps=5)[1] < 1e-28
 
@@ -223,12 +242,12 @@ def test_the_error_of_a_tree_is_at_most_the_sum_of_the_tails(
     together: bool, name: str, sizes: tuple[int, int, int, int], ranks: list[int], seed: int
 ) -> None:
     net, root = tree(name, sizes)
-    wanted = net.with_ranks(ranks[: len(net.bonds)]).clipped() if name == "ht" else net.with_ranks(
+    wanted = useful(net.with_ranks(ranks[: len(net.bonds)])) if name == "ht" else net.with_ranks(
         [min(a, b) for a, b in zip(ranks, net.ranks, strict=False)]
     )  # fmt: skip
     tensor = normal(*wanted.shape(wanted.modes), seed=seed)
     cores = tree_decomposition(tensor, wanted, root, together=together)
-    rows = [[wanted.modes.index(x) for x in wanted.unfolding(bond)[0]] for bond in wanted.bonds]
+    rows = [[wanted.modes.index(x) for x in unfolding_of(wanted, bond)[0]] for bond in wanted.bonds]
     lost = sum(
         float(tail(energies(unfolded(tensor, at)))[min(rank, min(unfolded(tensor, at).shape))])
         for at, rank in zip(rows, wanted.ranks, strict=True)
@@ -243,7 +262,7 @@ def test_the_error_of_a_tree_is_at_most_the_sum_of_the_tails(
 
 
 def towards(net: TensorNetwork, core: int, root: int, bond: str) -> bool:
-    side = net.side(bond)
+    side = side_of(net, bond)
     assert side is not None
     return (core in side) != (root in side)
 
@@ -254,9 +273,47 @@ def towards(net: TensorNetwork, core: int, root: int, bond: str) -> bool:
 def test_a_tree_with_these_ranks_comes_back(name: str, ranks: list[int], seed: int) -> None:
     net, root = tree(name, (5, 4, 3, 3))
     net = net.with_ranks(ranks[: len(net.bonds)])
-    tensor = net.dense(net.draw(1.0, generator=generator(seed), dtype=torch.float64))
+    tensor = net.dense(random_cores(net, 1.0, generator=generator(seed), dtype=torch.float64))
     for together in (False, True):
         assert relative(net, tree_decomposition(tensor, net, root, together=together), tensor) < 1e-12
+
+
+@pytest.mark.parametrize("name", TREES)
+@settings(max_examples=15)
+@given(st.tuples(*[st.integers(1, 5)] * 4), st.lists(st.integers(1, 4), min_size=6, max_size=6), seeds)
+def test_a_sweep_over_a_tree_leaves_every_core_the_best_for_the_others(
+    name: str, sizes: tuple[int, int, int, int], ranks: list[int], seed: int
+) -> None:
+    net, root = tree(name, sizes)
+    net = net.with_ranks(ranks[: len(net.bonds)])  # above the useful ranks, too
+    tensor = normal(*net.shape(net.modes), seed=seed)
+    total, cores = float(tensor.square().sum()), tree_decomposition(tensor, net, root)
+    least = float(torch.dist(net.dense(cores), tensor).square())
+    for leaf, heir in walk(net, root):
+        cores[leaf], cores[heir] = renewed(tensor, net, cores, leaf, heir)
+        lost = float(torch.dist(net.dense(cores), tensor).square())
+        assert lost <= least + 1e-12 * total
+        assert abs(lost - (total - float(cores[heir].square().sum()))) < 1e-12 * total
+        best, error = updated(tensor, net, cores, heir)  # the same least squares by normal equations
+        assert torch.dist(best, cores[heir]) < 1e-9 * tensor.norm()
+        assert abs(error + total - lost) < 1e-9 * total
+        least = lost
+    (bond, *_) = net.bonds
+    flat = unfolded(tensor, [net.modes.index(x) for x in unfolding_of(net, bond)[0]])
+    assert least >= tail(energies(flat))[min(net.sizes[bond], *flat.shape)] - 1e-12 * total  # Eckart and Young
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_sweeps_over_a_tree_win_until_nothing_is_left_to_win(name: str) -> None:
+    net, root = tree(name, (6, 5, 4, 3))
+    net = net.with_ranks([max(1, rank // 2) for rank in net.ranks])
+    tensor = normal(*net.shape(net.modes))
+    start = tree_decomposition(tensor, net, root)
+    errors = [relative(net, orthogonal_iterations(tensor, net, start, root, sweeps=n), tensor) for n in (0, 1, 5, 200)]
+    assert all(later <= before + 1e-12 for before, later in pairwise(errors))
+    assert (errors[3] < errors[0]) == (len(net.bonds) > 1)
+    swept, _ = alternating_least_squares(tensor, net, start, sweeps=200, tolerance=0.0)
+    assert errors[3] <= relative(net, swept, tensor) * 1.001
 
 
 # ---- balance
@@ -266,9 +323,9 @@ def test_balancing_keeps_the_weight_and_evens_the_slices(kind: str, rank: int, s
     axes = {"o": 4, "i": 3, "h": 2}
     net = ring((4, 3, 2), rank) if kind == "ring" else formats.format_named(kind).network(axes)
     net = net.with_ranks([min(rank, full) for full in net.ranks])
-    cores = net.draw(1.0, generator=generator(seed), dtype=torch.float64)
+    cores = random_cores(net, 1.0, generator=generator(seed), dtype=torch.float64)
     cores[0] = cores[0] * 1e4
-    even = balanced(net, cores, rounds=40)
+    even = balanced(net, cores)
     assert torch.dist(net.dense(even), net.dense(cores)) < 1e-12 * net.dense(cores).norm()
     for bond in net.bonds:
         norms = [even[k].movedim(net.cores[k].index(bond), 0).flatten(1).norm(dim=1) for k in net.holders[bond]]

@@ -1,7 +1,11 @@
 """Every format planned under a budget, carried out, lowered and read back: one small network, no names."""
 
+from typing import Any
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import tenfold
@@ -41,7 +45,7 @@ def test_ranks_by_one_number_serve_a_ring() -> None:
     model = network()
     profile = tenfold.inspect(model, torch.randn(2, 3, 8, 8))
     rows = tenfold.plan(model, profile, ranks=3, format="tr").rows
-    assert rows["2"].ranks == (4, 3, 3)  # the closing bond has its own
+    assert rows["2"].ranks == (8, 3, 3)  # the closing bond has its own: the one that errs less
     with pytest.raises(TenfoldError, match="2 ranks given, 1 wanted, for the bonds r1 = r2; one number"):
         tenfold.plan(model, profile, layers={"2": "tr:3,4"}, ranks=3, format="svd")
 
@@ -82,3 +86,54 @@ def test_the_common_rank_of_a_count_is_the_nearest() -> None:
     curve = interpolated([(2, 0.5), (4, 0.1)], 8)
     assert (curve[0], curve[8]) == (1, 0)
     assert abs(curve[3] ** 2 - 0.05) < 1e-12
+
+
+# ---- options that suit some layers only, and settings that a rule chooses among
+@pytest.mark.parametrize("rule", [{"ranks": 2}, {"energy": 0.3}, {"params": "1.5x"}], ids=str)
+@pytest.mark.parametrize("asked", ["svd(first=i h)", "tr(ring=i hw o,sweeps=5)", "ht(tree=((1 2) 3))"])
+def test_an_option_that_suits_some_layers_is_refused_by_name_only(asked: str, rule: dict[str, Any]) -> None:
+    model = nn.Sequential(nn.Conv2d(8, 16, 3), nn.Conv1d(12, 20, 3), nn.Flatten(), nn.Linear(40, 30))
+    profile = tenfold.inspect(model)
+    rows = tenfold.plan(model, profile, format=asked, **rule).rows
+    assert all(row.reason for row in rows.values())
+    assert any(not row.is_dense for row in rows.values())
+    with pytest.raises(TenfoldError, match=r"layer '3': (SVD's first core cannot|ring|tree) "):
+        tenfold.plan(model, profile, format="svd", layers={"3": asked}, **rule)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 12), st.integers(2, 40), st.integers(2, 5), st.integers(1, 4))
+def test_rules_choose_among_the_settings_of_a_format(i: int, o: int, window: int, rank: int) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(i, o, window))
+    profile = tenfold.inspect(model)
+    firsts = ["i", "i h w", "i h", "i w"]
+    each = [tenfold.plan(model, profile, ranks=rank, format=f"svd(first={first})") for first in firsts]
+    chosen = tenfold.plan(model, profile, ranks=rank, format="svd")
+    gain = [made for made in each if not made.rows["0"].is_dense]
+    assert chosen.rows["0"].is_dense == (not gain)
+    if gain:
+        assert lost(model, chosen) <= min(lost(model, made) for made in gain) * (1 + 1e-5)
+    small = [
+        kept(model, tenfold.plan(model, profile, energy=0.5, format=f"svd{first}"))
+        for first in ["", *(f"(first={first})" for first in firsts)]
+    ]
+    assert small[0] == min(small)
+
+
+def lost(model: nn.Sequential, plan: Plan) -> float:
+    """Relative error of the only layer."""
+    with torch.no_grad():
+        found = decompose(model, plan)[0].weight.weight()
+        return float(torch.dist(found, model[0].weight) / model[0].weight.norm())
+
+
+def kept(model: nn.Module, plan: Plan) -> int:
+    """Parameters."""
+    return sum(p.numel() for p in decompose(model, plan).parameters())
+
+
+def test_the_first_setting_that_is_too_large_leaves_no_layer_dense() -> None:
+    model = nn.Sequential(nn.Conv2d(2, 40, 5))
+    for rule in ({"ranks": 2}, {"layers": {"0": "svd:2"}, "ranks": 30}):
+        assert not tenfold.plan(model, tenfold.inspect(model), format="svd", **rule).rows["0"].is_dense

@@ -20,6 +20,7 @@ EXTRAS = {
     "huggingface_hub",
     "torchvision",
     "tensorly",
+    "torchmetrics",
 }
 
 

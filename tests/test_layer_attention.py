@@ -17,10 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 import tenfold
 from tenfold import formats, layers
 from tenfold.formats import Format
+from tenfold.inputs import evaluating
 from tenfold.layers import Attention, EncoderLayer, FactoredWeight, Layer
 from tenfold.measure import macs
 from tenfold.measure.counts import products_visible
-from tenfold.measure.forward import evaluating, timed
+from tenfold.measure.forward import timed
+from tenfold.network import random_cores
 from tenfold.protocols import TenfoldError
 from tenfold.surgery import Plan, Row, decompose, lower, sites
 
@@ -53,7 +55,7 @@ def twin(module: nn.Module, weights: Mapping[str, tuple[Format, Sequence[int]]],
     for name, (form, ranks) in weights.items():
         net = form.network(kind.axes(module)[name])
         net = net.with_ranks([min(rank, ranks[k % len(ranks)]) for k, rank in enumerate(net.ranks)])
-        numbers = net.draw(1.0, generator=draw, dtype=torch.float64)
+        numbers = random_cores(net, 1.0, generator=draw, dtype=torch.float64)
         with torch.no_grad():
             kind.dense_weight(module, name).copy_(net.weight(numbers))
         count = len(net.cores)

@@ -12,6 +12,7 @@ import tenfold
 from tenfold import formats
 from tenfold.layers import Cell, FactoredWeight
 from tenfold.measure import macs
+from tenfold.network import partitions_of, random_cores
 
 CELLS = (nn.LSTMCell, nn.GRUCell, nn.RNNCell)
 FORMATS = ("svd", "tt", "ht", "tucker", "cp")
@@ -20,8 +21,8 @@ FORMATS = ("svd", "tt", "ht", "tucker", "cp")
 def factored(weight: Tensor, name: str, seed: int, one_stage: bool) -> FactoredWeight:
     maker = formats.format_named(name)
     net = maker.network({"o": weight.shape[0], "i": weight.shape[1]})
-    cores = net.draw(0.3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    partition = list(net.partitions())[0 if one_stage else -1]
+    cores = random_cores(net, 0.3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    partition = list(partitions_of(net))[0 if one_stage else -1]
     return FactoredWeight(net, cores, partition)
 
 

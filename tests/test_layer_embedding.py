@@ -24,7 +24,7 @@ from tenfold.formats import Format
 from tenfold.formats.modes import balanced_factors
 from tenfold.layers import FactoredWeight, Layer
 from tenfold.layers.kinds.embedding import Table
-from tenfold.network import TensorNetwork
+from tenfold.network import Stages, TensorNetwork, random_cores
 from tenfold.protocols import TenfoldError
 from tenfold.storage import Document
 from tenfold.surgery import Plan, Row, sites
@@ -67,7 +67,7 @@ def networks(draw: st.DrawFn, axes: Mapping[str, int]) -> tuple[TensorNetwork, l
         len(order),
     ]
     partition = [list(order[a:b]) for a, b in pairwise(borders)]
-    if layers.Embedding.objection("weight", net.stages(partition)) is not None:
+    if layers.Embedding.objection("weight", Stages.of(net, partition)) is not None:
         partition = [[k] for k in order]
     return net, partition
 
@@ -77,7 +77,7 @@ def twins(draw: st.DrawFn, module: nn.Module, ids: Tensor) -> Case:
     kind = layers.kind_of(module)
     assert kind is not None
     net, partition = draw(networks(kind.axes(module)["weight"]))
-    cores = net.draw(1.0, generator=torch.Generator().manual_seed(draw(seeds)), dtype=torch.float64)
+    cores = random_cores(net, 1.0, generator=torch.Generator().manual_seed(draw(seeds)), dtype=torch.float64)
     with torch.no_grad():
         module.weight.copy_(net.weight(cores))
     layer = kind.from_dense(copy.deepcopy(module), {"weight": FactoredWeight(net, cores, partition)})

@@ -20,6 +20,7 @@ from tenfold.formats import Format
 from tenfold.layers import FactoredWeight, Layer, Recurrent, kind_of
 from tenfold.layers.recurrence import LoweredRecurrence, Steps
 from tenfold.measure import macs
+from tenfold.network import random_cores
 from tenfold.protocols import TenfoldError
 
 MATRIX_FORMATS: tuple[Format, ...] = (
@@ -66,7 +67,7 @@ def random_weight(name: str, axes: dict[str, int], form: Format, choose: Any, se
     """Cores of small ranks; in several stages where the matrix is not a recurrent one."""
     net = form.network(axes)
     net = net.with_ranks([min(rank, choose(3) + 1) for rank in net.ranks])
-    cores = net.draw(1.0, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    cores = random_cores(net, 1.0, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     order = sorted(range(len(cores)), key=lambda _: choose(9))
     borders = [0, *(k for k in range(1, len(order)) if choose(2)), len(order)]
     several = name.startswith("weight_ih") and not net.straddles

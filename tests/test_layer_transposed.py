@@ -73,7 +73,7 @@ def test_a_layer_takes_an_output_size_and_so_does_its_lowered_form(case: Case, m
 @given(twins(transposed()))
 def test_a_lowered_layer_is_the_layer_and_costs_what_the_stages_say(case: Case) -> None:
     layer, lowered = case.layer.eval(), case.layer.lower()
-    x = case.x.unsqueeze(0) if case.x.ndim == layer.spatial + 1 else case.x
+    x = case.x
     assert not any(isinstance(module, Layer | FactoredWeight) for module in lowered.modules())
     with torch.no_grad():
         wanted = layer(x)

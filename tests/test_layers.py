@@ -1,11 +1,12 @@
 """Layers: whatever the format, the partition and the geometry, a full-rank layer is its dense twin."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from tenfold import formats, layers
 from tenfold.formats import Format
 from tenfold.formats.base import Modes
 from tenfold.layers import FactoredWeight, Layer
+from tenfold.network import Stages, partitions_of, random_cores
 
 seeds = st.integers(0, 2**16)
 
@@ -75,7 +77,7 @@ def twins(draw: st.DrawFn, modules: st.SearchStrategy[tuple[nn.Module, Tensor]])
         if bond in net.bonds and not net.is_hyperedge(bond) and draw(st.integers(0, 3)) == 0:
             net = net.merged(bond)
     generator = torch.Generator().manual_seed(draw(seeds))
-    cores = net.draw(1.0, generator=generator, dtype=x.dtype)
+    cores = random_cores(net, 1.0, generator=generator, dtype=x.dtype)
     partition = [range(len(cores))] if net.straddles else draw(ordered_partitions(len(cores)))
     with torch.no_grad():
         module.weight.copy_(net.weight(cores).reshape(module.weight.shape))
@@ -164,7 +166,6 @@ def test_a_layer_is_its_dense_twin(case: Case) -> None:
 @given(twins(st.one_of(convolutions(), convolutions(), linears())))
 def test_a_lowered_layer_is_the_layer_and_costs_what_the_stages_say(case: Case) -> None:
     layer, lowered, x = case.layer.eval(), case.layer.lower(), case.x
-    x = x.unsqueeze(0) if x.ndim == layer.spatial + 1 else x
     assert not any(isinstance(module, Layer | FactoredWeight) for module in lowered.modules())
     assert not {id(module) for module in layer.modules()} & {id(module) for module in lowered.modules()}
     with torch.no_grad():
@@ -231,7 +232,7 @@ def test_an_empty_batch_passes(module: nn.Module, form: Format, modes: Modes | N
 
 def test_stages_of_any_order_can_be_trained() -> None:
     net = formats.TT().network({"o": 2, "i": 1, "h": 2, "w": 1}, [1, 2, 2])
-    cores = net.draw(1.0, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    cores = random_cores(net, 1.0, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     weight = FactoredWeight(net, cores, [(3,), (2,), (1, 0)])
     assert all(tensor.is_contiguous() for tensor in weight())
     layer = layers.Conv.from_dense(nn.Conv2d(1, 2, (2, 1), bias=False, dtype=torch.float64), {"weight": weight})
@@ -328,6 +329,32 @@ def test_kept_stages_follow_every_change_of_the_cores() -> None:
     assert_fresh(layer, x.double())
 
 
+def behind_the_back() -> dict[str, Callable[[Tensor], object]]:
+    """Ways to write to a core that leave its address and its version as they were."""
+    average = lambda core: core.data.mul_(0.9).add_(torch.ones_like(core), alpha=0.1)  # noqa: E731
+    return {
+        "data": lambda core: core.data.add_(1.0),
+        "an average": average,
+        "numpy": lambda core: np.add(core.detach().numpy(), 1.0, out=core.detach().numpy()),
+        "one number": lambda core: core.data.view(-1)[-1:].fill_(7.0),
+        "a sign of zero": lambda core: core.data.zero_(),
+    }
+
+
+@pytest.mark.parametrize("way", behind_the_back())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_kept_stages_follow_what_is_written_behind_the_back_of_autograd(way: str, dtype: torch.dtype) -> None:
+    if way == "numpy" and dtype == torch.bfloat16:
+        pytest.skip("NumPy has no bfloat16")
+    layer, x = pair()
+    layer, x = layer.to(dtype), x.to(dtype)
+    for core in layer.weight.cores:
+        first = evaluated(layer, x)
+        behind_the_back()[way](core)
+        assert_fresh(layer, x)
+        assert way == "a sign of zero" or not torch.equal(evaluated(layer, x), first)
+
+
 def test_a_copy_and_a_state_dict_carry_the_layer() -> None:
     layer, x = pair()
     wanted = evaluated(layer, x)
@@ -367,7 +394,7 @@ def test_autocast_reaches_the_cores(form: Format) -> None:
 # ---- the batch at hand
 def test_in_training_the_batch_decides_whether_the_weight_is_rebuilt() -> None:
     net = formats.TT(order=3).network({"o": 256, "i": 256}, (12, 12))
-    cores = net.draw(0.1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    cores = random_cores(net, 0.1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     module = nn.Linear(256, 256, dtype=torch.float64)
     layer = layers.Linear.from_dense(module, {"weight": FactoredWeight(net, cores, [(0,), (1,), (2,)])})
     for rows, rebuilt in ((1, False), (4096, True)):
@@ -377,7 +404,7 @@ def test_in_training_the_batch_decides_whether_the_weight_is_rebuilt() -> None:
         assert_close(layer(x), wanted)
         with torch.no_grad():  # the plan's stages
             assert_close(layer(x), wanted)
-        every = [net.stages(partition) for partition in net.partitions()]
+        every = [Stages.of(net, partition) for partition in partitions_of(net)]
         assert layer.route(rows).stages.training_macs({}, rows) <= 2 * min(s.training_macs({}, rows) for s in every)
 
 
@@ -385,9 +412,9 @@ def test_in_training_the_batch_decides_whether_the_weight_is_rebuilt() -> None:
 def test_multiply_adds_of_building_are_those_of_the_products(name: str) -> None:
     net = formats.format_named(name).network({"o": 8, "i": 8, "h": 3, "w": 3})
     net = net.with_ranks([min(3, rank) for rank in net.ranks])
-    cores = net.draw(1.0, generator=torch.Generator().manual_seed(0))
-    for partition in net.partitions():
-        stages = net.stages(partition)
+    cores = random_cores(net, 1.0, generator=torch.Generator().manual_seed(0))
+    for partition in partitions_of(net):
+        stages = Stages.of(net, partition)
         with FlopCounterMode(display=False) as counter:
             stages.tensors(cores)
         counted = stages.training_macs({}, 0)

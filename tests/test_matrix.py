@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tenfold import formats, layers
 from tenfold.formats import Format, name_of, options_of
-from tenfold.protocols import call
+from tenfold.inputs import call
 from tenfold.surgery import Plan, Row, Site, decompose, fresh, sites
 from test_layer_gpt2 import Conv1D
 

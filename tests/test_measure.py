@@ -363,7 +363,7 @@ def test_the_hash_follows_values_names_and_types() -> None:
         (('"schema": 1', '"schema": 9'), ["schema 9", "reads schema 1"]),
         (('"threads"', '"thread"'), ["'thread'", "did you mean 'threads'"]),
         (('"params": 2', '"params": "x2"+'), ["not a JSON file"]),
-        (('"kind": "conv"', '"kind": 3'), ["'layers'", "'0'", "'kind'", "a text"]),
+        (('"kind": "conv"', '"kind": 3'), ["'layers'", "'0'", "'kind'", "3 stands where text belongs"]),
         (('"itemsize": 4', '"itemsize": 4.5'), ["'itemsize'", "a whole number"]),
     ],
 )

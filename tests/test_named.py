@@ -4,10 +4,12 @@ import os
 import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tenfold.named import named_function
+from tenfold.neighbours import neighbours
 from tenfold.protocols import TenfoldError
 
 FILE = """
@@ -124,3 +126,85 @@ def test_a_package_whose_own_import_fails_says_which(tmp_path: Path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(TenfoldError, match=r"importing module 'tenfold_test_needy' raised .*no_such_package_at_all"):
         found("tenfold_test_needy:build")
+
+
+# ---- neighbours
+PROJECT = {
+    "net.py": "import importlib\nfrom blocks import Block, late\nimport parts.head as head\nimport torch\n"
+    "def build():\n    return Block(head.WIDTH, importlib.import_module('chosen').WIDTH)\n",
+    "blocks.py": "from dataclasses import dataclass\n@dataclass\nclass Block:\n    a: int\n    b: int\n"
+    "def late():\n    import lazy\n    from parts.deep.sub import WIDTH\n    return lazy.WIDTH, WIDTH\n",
+    "lazy.py": "WIDTH = {k}\n",
+    "chosen.py": "WIDTH = {k}\n",
+    "parts/__init__.py": "",
+    "parts/head.py": "from .deep import WIDTH\n",
+    "parts/deep/__init__.py": "from ..base import WIDTH\n",
+    "parts/deep/sub.py": "from parts.base import WIDTH\n",
+    "parts/base.py": "WIDTH = {k}\n",
+    "unused.py": "import no_such_package_at_all\n",
+    "torch_data/readme.txt": "",
+}
+
+
+def project(folder: Path, k: int) -> Path:
+    for name, text in PROJECT.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text.replace("{k}", str(k)))
+    return folder / "net.py"
+
+
+def test_all_neighbours_are_found_and_no_other_file(tmp_path: Path) -> None:
+    """Below, relative, inside functions, and by a name that was made up while the file ran."""
+    file = project(tmp_path, 1)
+    found(f"{file}:build")
+    names = {str(path.relative_to(tmp_path)) for path in neighbours(file)}
+    assert names == set(PROJECT) - {"net.py", "unused.py", "torch_data/readme.txt"}
+    assert not list(tmp_path.rglob("*.pyc"))
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_neighbours_of_one_name_in_two_folders_are_two(tmp_path: Path, order: tuple[int, int]) -> None:
+    made: dict[int, Any] = {k: found(f"{project(tmp_path / str(k), k)}:build") for k in order}
+    assert [(made[k].a, made[k].b) for k in order] == [(k, k) for k in order]
+    assert type(made[1]) is not type(made[2])
+    for k in (1, 2, 1, 2):  # imports that run long after the files did
+        module = vars(type(made[k]))["__init__"].__globals__
+        assert module["late"]() == (k, k)
+        assert vars(sys.modules[module["__name__"]]) is module  # which torch.compile looks up
+    assert found(f"{tmp_path}/1/net.py:build").a == 1
+
+
+def test_an_edited_neighbour_is_read_again(tmp_path: Path) -> None:
+    file = project(tmp_path, 1)
+    assert found(f"{file}:build").a == 1
+    project(tmp_path, 2)
+    assert found(f"{file}:build").a == 2
+
+
+def test_a_failed_neighbour_is_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("import half\ndef build():\n    return half.WIDTH\n")
+    (tmp_path / "half.py").write_text("raise ValueError('not yet')\n")
+    with pytest.raises(TenfoldError, match="not yet"):
+        found(f"{tmp_path}/net.py:build")
+    (tmp_path / "half.py").write_text("WIDTH = 3\n")
+    assert found(f"{tmp_path}/net.py:build") == 3
+
+
+@pytest.mark.parametrize("way", ["sys.path", "working directory"])
+def test_an_import_from_a_folder_above_is_refused(tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"tenfold_test_shared_{len(way)}"
+    (tmp_path / f"{name}.py").write_text("WIDTH = 3\n")
+    (tmp_path / "nets").mkdir()
+    lines = f"import sys\nsys.path.append({str(tmp_path)!r})\n" if way == "sys.path" else ""
+    (tmp_path / "nets/net.py").write_text(f"{lines}import yaml\nfrom {name} import WIDTH\ndef build(): return WIDTH\n")
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    monkeypatch.chdir(tmp_path)
+    assert found("nets/net.py:build") == 3
+    with pytest.raises(TenfoldError) as caught:
+        neighbours(tmp_path / "nets/net.py")
+    for part in [
+        f"{tmp_path}/nets/net.py' imports '{name}' from '{tmp_path}/{name}.py'",
+        f"put '{name}' into",
+        "install",
+    ]:
+        assert part in str(caught.value)

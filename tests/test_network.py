@@ -12,7 +12,20 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tenfold import formats
-from tenfold.network import Count, Fold, TensorNetwork
+from tenfold.network import (
+    Count,
+    Fold,
+    Stages,
+    TensorNetwork,
+    deviation_of,
+    full_rank,
+    global_bound,
+    local_bound,
+    partitions_of,
+    random_cores,
+    unfolding_of,
+    useful,
+)
 from tenfold.protocols import TenfoldError
 
 seeds = st.integers(0, 2**16)
@@ -115,42 +128,44 @@ def test_bonds_and_unfoldings_of_a_star() -> None:
     net = network("i a, a h w b, b o", "o i h w", i=6, a=3, h=2, w=4, b=5, o=7)
     assert net.bonds == ("a", "b")
     assert net.ranks == (3, 5)
-    assert net.unfolding("a") == (("i",), ("o", "h", "w"))
-    assert net.unfolding("b") == (("i", "h", "w"), ("o",))
-    assert (net.global_bound("a"), net.global_bound("b")) == (6, 7)
-    assert (net.local_bound("a"), net.local_bound("b")) == (6, 7)  # of 2*4*5 and 6; of 3*2*4 and 7
-    assert net.full().ranks == (6, 7)
+    assert unfolding_of(net, "a") == (("i",), ("o", "h", "w"))
+    assert unfolding_of(net, "b") == (("i", "h", "w"), ("o",))
+    assert (global_bound(net, "a"), global_bound(net, "b")) == (6, 7)
+    assert (local_bound(net, "a"), local_bound(net, "b")) == (6, 7)  # of 2*4*5 and 6; of 3*2*4 and 7
+    assert full_rank(net).ranks == (6, 7)
 
 
 def test_a_ring_and_a_hyperedge_have_no_unfolding() -> None:
     ring = network("a i b, b h c, c o a", "o i h", i=2, h=3, o=4, a=5, b=6, c=7)
-    assert [ring.unfolding(bond) for bond in ring.bonds] == [None] * 3
-    assert ring.global_bound("a") == 24
-    assert ring.local_bound("a") == 12  # b i = 12, c o = 28
+    assert [unfolding_of(ring, bond) for bond in ring.bonds] == [None] * 3
+    assert global_bound(ring, "a") == 24
+    assert local_bound(ring, "a") == 12  # b i = 12, c o = 28
     cp = network("i a, h a, o a", "o i h", i=2, h=3, o=4, a=5)
-    assert cp.unfolding("a") is None
+    assert unfolding_of(cp, "a") is None
     assert cp.is_hyperedge("a")
-    assert cp.global_bound("a") == cp.local_bound("a") == 6
+    assert global_bound(cp, "a") == local_bound(cp, "a") == 6
 
 
 def test_groups_count_in_no_bound() -> None:
     net = network("g i a, a g o", "g o i", g=8, i=3, o=4, a=9)
     assert net.batched == ("g",)
     assert net.bonds == ("a",)
-    assert net.unfolding("a") == (("i",), ("o",))
-    assert net.full().ranks == (3,)
+    assert unfolding_of(net, "a") == (("i",), ("o",))
+    assert full_rank(net).ranks == (3,)
 
 
 @settings(max_examples=80)
 @given(networks(), seeds)
 def test_clipped_is_a_fixed_point_that_holds_every_weight(net: TensorNetwork, seed: int) -> None:
-    clipped = net.clipped()
-    assert clipped == clipped.clipped()
+    clipped = useful(net)
+    assert clipped == useful(clipped)
     assert all(a <= b for a, b in zip(clipped.ranks, net.ranks, strict=True))
     assert clipped.params <= net.params
     for bond in net.bonds:
-        assert 1 <= clipped.sizes[bond] <= min(clipped.global_bound(bond), clipped.local_bound(bond))
-    if all(net.unfolding(bond) is not None for bond in net.bonds):  # a tree: the smaller one holds the weight exactly
+        assert 1 <= clipped.sizes[bond] <= min(global_bound(clipped, bond), local_bound(clipped, bond))
+    if all(
+        unfolding_of(net, bond) is not None for bond in net.bonds
+    ):  # a tree: the smaller one holds the weight exactly
         weight, cores = net.dense(random(net, seed)), tree_cores(net, clipped, seed)
         assert torch.dist(clipped.dense(cores), weight) <= 1e-10 * (1 + weight.norm())
 
@@ -194,9 +209,9 @@ POSITIONS = {"h": (9, 4), "w": (7, 7)}
 @settings(max_examples=80)
 @given(networks())
 def test_merging_a_bond_at_its_bound_never_costs(net: TensorNetwork) -> None:
-    net = net.full()
+    net = full_rank(net)
     for bond in net.bonds:
-        if net.is_hyperedge(bond) or net.unfolding(bond) is None or net.sizes[bond] < net.local_bound(bond):
+        if net.is_hyperedge(bond) or unfolding_of(net, bond) is None or net.sizes[bond] < local_bound(net, bond):
             continue
         merged = net.merged(bond)
         assert merged.params <= net.params
@@ -204,8 +219,8 @@ def test_merging_a_bond_at_its_bound_never_costs(net: TensorNetwork) -> None:
         rest = [(k,) for k in range(len(net.cores)) if k not in (first, second)]
         at = sum(1 for (k,) in rest if k < first)
         if second == first + 1:
-            two = net.stages([*rest[:at], (first,), (second,), *rest[at:]])
-            one = net.stages([*rest[:at], (first, second), *rest[at:]])
+            two = Stages.of(net, [*rest[:at], (first,), (second,), *rest[at:]])
+            one = Stages.of(net, [*rest[:at], (first, second), *rest[at:]])
             assert one.macs(POSITIONS) <= two.macs(POSITIONS) or one.rebuilds
 
 
@@ -213,10 +228,13 @@ def test_merging_a_bond_at_its_bound_never_costs(net: TensorNetwork) -> None:
 @settings(max_examples=40)
 @given(networks(), st.floats(0.01, 10), seeds)
 def test_a_draw_has_the_deviation_and_is_the_same_again(net: TensorNetwork, deviation: float, seed: int) -> None:
-    draws = [net.draw(deviation, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for _ in range(2)]
+    draws = [
+        random_cores(net, deviation, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        for _ in range(2)
+    ]
     weight = net.weight(draws[0])
     assert math.isclose(weight.square().mean().sqrt(), deviation, rel_tol=1e-6)
-    assert math.isclose(net.deviation(draws[0]), deviation, rel_tol=1e-6)
+    assert math.isclose(deviation_of(net, draws[0]), deviation, rel_tol=1e-6)
     assert all(torch.equal(a, b) for a, b in zip(*draws, strict=True))
 
 
@@ -224,7 +242,10 @@ def test_a_draw_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(3)
     wanted = torch.rand(1)
     torch.manual_seed(3)
-    assert network("i a, a o", "o i", i=2, o=3, a=2).draw(1.0, generator=torch.Generator())[0].dtype == torch.float32
+    assert (
+        random_cores(network("i a, a o", "o i", i=2, o=3, a=2), 1.0, generator=torch.Generator())[0].dtype
+        == torch.float32
+    )
     assert torch.equal(torch.rand(1), wanted)
 
 
@@ -234,8 +255,8 @@ def test_a_draw_leaves_the_global_generator_alone() -> None:
 def test_stage_tensors_of_every_partition_are_the_same_network(net: TensorNetwork, seed: int) -> None:
     cores = random(net, seed)
     wanted = net.dense(cores)
-    for partition in net.partitions():
-        stages = net.stages(partition)
+    for partition in partitions_of(net):
+        stages = Stages.of(net, partition)
         tensors = stages.tensors(cores)
         assert stages.params == sum(tensor.numel() for tensor in tensors)
         if stages.rebuilds:
@@ -251,23 +272,23 @@ def test_stage_tensors_of_every_partition_are_the_same_network(net: TensorNetwor
 
 @settings(max_examples=60)
 @given(networks())
-def test_one_stage_costs_what_the_dense_layer_does_and_the_cheapest_no_more(net: TensorNetwork) -> None:
-    partitions = list(net.partitions())
+def test_one_stage_costs_what_the_dense_layer_does(net: TensorNetwork) -> None:
+    partitions = list(partitions_of(net))
     assert len(partitions) == 2 ** (len(net.cores) - 1)
     assert partitions[0] == (tuple(range(len(net.cores))),)
     places = {axis: POSITIONS.get(axis, (3, 3)) for axis in net.axes if axis in "dhw"} or {"tokens": (3, 3)}
-    macs = [net.stages(partition).macs(places) for partition in partitions]
-    assert macs[0] == math.prod(net.axes.values()) * math.prod(after for _, after in places.values())
-    assert net.cheapest(places).macs(places) == min(macs)
+    assert Stages.of(net, partitions[0]).macs(places) == math.prod(net.axes.values()) * math.prod(
+        after for _, after in places.values()
+    )
 
 
 def test_stages_of_a_kernel_by_hand() -> None:
     net = network("i a, a h b, b w c, c o", "o i h w", i=8, a=3, h=3, b=4, w=5, c=2, o=6)
-    stages = net.stages([(0,), (1,), (2,), (3,)])
+    stages = Stages.of(net, [(0,), (1,), (2,), (3,)])
     assert [stage.window for stage in stages.each] == [(), ("h",), ("w",), ()]
     places = {"h": (10, 5), "w": (12, 12)}  # the first stage sees the input, the second still all of w
     assert stages.macs(places) == 120 * 8 * 3 + 5 * 12 * 3 * 3 * 4 + 60 * 4 * 5 * 2 + 60 * 2 * 6
-    cp = network("i a, h w a, o a", "o i h w", i=8, a=3, h=3, w=3, o=6).stages([(0,), (1,), (2,)])
+    cp = Stages.of(network("i a, h w a, o a", "o i h w", i=8, a=3, h=3, w=3, o=6), [(0,), (1,), (2,)])
     assert [stage.groups for stage in cp.each] == [(), ("a",), ()]  # depthwise in the middle
     assert [stage.summed for stage in cp.each] == [("i",), (), ("a",)]
 
@@ -275,7 +296,7 @@ def test_stages_of_a_kernel_by_hand() -> None:
 @settings(max_examples=40)
 @given(networks(), st.lists(st.integers(1, 9), min_size=3, max_size=3))
 def test_a_count_of_arrays_is_the_array_of_counts(net: TensorNetwork, ranks: list[int]) -> None:
-    stages = net.stages([(k,) for k in range(len(net.cores))])
+    stages = Stages.of(net, [(k,) for k in range(len(net.cores))])
     for count in (net.param_count, stages.param_count, stages.mac_count(POSITIONS)):
         assert isinstance(count, Count)
         found = count({**net.sizes, **{bond: np.array(ranks) for bond in net.bonds}})
@@ -309,12 +330,12 @@ def test_mistakes_get_a_sentence() -> None:
         net.to_modes(torch.ones(2, 3))
     for partition in ([(0,)], [(0,), (0, 1)], [(0, 1), ()], [(0,), (1,), (2,)]):
         with pytest.raises(TenfoldError, match="do not hold each of the 2 cores once"):
-            net.stages(partition)
+            Stages.of(net, partition)
     with pytest.raises(TenfoldError, match="no deviation 0; use a positive number"):
-        net.draw(0, generator=torch.Generator())
+        random_cores(net, 0, generator=torch.Generator())
     straddled = TensorNetwork(
         (("m1", "a"), ("a", "m2")), {"m1": 5, "m2": 6, "a": 2}, {"o": 5, "i": 6}, (Fold(("o", "i"), ("m1", "m2")),)
     )
     with pytest.raises(TenfoldError, match="modes that straddle axes"):
-        straddled.stages([(0,), (1,)])
-    assert list(straddled.partitions()) == [((0, 1),)]
+        Stages.of(straddled, [(0,), (1,)])
+    assert list(partitions_of(straddled)) == [((0, 1),)]

@@ -9,7 +9,7 @@ from torch import nn
 
 from tenfold.formats import HT, HT2, STR, STT, TR, TT, ADATucker
 from tenfold.models import zoo_model
-from tenfold.network import TensorNetwork
+from tenfold.network import Stages, TensorNetwork
 
 FACTORS = {
     3: (3,), 10: (10,), 16: (4, 2, 2), 32: (4, 4, 2), 64: (4, 4, 4), 160: (4, 5, 8), 320: (5, 8, 8), 640: (8, 8, 10),
@@ -129,7 +129,7 @@ def test_ht2_counts_what_the_paper_does_on_every_kernel(name: str) -> None:
         r1, r13, r3 = max(1, i // 2), max(1, min(i, o) // 3), o // 2
         net = HT2().network(axes, [r1, r13, r3])
         assert net.params == i * r1 + r1 * h * r13 + r13 * w * r3 + r3 * o
-        stages = net.stages([(k,) for k in range(4)])
+        stages = Stages.of(net, [(k,) for k in range(4)])
         rows, columns, new_rows, new_columns = 32, 28, 16, 14
         macs = rows * columns * i * r1 + new_rows * columns * r1 * h * r13
         macs += new_rows * new_columns * (r13 * w * r3 + r3 * o)

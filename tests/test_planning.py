@@ -14,6 +14,7 @@ from tenfold.api import predicted
 from tenfold.formats import CP, HT2, SVD, TT, Format, Tucker2, available, format_named, name_of
 from tenfold.layers import available as kinds
 from tenfold.measure import Profile, inspect, weights_hash
+from tenfold.network import full_rank, local_bound, partitions_of, unfolding_of
 from tenfold.planning import BUDGETS, ErrorCurves, plan
 from tenfold.planning.asked import formats_asked, override_from, overrides_asked, ranks_asked
 from tenfold.planning.budgets import limit
@@ -71,10 +72,10 @@ def errors(made: Plan) -> float:
         net = row.network(site.axes)
         maker = row.maker()
         weight = site.weight(MODEL)
-        if all(net.unfolding(bond) is not None for bond in net.bonds):
+        if all(unfolding_of(net, bond) is not None for bond in net.bonds):
             total += sum(float(CURVES.tail(name, weight, net, bond)[net.sizes[bond]]) for bond in net.bonds)
         else:
-            fits = CURVES.fit(name, weight, maker, net.full(), torch.Generator().manual_seed(0))
+            fits = CURVES.fit(name, weight, maker, full_rank(net), torch.Generator().manual_seed(0))
             total += float(np.interp(net.ranks[0], [r for r, _ in fits], [e for _, e in fits]))
     return total
 
@@ -110,7 +111,7 @@ def test_the_budget_rule(asked: Mapping[str, object], format: str, multiple: int
         assert cost.params <= cost.params_before
         assert (cost.macs or 0) <= (cost.macs_before or 0)
         assert row.is_dense or cost.params < cost.params_before
-        full = row.network(sites(MODEL)[name].axes).full() if not row.is_dense else None
+        full = full_rank(row.network(sites(MODEL)[name].axes)) if not row.is_dense else None
         for rank, bound in zip([r for r in row.ranks if r is not None], full.ranks if full else (), strict=True):
             assert 1 <= rank <= bound
             assert rank % multiple == 0 or rank < multiple or rank == bound
@@ -128,12 +129,12 @@ def can_grow(made: Plan, asked: Mapping[str, object], multiple: int) -> bool:
 
             net = row.network(sites(MODEL)[name].axes)
             larger = replace(row, ranks=ranks)
-            if any(r > net.full().ranks[k] for k, r in enumerate([r for r in ranks if r is not None])):
+            if any(r > full_rank(net).ranks[k] for k, r in enumerate([r for r in ranks if r is not None])):
                 continue
             grown = min(
                 (
                     predicted(MODEL, Plan({**made.rows, name: replace(larger, stages=stages)}), PROFILE)
-                    for stages in net.partitions()
+                    for stages in partitions_of(net)
                 ),
                 key=lambda p: p.layers[name].macs or 0,
             )
@@ -144,7 +145,7 @@ def can_grow(made: Plan, asked: Mapping[str, object], multiple: int) -> bool:
             )
             tight = larger.network(sites(MODEL)[name].axes)
             below = all(
-                tight.is_hyperedge(b) or tight.sizes[b] < tight.local_bound(b) for b in tight.bonds
+                tight.is_hyperedge(b) or tight.sizes[b] < local_bound(tight, b) for b in tight.bonds
             )  # at a bound the merged network is better
             if (
                 fits
@@ -286,7 +287,11 @@ def test_curves_come_back_from_their_file() -> None:
             assert (np.diff(tail) <= 1e-12).all()
     assert plan(MODEL, PROFILE, params="3x", format="svd,cp", curves=again) == first
     assert again.to_json() == curves.to_json()
-    for text, words in [("{", "not error curves"), ("[]", "not error curves"), ("{}", "not error curves")]:
+    for text, words in [
+        ("{", "not a JSON file"),
+        ("[]", "not a file of error curves"),
+        ("{}", "'schema', 'weights_hash', 'tails' and"),
+    ]:
         with pytest.raises(TenfoldError, match=words):
             ErrorCurves.from_json(text, PROFILE.weights_hash)
     with pytest.raises(TenfoldError, match="other weights"):

@@ -1,6 +1,9 @@
 import copy
+import importlib
 import json
+import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,9 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import tenfold
 from tenfold.measure.score import score
 from tenfold.protocols import Data, Score, TenfoldError, first_part
-from tenfold.recovery import Step, distillation_loss, finetune, recover, reestimate
+from tenfold.recovery import Step, distillation_loss, finetune, recover, reestimate, rehearse
+from tenfold.recovery.checkpoint import remove
 
 CLASSES, SAMPLES, BATCH = 3, 48, 16
 STEPS = SAMPLES // BATCH
@@ -180,9 +185,8 @@ def test_distillation_by_hand() -> None:
     torch.testing.assert_close(distillation_loss(student, 2 * teacher, 2.0), 4 * (p * (p / 0.5).log()).sum())
 
 
-@pytest.mark.parametrize(("shape", "words"), [((2, 3, 4), "(2, 3, 4)"), ((2, 5), "(2, 4)")])
-def test_distillation_wants_logits(shape: tuple[int, ...], words: str) -> None:
-    other = (2, 4) if len(shape) == 2 else shape
+@pytest.mark.parametrize(("shape", "other", "words"), [((2,), (2,), "(2,)"), ((2, 5), (2, 4), "(2, 4)")])
+def test_distillation_wants_logits(shape: tuple[int, ...], other: tuple[int, ...], words: str) -> None:
     with pytest.raises(TenfoldError) as caught:
         distillation_loss(torch.ones(shape), torch.ones(other), 1.0)
     assert words in str(caught.value)
@@ -344,6 +348,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     assert [p.name for p in state.iterdir()] == [f"epoch-{stop // STEPS}"]
     assert not cut.training
     (state / "saving").mkdir()  # as a killed process leaves it
+    (state / "saving" / "run.json").write_text("{}")
     (state / "saving" / "stale").touch()
     again = small()
     random.random()
@@ -358,6 +363,11 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     assert [s.loss for s in rest] == [s.loss for s in expected[stop // STEPS * STEPS :]]
     assert same(state_of(again), state_of(whole))
     assert not again.training
+    assert {p.name for p in state.iterdir()} - {"saving"} == {"epoch-3"}  # for whoever writes the network to delete
+    finished = small()
+    assert list(recover(finished, used, epochs=3, lr=0.1, state=state)) == []
+    assert same(state_of(finished), state_of(whole))
+    remove(state)
     assert not state.exists()
 
 
@@ -390,10 +400,29 @@ def test_the_data_are_told_the_epoch(data: Data) -> None:
     assert told == [0] * STEPS + [1] * STEPS
 
 
-def test_removing_the_state_spares_the_files_of_others(data: Data, tmp_path: Path) -> None:
+def test_the_files_of_others_are_neither_used_nor_deleted(data: Data, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     list(finetune(small(), data, epochs=1, state=tmp_path))
+    remove(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+    for name in ("epoch-7", "saving"):  # of another program
+        (tmp_path / name / "numbers").mkdir(parents=True)
+        with pytest.raises(TenfoldError, match="is not a checkpoint that tenfold wrote") as caught:
+            list(finetune(small(), data, epochs=1, state=tmp_path))
+        assert str(tmp_path / name) in str(caught.value)
+        assert (tmp_path / name / "numbers").exists()
+        shutil.rmtree(tmp_path / name)
+
+
+def test_two_runs_do_not_share_a_state(data: Data, tmp_path: Path) -> None:
+    first = finetune(small(), data, epochs=2, state=tmp_path / "state")
+    next(first)
+    second = finetune(small(), data, epochs=2, state=tmp_path / "state")
+    with pytest.raises(TenfoldError, match=rf"another run \(process {os.getpid()} on .*\) is writing .*state"):
+        next(second)
+    assert len(list(first)) == 2 * STEPS - 1
+    assert list(finetune(small(), data, epochs=2, state=tmp_path / "state")) == []
+    assert [p.name for p in (tmp_path / "state").iterdir()] == ["epoch-2"]
 
 
 def test_a_state_of_another_run_is_refused(data: Data, tmp_path: Path) -> None:
@@ -430,27 +459,73 @@ def test_tied_weights_come_back_tied(data: Data, tmp_path: Path) -> None:
     assert again[5][0].weight is again[5][1].weight
 
 
-@pytest.mark.parametrize(
-    ("where", "what"), [("loss", "the loss is nan at step 2 of 3"), ("gradient", "the gradient is nan at step 2 of 3")]
-)
-def test_a_loss_or_gradient_that_is_not_finite_gets_one_sentence(data: Data, where: str, what: str) -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(32, CLASSES))
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+@pytest.mark.parametrize("cause", ["inputs", "function"])
+def test_a_loss_or_gradient_that_is_not_finite_gets_one_sentence(data: Data, what: str, cause: str) -> None:
+    """The network, its batch norms included, is then as before that step."""
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, CLASSES))
     x, y = samples()
-    good, bad = (x[:BATCH], y[:BATCH]), (x[BATCH:] * float("nan"), y[BATCH:])
+    good, bad = (x[:BATCH], y[:BATCH]), (x[BATCH:].clone(), y[BATCH:])
+    if cause == "inputs":
+        bad[0][0, 0, 0, 0] = float("nan")
 
     def loss(outputs: Tensor, batch: Any) -> Tensor:
-        if where == "gradient" and batch[0].isnan().any():
-            return (0 * model[1].weight).sqrt().mul(0).sum()  # finite, its slope is not
-        return nn.functional.cross_entropy(outputs, batch[1])
+        if batch is not None and len(batch[0]) > BATCH and what == "gradient":
+            return (0 * model[3].weight).sqrt().mul(0).sum()  # finite, its slope is not
+        found = nn.functional.cross_entropy(outputs, batch[1])
+        return found * float("inf") if len(batch[0]) > BATCH else found
 
     training = finetune(model, replace(data, train=[good, bad, good], loss=loss), epochs=1, lr=0.3)
     next(training)
     before = state_of(model)
     with pytest.raises(TenfoldError) as caught:
         next(training)
-    assert all(part in str(caught.value) for part in [what, "learning rate is 0.", "try lr=0.03"])
+    said = "" if cause == "inputs" and what == "gradient" else f"the {what} is "  # (there the statistics are first)
+    words = ["its inputs hold NaN or infinity; leave it out"] if cause == "inputs" else ["rate is 0.", "try lr=0.03"]
+    assert all(part in str(caught.value) for part in [said, "step 2 of 3 (batch 2 of epoch 1)", *words])
     assert same(state_of(model), before)
     assert not model.training
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 3e38])
+@pytest.mark.parametrize("at", [1, 3])
+def test_a_batch_that_would_spoil_batch_norms_is_refused_by_its_number(data: Data, bad: float, at: int) -> None:
+    model = small()
+    batches = [x.clone() for x, _ in data.train]
+    batches[at - 1][5, 1] = bad
+    before, clean = state_of(model), state_of(model)
+    with pytest.raises(TenfoldError) as caught:
+        reestimate(model, batches, feed=first_part)
+    cause = "though its inputs do not" if bad == 3e38 else "its inputs hold NaN or infinity; leave it out"
+    assert all(part in str(caught.value) for part in [f"batch {at} makes running statistics", cause])
+    assert same(state_of(model), before)
+    labelled = [(x, torch.arange(BATCH) % CLASSES) for x in batches]
+    blind = replace(data, train=labelled, loss=lambda outputs, batch: model[7].weight.square().sum())  # sees no NaN
+    training = finetune(model, blind, epochs=1)
+    for _ in islice(training, at - 1):
+        clean = state_of(model)
+    with pytest.raises(TenfoldError, match=rf"step {at} of 3 \(batch {at} of epoch 1\) makes running statistics"):
+        next(training)
+    assert same(state_of(model), clean)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_no_score_is_given_of_outputs_that_are_not_finite(data: Data, bad: float) -> None:
+    logits, y = torch.ones(4, CLASSES), torch.zeros(4, dtype=torch.int64)
+    spoilt = logits.clone()
+    spoilt[1, 2] = bad
+    with pytest.raises(TenfoldError, match="outputs for batch 2 hold NaN or infinity: its inputs hold"):
+        score(nn.Identity(), [(logits, y), (spoilt, y)], data)
+    model = nn.Linear(CLASSES, CLASSES)
+    nn.init.constant_(model.bias, bad)
+    with pytest.raises(TenfoldError, match="outputs for batch 1 hold NaN or infinity, though its inputs do not"):
+        score(model, [(logits, y)], data)
+    odd = replace(data, score=Score("perplexity", measure=lambda outputs, batch: (bad, 1)))
+    with pytest.raises(TenfoldError, match=f"the score 'perplexity' is {bad}"):
+        score(nn.Identity(), [(logits, y)], odd)
+    masked = logits.clone()
+    masked[:, 1] = -torch.inf  # how a class is ruled out
+    assert score(nn.Identity(), [(masked, y)], data) == 100
 
 
 @pytest.mark.parametrize(
@@ -544,3 +619,98 @@ def test_score_by_hand(data: Data) -> None:
     slope = replace(data, score=Score("slope", measure=lambda outputs, batch: (outputs.requires_grad, 1)))
     assert score(nn.Linear(2, 2), [(logits, None)], slope) == 0
     assert model.training
+
+
+# Rehearsal
+
+
+class Counted(Shuffled):
+    """Batches that say how many were read."""
+
+    read = 0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in super().__iter__():
+            self.read += 1
+            yield batch
+
+
+@pytest.mark.parametrize("loader", [False, True])
+def test_a_rehearsal_leaves_everything_as_it_was(data: Data, loader: bool) -> None:
+    model, teacher = small(), small()
+    model[1].train()
+    draw = torch.Generator().manual_seed(3)
+    train = DataLoader(TensorDataset(*samples()), batch_size=BATCH, shuffle=True, generator=draw)
+    counted = Counted(*samples())
+    counted.set_epoch(4)
+    used = replace(data, train=train if loader else counted, test=[samples(2)])
+    before, flags, drawn, own = state_of(model), [m.training for m in model.modules()], global_draws(), draw.get_state()
+    rehearse(model, used, epochs=1, bn=True, teacher=teacher)
+    assert same(state_of(model), before)
+    assert same(state_of(teacher), state_of(small()))
+    assert [m.training for m in model.modules()] == flags
+    assert all(parameter.grad is None for parameter in (*model.parameters(), *teacher.parameters()))
+    assert global_draws() == drawn
+    assert torch.equal(draw.get_state(), own)
+    assert (counted.epoch, counted.read) == (4, 0 if loader else 1)
+
+
+def one_by_one(x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+    return [(x[:1], y[:1])]
+
+
+WRONG: list[tuple[dict[str, Any], list[str]]] = [
+    ({"feed": lambda batch: batch[2]}, ["data.train", "data.feed raised IndexError"]),
+    ({"loss": lambda out, batch: nn.functional.mse_loss(out, batch[1][:, None, None])}, ["the loss raised"]),
+    ({"loss": lambda out, batch: out}, ["the loss is a tensor of shape (16, 3); it has to give one number"]),
+    ({"loss": lambda out, batch: out.detach().sum()}, ["does not depend on the network"]),
+    (
+        {"train": one_by_one(*samples())},
+        ["estimating batch norms raised ValueError", "more than 1 value"],
+    ),
+    ({"train": []}, ["data.train is empty"]),
+    ({"test": [(torch.ones(2, 5, 4, 4), torch.ones(2))]}, ["data.test", "the network in eval mode, or the score"]),
+    ({"test": [(torch.ones(2, 2, 4, 4) * torch.nan, torch.ones(2))]}, ["data.test", "outputs for batch 1 hold NaN"]),
+    ({"test": iter([])}, ["data.test is a list_iterator", "only once"]),
+    ({"validation": [samples()[0]]}, ["data.validation"]),
+]
+
+
+@pytest.mark.parametrize(("changed", "words"), WRONG, ids=[words[-1] for _, words in WRONG])
+def test_what_cannot_work_is_said_before_any_work(data: Data, changed: dict[str, Any], words: list[str]) -> None:
+    used = replace(data, **{"test": [samples(1)], **changed})
+    if "feed" in changed:
+        used = replace(used, validation=[], test=[])
+    with pytest.raises(TenfoldError) as caught:
+        rehearse(small(), used, epochs=1, bn="train" in changed)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_segmentation_network_is_refused_its_teacher_at_once(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was planned for four minutes first."""
+    x = torch.randn(8, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    pairs = [(x, (x[:, 0] > 0).long())]
+    right = Score("pixels", measure=lambda out, batch: (float((out.argmax(1) == batch[1]).sum()), batch[1].numel()))
+    used = Data(train=pairs, inputs=[x], validation=[], test=pairs, score=right)
+    model = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 1)).eval()
+    monkeypatch.setattr(
+        importlib.import_module("tenfold.api.compress"), "profiled", lambda *_, **__: pytest.fail("measured")
+    )
+    with pytest.raises(TenfoldError, match=r"data.train was tried before any work: distillation .* use distill=0"):
+        tenfold.compress(model, used, params="1.5x", epochs=1)
+    monkeypatch.undo()
+    assert tenfold.compress(model, used, params="1.5x", epochs=1, distill=0.0, format="svd").report.recovered
+
+
+@pytest.mark.parametrize("verb", ["compress", "train", "recover"])
+def test_every_verb_rehearses(data: Data, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tenfold.recovery.recover", lambda *_, **__: pytest.fail("began"))
+    wrong = replace(data, loss=lambda out, batch: out, test=[samples(1)])
+    asked = {
+        "compress": {"params": "1.5x", "epochs": 1, "distill": 0.0},
+        "train": {"epochs": 1},
+        "recover": {"epochs": 1},
+    }
+    with pytest.raises(TenfoldError, match="the loss is a tensor of shape"):
+        getattr(tenfold, verb)(small(), wrong, **asked[verb])

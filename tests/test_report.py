@@ -13,6 +13,7 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tenfold.layers import Layer
 from tenfold.measure import (
     LayerProfile,
     MsPerBatch,
@@ -103,6 +104,27 @@ def shown(table: Table) -> str:
 
 
 # ---- measuring side by side
+class Picky(nn.Sequential):
+    """A network that runs in cores, and refuses to run lowered."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not any(isinstance(part, Layer | nn.Linear) for part in self):
+            raise RuntimeError("no layer that it knows")
+        return super().forward(x)
+
+
+def test_a_lowered_form_that_fails_loses_nothing() -> None:
+    dense = Picky(nn.Linear(12, 8))
+    small = decompose(dense, Plan({"0": Row("0", "svd", ranks=(2,))}))
+    found = compare({"dense": dense, "compressed": small}, torch.zeros(2, 12), repeats=2)
+    assert found["dense"].lowering_failed is None
+    assert "no layer that it knows" in found["compressed"].lowering_failed
+    assert found["compressed"].macs == 2 * (12 + 8)
+    told = replace(report(), compressed=found["compressed"])
+    assert "The LOWERED form fails (the compressed network: " in " ".join(sentences(told))
+    assert Report.from_json(told.to_json()).compressed == found["compressed"]
+
+
 def test_networks_are_compared_in_the_form_in_which_they_run() -> None:
     dense = network()
     small = decompose(dense, the_plan())
@@ -143,8 +165,15 @@ def test_inputs_that_do_not_suit_name_the_network() -> None:
 
 
 def test_a_score_that_was_not_taken_is_none() -> None:
-    assert ScoreValue.of(Score(), None) is None
-    assert ScoreValue.of(Score("loss", False), 0.5) == ScoreValue("loss", 0.5, False)
+    score = Score("loss", False, measure=lambda outputs, batch: (0.0, 0))
+    assert ScoreValue.of(score, None) is None
+    assert [ScoreValue("mse", value, False).shown for value in (93.456, 1.0, 0.001234, 0.0)] == [
+        "93.46",
+        "1.00",
+        "0.00123",
+        "0",
+    ]
+    assert ScoreValue.of(score, 0.5) == ScoreValue("loss", 0.5, False)
 
 
 # ---- rows
@@ -184,8 +213,8 @@ def test_a_report_has_exactly_these_keys_and_comes_back() -> None:
         "params": 2.5, "deployed_params": 2.0, "file_bytes": 4.0, "macs": 2.5, "time": 2.0, "time_spread": 0.1,
     }  # fmt: skip
     assert sorted(document["dense"]) == sorted(
-        ["params", "file_bytes", "macs", "peak_memory_bytes", "ms_per_batch", "score", "deployed_params", "outputs",
-         "speedup"]
+        ["params", "file_bytes", "macs", "peak_memory_bytes", "ms_per_batch", "score", "deployed_params",
+         "lowering_failed", "outputs", "speedup"]
     )  # fmt: skip
     assert sorted(document["dense"]["ms_per_batch"]) == ["batch", "median", "spread", "threads"]
     assert sorted(document["dense"]["score"]) == ["higher_is_better", "name", "value"]

@@ -453,6 +453,22 @@ class Secretive(nn.Module):
     def set_extra_state(self, state: object) -> None: ...
 
 
+def spoilt_statistics() -> nn.Module:
+    norm = nn.BatchNorm1d(2)
+    assert norm.running_var is not None
+    norm.running_var[1] = torch.inf
+    return norm
+
+
+def test_a_mask_of_minus_infinity_is_saved(tmp_path: Path) -> None:
+    model = nn.Linear(2, 2)
+    model.mask = nn.Buffer(torch.full((2, 2), -torch.inf).triu(1))
+    save(tmp_path / "out", model, Plan({}), ZOO)
+    again = nn.Linear(2, 2)
+    again.mask = nn.Buffer(torch.zeros(2, 2))
+    assert torch.equal(load(tmp_path / "out", build=never, model=again).mask, model.mask)
+
+
 @pytest.mark.parametrize(
     ("model", "words"),
     [
@@ -461,6 +477,14 @@ class Secretive(nn.Module):
         (nn.Linear(3, 3, device="meta"), ["'weight' has no numbers"]),
         (nn.Linear(3, 3, dtype=torch.complex128), ["'weight' is complex128"]),
         (nn.ParameterList([nn.Parameter(torch.eye(3).to_sparse())]), ["'0' is sparse_coo"]),
+        (
+            nn.ParameterList([torch.ones(2), torch.tensor([1.0, torch.nan])]),
+            ["parameter '1' has 1 of 2", "NaN"],
+        ),
+        (nn.ParameterList([torch.tensor([1.0, -torch.inf])]), ["parameter '0' has 1 of 2"]),
+        (nn.ParameterList([torch.tensor([1.0, torch.nan]).to(torch.float8_e4m3fn)]), ["parameter '0' has 1 of 2"]),
+        (nn.ParameterList([torch.tensor([1.0, complex(0, torch.inf)])]), ["parameter '0' has 1 of 2"]),
+        (spoilt_statistics(), ["buffer 'running_var' has 1 of 2"]),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Lazy modules")
@@ -473,11 +497,11 @@ def test_what_cannot_be_stored_is_named_before_anything_is_written(
 
 
 def test_numbers_that_json_cannot_hold_are_refused(tmp_path: Path, small: tuple[nn.Module, Plan]) -> None:
-    assert "report.json cannot be written" in said(
+    assert "report.json: cannot be written" in said(
         lambda: save(tmp_path / "out", *small, ZOO, report={"a": float("nan")})
     )
     odd = Document(Origin("zoo", "net"), settings={"a": object()})  # type: ignore[dict-item]
-    assert "model.json cannot be written" in said(lambda: save(tmp_path / "out", *small, odd))
+    assert "model.json: cannot be written" in said(lambda: save(tmp_path / "out", *small, odd))
     gone = Document(Origin("file", "net.py:make", tmp_path / "net.py"))
     assert "'net.py:make' is not there" in said(lambda: save(tmp_path / "out", *small, gone))
     assert not list(tmp_path.iterdir())
@@ -554,8 +578,6 @@ def test_what_is_not_ours_in_the_folder_stays(tmp_path: Path, small: tuple[nn.Mo
     assert (place / "plots/a.png").read_text() == "png"
     assert not (place / "report.json").exists()  # of the network that was replaced
     assert not (place / "report.html").exists()
-    save(place, *small, ZOO, overwrite=True, keep_state=False)
-    assert not (place / "state").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

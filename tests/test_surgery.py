@@ -17,7 +17,8 @@ from tenfold.fitting import Metric
 from tenfold.formats import format_named
 from tenfold.layers import Layer
 from tenfold.protocols import TenfoldError
-from tenfold.surgery import Plan, Row, matching, sites
+from tenfold.surgery import Plan, Row, fresh, matching, room, sites
+from tenfold.surgery.carry_out import skeleton
 
 
 def planned(
@@ -276,6 +277,19 @@ def test_random_starts_depend_on_the_seed_and_the_name_only() -> None:
     assert not all(torch.equal(a, b) for a, b in zip(alone.weight.cores, other.weight.cores, strict=True))
 
 
+def test_what_concerns_several_layers_is_said_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    a, b = torch.eye(6, dtype=torch.float64)[:2]
+    border = sum(torch.einsum("i,j,k->ijk", *three) for three in ((a, a, b), (a, b, a), (b, a, a)))
+    model = nn.Sequential(*(nn.Conv1d(6, 6, 6, bias=False).double() for _ in range(3)))
+    with torch.no_grad():
+        for conv in model:
+            conv.weight.copy_(border)  # two terms come nearer the more they diverge
+    compressed(model, *(planned(model, name, "cp", [2]) for name in "012"))
+    assert [record.getMessage().partition("; ")[0] for record in caplog.records if record.levelname == "WARNING"] == [
+        "0, 1, 2: the terms of cp cancel each other"
+    ]
+
+
 def test_a_metric_reaches_its_layer() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 4)).double()
@@ -322,25 +336,39 @@ WRONG_PLANS = [
     ("[1, 2]", "not a plan: a plan has 'schema' and 'layers'."),
     ("schema: 2\nlayers: {}", "schema 2 is not known; this version reads schema 1."),
     ("schema: 1\nlayers: {a: {reason: 2020-13-45}}", "not a YAML file: month must be in 1..12"),
-    ("schema: 1\nlayers: {a: 3}", "layer 'a': a layer is a mapping with 'format', 'ranks', ..; this one is 3."),
+    ("schema: 1\nlayers: {a: 3}", "layer 'a': 3 stands where a mapping with format, modes, ranks, stages, options,"),
     ("schema: 1\nlayers: {a: {frmat: tt}}", "layer 'a': nothing is called 'frmat'; did you mean 'format'?"),
     ("schema: 1\nlayers: {a: {format: tuker}}", "layer 'a': no format is called 'tuker'; did you mean 'tucker'"),
-    ("schema: 1\nlayers: {a: {format: 3}}", "layer 'a': 'format' is the name of a format or 'dense', not 3."),
-    ("schema: 1\nlayers: {a: {format: tt, ranks: [0]}}", "no rank 0; a rank is a whole number from 1, or 'full'."),
-    ("schema: 1\nlayers: {a: {format: tt, ranks: [1.5]}}", "no rank 1.5; a rank is a whole number"),
-    ("schema: 1\nlayers: {a: {format: tt, ranks: [true]}}", "no rank True; a rank is a whole number"),
-    ("schema: 1\nlayers: {a: {format: tt, ranks: 8}}", "layer 'a': 'ranks' is a list, not 8."),
-    ("schema: 1\nlayers: {a: {format: tt, stages: [[-1]]}}", "'stages' holds -1; these are whole numbers from 0."),
-    ("schema: 1\nlayers: {a: {format: tt, stages: [0]}}", "'stages' is a list, not 0."),
-    ("schema: 1\nlayers: {a: {format: tt, modes: [4, 4]}}", "'modes' is a mapping, not [4, 4]."),
+    (
+        "schema: 1\nlayers: {a: {format: 3}}",
+        "layer 'a': 'format': 3 stands where the name of a format or 'dense' belongs.",
+    ),
+    (
+        "schema: 1\nlayers: {a: {format: tt, ranks: [0]}}",
+        "layer 'a': 'ranks': entry 1: 0 stands where a whole number from 1 or 'full'",
+    ),
+    ("schema: 1\nlayers: {a: {format: tt, ranks: [1.5]}}", "'ranks': entry 1: 1.5 stands where a whole number from"),
+    ("schema: 1\nlayers: {a: {format: tt, ranks: [true]}}", "'ranks': entry 1: True stands where a whole number from"),
+    ("schema: 1\nlayers: {a: {format: tt, ranks: 8}}", "layer 'a': 'ranks': 8 stands where a list belongs."),
+    (
+        "schema: 1\nlayers: {a: {format: tt, stages: [[-1]]}}",
+        "'stages': entry 1: entry 1: -1 stands where a whole number from 0 belongs.",
+    ),
+    ("schema: 1\nlayers: {a: {format: tt, stages: [0]}}", "'stages': entry 1: 0 stands where a list belongs."),
+    ("schema: 1\nlayers: {a: {format: tt, modes: [4, 4]}}", "'modes': [4, 4] stands where a mapping belongs."),
     (
         "schema: 1\nlayers: {a: {format: tt, modes: {i: [0]}}}",
-        "'modes of 'i'' holds 0; these are whole numbers from 1.",
+        "layer 'a': 'modes': 'i': entry 1: 0 stands where a whole number from 1 belongs.",
     ),
     (
         "schema: 1\nlayers: {a: {format: tt, options: {layuot: pairs}}}",
         "has no option 'layuot'; did you mean 'layout'?",
     ),
+    ("schema: 1\nlayers: 3", "'layers': 3 stands where a mapping belongs."),
+    ("schema: 1", "'layers' is missing."),
+    ("schema: 1\nlayers: {a: {}, b: {}, a: {}}", "not a YAML file: key 'a' stands twice"),
+    ("schema: 1\nlayers: {0: {format: tt, ranks: [1], ranks: [2]}}", "key 'ranks' stands twice"),
+    ("schema: 1\nlayers: {1: {}, '1': {}}", "key '1' stands twice"),
     ("schema: 1\nlayers: {a: {ranks: [3]}}", "a dense layer has no ranks, stages, modes or options; name a format"),
 ]
 
@@ -381,6 +409,39 @@ def test_a_plan_that_does_not_fit_gets_a_sentence(row: Row, words: str) -> None:
     assert str(caught.value).startswith(f"layer '{row.name}': ")
 
 
+BEYOND = [
+    Row("fc1", "svd", ranks=(10**9,)),
+    Row("fc1", "tucker", ranks=(10**6, 10**6)),
+    Row("fc1", "cp", ranks=(10**30,)),
+    Row("fc1", "tucker", {"i": (10**6, 10**6)}, (1, 1, 1)),
+    Row("fc1", "tt", {"i": (2, 10**9), "o": (2, 2)}, (2,)),
+]
+
+
+@pytest.mark.parametrize("row", BEYOND)
+@pytest.mark.parametrize("carried", [surgery.decompose, fresh, skeleton])
+def test_what_memory_cannot_hold_is_refused_by_name(
+    row: Row, carried: Callable[[nn.Module, Plan], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "memory_bytes", lambda: 16 * 10**9)
+    model = nn.Sequential()
+    model.add_module("fc1", nn.Linear(6, 4))
+    words = r"^layer 'fc1': Linear o=4 i=6: cores, .* GB and this machine has 16 GB; give smaller ranks or modes\.$"
+    with pytest.raises(TenfoldError, match=words):
+        carried(model, Plan({row.name: row}))
+
+
+@given(st.integers(7, 200))
+def test_ranks_above_the_useful_ones_are_carried_out_where_they_fit(rank: int) -> None:
+    model = nn.Sequential(nn.Linear(6, 4).double())
+    assert relative(compressed(model, Row("0", "svd", ranks=(rank,)))[0].weight.weight(), model[0].weight) < 1e-12
+
+
+def test_the_memory_of_this_machine_is_known_or_not() -> None:
+    there = room.memory_bytes()
+    assert there is None or there > 2**28
+
+
 def test_a_group_has_one_format() -> None:
     model = nn.Sequential(nn.Linear(6, 4), nn.Linear(6, 4))
     rows = Row("0", "svd", ranks=(2,), group="a"), Row("1", "tucker", ranks=(2, 2), group="a")
@@ -400,8 +461,6 @@ def test_a_straddled_weight_is_rebuilt() -> None:
 
 
 def test_skeletons_have_the_shapes_that_decomposition_gives() -> None:
-    from tenfold.surgery.carry_out import skeleton
-
     model, x = zoo()
     plan = Plan({name: planned(model, name, "svd", [2]) for name in ("again", "first", "grouped")})
     small, empty = surgery.decompose(model, plan), skeleton(model, plan)

@@ -105,7 +105,7 @@ def test_a_batch_is_made_of_few_samples() -> None:
 
 @pytest.mark.parametrize("batch", [0, -1, "many", True])
 def test_a_plan_for_no_batch_is_refused(batch: Any) -> None:
-    with pytest.raises(TenfoldError, match="is no number of samples; use a whole number from 1"):
+    with pytest.raises(TenfoldError, match="stands where a whole number of samples from 1 or nothing belongs"):
         Plan.from_yaml(f"schema: 1\nbatch: {str(batch).lower()}\nlayers: {{}}\n")
 
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyBboxPatch
 
 from tenfold.formats import HT2
-from tenfold.network import TensorNetwork
+from tenfold.network import Stages, TensorNetwork
 
 AXES = {"o": 64, "i": 64, "h": 3, "w": 3}
 RANKS = (16, 20, 16)
@@ -49,7 +49,7 @@ def arrow(ax: Axes, start: float, end: float, y: float, text: str = "") -> None:
 
 def draw(net: TensorNetwork, path: Path) -> None:
     """Above: tensors and their labels. Below: what is applied to an input."""
-    stages = net.stages([(k,) for k in range(len(net.cores))])
+    stages = Stages.of(net, [(k,) for k in range(len(net.cores))])
     dense = math.prod(AXES.values())
     dense_macs = dense * math.prod(after for _, after in POSITIONS.values())
     figure, ax = plt.subplots(figsize=(11, 4.9))

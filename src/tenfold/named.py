@@ -6,12 +6,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Any, Literal
 
+from tenfold.neighbours import FromSource, forget_edited, importable
 from tenfold.protocols import TenfoldError, near_misses
 
 SPELLING = "path/to/file.py:function or package.module:function"
@@ -39,7 +39,7 @@ class NamedFunction:
 
     def __call__(self) -> Any:
         """What the function gives. Raises: TenfoldError that names what the function raised."""
-        beside = importable(Path(self.place).expanduser().resolve().parent) if self.kind == "file" else nullcontext()
+        beside = importable(Path(self.place).expanduser().resolve()) if self.kind == "file" else nullcontext()
         with beside, foreign(repr(self.spec)):
             return self.function()
 
@@ -78,39 +78,21 @@ def foreign(doing: str) -> Iterator[None]:
         raise TenfoldError(f"{doing} raised {type(error).__name__}{f': {said}' if said else ''}.") from error
 
 
-@contextmanager
-def importable(folder: Path) -> Iterator[None]:
-    """Let modules beside a file be imported by it, as if the file had been run by itself."""
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        if str(folder) in sys.path:
-            sys.path.remove(str(folder))
-
-
-class _FromSource(SourceFileLoader):
-    """Reads no bytecode and leaves none: nothing is written beside the file, and every edit is seen."""
-
-    def get_code(self, fullname: str) -> CodeType:
-        return self.source_to_code(self.get_data(self.path), self.path)
-
-
 def _file_module(place: str) -> ModuleType:
     path = Path(place).expanduser().resolve()
     if not path.is_file():
         raise TenfoldError(f"there is no file {place!r}; write {SPELLING}.")
     # the same text at the same place is the same module, so that its classes can be pickled
     name = f"tenfold_file_{path.stem}_{zlib.crc32(str(path).encode() + path.read_bytes()):08x}"
-    if name in sys.modules:
+    if not forget_edited(path.parent) and name in sys.modules:
         return sys.modules[name]
-    described = spec_from_file_location(name, path, loader=_FromSource(name, str(path)))
+    described = spec_from_file_location(name, path, loader=FromSource(name, str(path), file=path))
     assert described is not None
     assert described.loader is not None
     module = module_from_spec(described)
     sys.modules[name] = module
     try:
-        with importable(path.parent), foreign(f"running file {place!r}"):
+        with importable(path), foreign(f"running file {place!r}"):
             described.loader.exec_module(module)
     except TenfoldError:
         del sys.modules[name]

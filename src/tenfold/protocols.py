@@ -1,14 +1,17 @@
 """What every room knows: the one error, the place it concerns, and where batches come from."""
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from tenfold.tasks.base import Task
+
+BatchDim = int | Literal["none"] | None  # the dimension that counts samples; none: all is one sample; None: to be found
 
 
 class TenfoldError(ValueError):
@@ -41,27 +44,52 @@ def first_part(batch: Any) -> Any:
     return batch[0] if isinstance(batch, tuple | list) else batch
 
 
-def classification_loss(outputs: Any, batch: Any) -> Tensor:
-    """Mean cross entropy of logits (n, classes) against the integer targets of `(inputs, targets)`."""
-    return functional.cross_entropy(outputs, batch[1])
+def second_part(batch: Any) -> Any:
+    """The targets of a batch: the second of (inputs, targets), or what a dict calls `labels`.
+
+    Raises: TenfoldError if it has neither.
+    """
+    if isinstance(batch, Mapping) and "labels" in batch:
+        return batch["labels"]
+    if isinstance(batch, tuple | list) and len(batch) > 1:
+        return batch[1]
+    raise TenfoldError(
+        f"a batch of type {type(batch).__name__} has no targets; give (inputs, targets), a dict with 'labels', or "
+        "Data(targets=...), a function that finds them in a batch."
+    )
 
 
-def top1(outputs: Any, batch: Any) -> tuple[float, int]:
-    """Correct predictions in a batch `(inputs, targets)`, and how many there were."""
-    return float((outputs.argmax(dim=1) == batch[1]).sum()), len(batch[1])
+class Metric(Protocol):
+    """Gathers batches into one number, however they are cut. A `torchmetrics.Metric` is one."""
+
+    def update(self, outputs: Any, targets: Any) -> None: ...
+
+    def compute(self) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a user judges a network by: a sum over batches, divided by a count, times a scale.
+    """What a user judges a network by: a mean over samples, or what a metric gathers.
 
-    `measure(outputs, batch)` gives (sum, count) of one batch; top-1 in per cent by default.
+    Attributes:
+        scale: the number shown is so many times the one measured.
+        measure: (outputs, batch) -> (sum, count) of one batch, for a mean.
+        metric: instead of `measure`: makes an empty metric, given the predictions of the first batch (for the number
+            of classes, and the device). It is then handed predictions and targets as the task of the data reads them.
     """
 
-    name: str = "top-1"
+    name: str
     higher_is_better: bool = True
     scale: float = 100.0
-    measure: Callable[[Any, Any], tuple[float, int]] = top1
+    measure: Callable[[Any, Any], tuple[float, int]] | None = None
+    metric: Callable[[Tensor], Metric] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.measure is None) == (self.metric is None):
+            raise TenfoldError(
+                f"score '{self.name}' needs one of measure, (outputs, batch) -> (sum, count), and metric, which makes "
+                "a torchmetrics.Metric."
+            )
 
 
 @dataclass(frozen=True)
@@ -74,8 +102,14 @@ class Data:
         validation: plain batches with targets; may choose settings.
         test: plain batches with targets; judged once, never chooses anything.
         feed: the model's positional inputs in a labelled batch.
-        loss: (outputs, batch) -> scalar.
-        score: what the network is judged by.
+        loss: (outputs, batch) -> scalar; by default that of the task.
+        score: what the network is judged by: the name of a score that the task has, or one of your own; by default the
+            task's first.
+        task: what the network is for, by name (`tenfold.tasks.TASKS`) or as a `tenfold.tasks.Task`.
+        output: key or index of the output that is meant, where a network gives several; by default the only tensor, or
+            `logits`.
+        targets: the targets in a labelled batch.
+        batch: the dimension of the (first) input that counts samples; by default it is found.
     """
 
     train: Iterable[Any]
@@ -83,25 +117,9 @@ class Data:
     validation: Iterable[Any]
     test: Iterable[Any]
     feed: Callable[[Any], Any] = first_part
-    loss: Callable[[Any, Any], Tensor] = classification_loss
-    score: Score = Score()
-
-
-def to_device(value: Any, device: torch.device | str) -> Any:
-    """Tensors of a batch on a device, in whatever lists, tuples or dicts they come."""
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {key: to_device(part, device) for key, part in value.items()}
-    if isinstance(value, tuple | list):
-        return type(value)(to_device(part, device) for part in value)
-    return value
-
-
-def call(model: nn.Module, inputs: Any) -> Any:
-    """The model on its inputs: a tensor, a tuple of positional or a dict of keyword arguments."""
-    if isinstance(inputs, dict):
-        return model(**inputs)
-    if isinstance(inputs, tuple | list):
-        return model(*inputs)
-    return model(inputs)
+    loss: Callable[[Any, Any], Tensor] | None = None
+    score: Score | str | None = None
+    task: "str | Task" = "classification"
+    output: str | int | None = None
+    targets: Callable[[Any], Any] = second_part
+    batch: BatchDim = None

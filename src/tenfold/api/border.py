@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -17,10 +16,10 @@ from tenfold.planning.asked import AUTO, formats_asked, overrides_asked, ranks_a
 from tenfold.planning.budgets import limit
 from tenfold.planning.planner import check_asked as check_together
 from tenfold.protocols import TenfoldError
-from tenfold.storage import JSON, write_text
+from tenfold.storage import check_ours, write_text
 from tenfold.surgery import Plan, matching, sites
 
-CLAIM = "command.json"
+PLAN_MARKS = "schema", "layers"  # the keys by which a plan file is known
 
 
 def given_only(asked: Mapping[str, Any]) -> Asked:
@@ -76,43 +75,16 @@ def check_asked(model: nn.Module, asked: Asked, *, known_macs: bool = True) -> N
 
 
 def check_file(path: str | Path, overwrite: bool) -> None:
-    """Raise where a plan file cannot be written."""
+    """Raise where a plan file cannot be written, or would replace what is no plan."""
     place = Path(path)
     if place.is_dir():
         raise TenfoldError(f"'{path}' is a folder; name a file, such as {place / 'plan.yaml'}.")
     if place.exists() and not overwrite:
         raise TenfoldError(f"'{path}' exists; --overwrite replaces it, or name another file with --out.")
+    check_ours(place, PLAN_MARKS)
     above = next(folder for folder in place.resolve().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise TenfoldError(f"'{path}' cannot be written in '{above}'; name another place with --out.")
-
-
-def claim(state: Path, **run: JSON) -> None:
-    """Note whose checkpoints a folder keeps, so that no other run goes on with them.
-
-    Raises: TenfoldError if it holds an epoch of a run on another network, plan or data.
-    """
-    path = state / CLAIM
-    found: dict[str, JSON] = {}
-    if path.exists() and any(state.glob("epoch-*")):
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            found = {"damaged": True}
-    others = [name for name in run if found and found.get(name) != run[name]]
-    if others:
-        raise TenfoldError(
-            f"'{state}' holds epochs of a run with another {', another '.join(others)}; repeat that command, or delete "
-            "the folder to start anew."
-        )
-    write_text(path, json.dumps(run, indent=1) + "\n")
-
-
-def release(state: Path) -> None:
-    """Take the note away once the run has ended, and the folder if nothing else is in it."""
-    (state / CLAIM).unlink(missing_ok=True)
-    if state.is_dir() and not any(state.iterdir()):
-        state.rmdir()
 
 
 def sha256(text: str) -> str:
@@ -126,4 +98,4 @@ def write_plan(path: str | Path, plan: Plan, *, overwrite: bool = False) -> None
     Raises: TenfoldError if one is there already, or if it cannot be written.
     """
     check_file(path, overwrite)
-    write_text(Path(path), plan.to_yaml())
+    write_text(Path(path), plan.to_yaml(), PLAN_MARKS)

@@ -7,23 +7,25 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
-from tenfold.api.border import check_asked, check_one, check_training, claim, given_only, release, sha256
-from tenfold.api.compressed import Compressed, documented, plain, shapes
+from tenfold.api.border import check_asked, check_one, check_training, given_only, sha256
+from tenfold.api.compressed import Compressed, documented, plain, sampled
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import plan_from, planned, profiled
 from tenfold.api.predicted import predicted
-from tenfold.api.recover import Watch, recover, recovers, whose
-from tenfold.api.samples import first_inputs, one_sample, timed
+from tenfold.api.recover import Watch, recovered, recovers, whose
+from tenfold.api.samples import given_inputs, timed
+from tenfold.inputs import Inputs
 from tenfold.measure import Profile, calls, check_calls, inspect
-from tenfold.measure.score import device_of
 from tenfold.planning import Asked
-from tenfold.protocols import Data, classification_loss, to_device
+from tenfold.protocols import Data
+from tenfold.recovery import check_state, rehearse
 from tenfold.report import Report, compare, layer_rows, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Plan, check_finite, copied, decompose, unwrapped
+from tenfold.tasks import Objective
 
-DISTILL = 0.9  # of the loss, where the data's own is that of classification
+DISTILL = 0.9  # of the loss, where it is that of a task with classes
 
 
 def compress(
@@ -50,17 +52,19 @@ def compress(
 
     Args:
         data: to recover and to judge by; without it the network is only decomposed.
-        inputs: to measure on, where there is no data; without either, only params and bytes can be budgets.
+        inputs: to measure on (as `tenfold.inspect` takes them), where there is no data; without either, only params
+            and bytes can be budgets.
         plan: a plan, or a plan file, instead of budgets.
         batch: samples for which the stages of every weight are to be the fastest on this machine; without it they are
             those of the fewest multiply-adds.
         epochs: of fine-tuning, at the top rate `lr`; 0: batch norms only.
         bn: estimate batch norms anew on the training batches (no labels needed).
-        distill: share of the loss, 0 to 1, that is the distance to the dense network's outputs (logits); by default
-            0.9 where the data's loss is that of classification, and 0 elsewhere.
+        distill: share of the loss, 0 to 1, that is the distance to the dense network's classes; by default 0.9 where
+            the task of the data has classes and its own loss, and 0 elsewhere.
         device: where to recover and measure; by default where the model is.
         profile: folder that keeps what was measured and found, for the next budget.
-        state: folder that keeps checkpoints, by which a run that was stopped goes on.
+        state: folder that keeps checkpoints, by which a run that was stopped or failed goes on, its finished training
+            included; `tenfold.save` deletes them.
         settings: more for the report.
         watch: is handed the iterator of training steps and hands it on, to draw a bar.
         asked: budgets, rule, format and the other arguments of `tenfold.plan`.
@@ -70,42 +74,48 @@ def compress(
     wanted = given_only(asked)
     check_one(plan, wanted, batch)
     check_training(epochs=epochs, lr=lr, distill=distill, has_data=data is not None)
-    inputs = first_inputs(data) if inputs is None and data is not None else inputs
+    distill = 0.0 if data is None else taught(Objective.of(data), distill if epochs else 0.0)
+    check_state(None if state is None else Path(state), "compress", trains=epochs > 0)
     read = None if plan is None else plan_from(plan)
     if read is None:
-        check_asked(model, wanted, known_macs=inputs is not None or profile is not None)
+        check_asked(model, wanted, known_macs=any(each is not None for each in (inputs, data, profile)))
     check_finite(model)
     dense = copied(model).eval()
     dense = dense if device is None else dense.to(device)
-    inputs = None if inputs is None else to_device(inputs, device_of(dense))
-    before = profiled(dense, None if inputs is None else one_sample(dense, inputs), profile=profile)
-    chosen = read or planned(dense, before, profile=profile, inputs=inputs, batch=batch, seed=seed, **wanted)
+    given = given_inputs(dense, data, inputs)
+    if data is not None:
+        rehearse(dense, data, epochs=epochs, bn=bn, teacher=dense if distill else None)
+    before = profiled(dense, given, profile=profile)
+    chosen = read or planned(dense, before, profile=profile, inputs=given, batch=batch, seed=seed, **wanted)
     small = decompose(dense, chosen, seed=seed)
-    if inputs is not None:
-        check_calls(small, calls(model, one_sample(model, inputs)), one_sample(small, inputs))
-    distill = taught(data, distill) if epochs else 0.0
+    if given is not None:
+        check_calls(small, calls(model, given.samples(1)), given.samples(1))
     networks: dict[str, nn.Module] = {"dense": dense, "compressed": small}
     if data is not None and recovers(small, bn, epochs):
-        networks["recovered"] = recovered = copied(small)
-        if state is not None and epochs:
-            claim(Path(state), network=before.weights_hash, plan=sha256(chosen.to_yaml()), **whose(settings))
-        recover(recovered, data, teacher=dense if distill else None, epochs=epochs, bn=bn, lr=lr, distill=distill,
-                seed=seed, state=state, watch=watch)  # fmt: skip
-        if state is not None:
-            release(Path(state))
+        networks["recovered"] = trained = copied(small)
+        run = {"command": "compress", "weights": before.weights_hash, "plan": sha256(chosen.to_yaml()),
+               **whose(settings)}  # fmt: skip
+        recovered(trained, data, teacher=dense if distill else None, epochs=epochs, bn=bn, lr=lr, distill=distill,
+                seed=seed, state=state, run=run, watch=watch)  # fmt: skip
     used = {**wanted, "epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed, "device": device,
-            "threads": torch.get_num_threads(), "inputs": shapes(inputs), **(settings or {})}  # fmt: skip
+            "threads": torch.get_num_threads(), **sampled(given), **(settings or {})}  # fmt: skip
     noted = {key: plain(value) for key, value in used.items()}
-    report, words = reported(networks, chosen, before, data, inputs, noted, wanted.get("of", ()))
+    report, words = reported(networks, chosen, before, data, given, noted, wanted.get("of", ()))
     final = networks.get("recovered", small)
-    return Compressed(final, chosen, report, words, documented(document or Document(origin_of(model)), inputs))
+    kept = Path(state) if state is not None and epochs else None
+    return Compressed(final, chosen, report, words, documented(document or Document(origin_of(model)), given), kept)
 
 
-def taught(data: Data | None, distill: float | None) -> float:
-    """The share of the loss that the dense network gives, where it was left open: its outputs must be logits."""
-    if distill is not None:
-        return distill
-    return DISTILL if data is not None and data.loss is classification_loss else 0.0
+def taught(objective: Objective, distill: float | None) -> float:
+    """The share of the loss that the dense network gives, where it was left open.
+
+    Raises: TenfoldError if one was given and the task has no classes.
+    """
+    if distill is None:
+        return DISTILL if objective.distils and objective.data.loss is None else 0.0
+    if distill:
+        objective.check_distils()
+    return distill
 
 
 def reported(
@@ -113,17 +123,17 @@ def reported(
     plan: Plan,
     before: Profile,
     data: Data | None,
-    inputs: Any,
+    inputs: Inputs | None,
     settings: Mapping[str, JSON],
     of: Sequence[str],
 ) -> tuple[Report, tuple[str, ...]]:
-    """Everything measured on the networks, and the sentences that say it; `inputs` are on their device."""
+    """Everything measured on the networks, and the sentences that say it."""
     scores = {name: judged(network, data) for name, network in networks.items()}
-    batch = None if inputs is None else timed(networks["dense"], inputs, before.macs or 1)
+    batch = None if inputs is None else timed(inputs, before.macs or 1)
     measured = compare(networks, batch, scores=scores, reference="dense")
     last = list(networks)[-1]
     rows = layer_rows(networks["dense"], networks["compressed"], plan, before)
     part = predicted(networks["dense"], plan, before, of).part
     report = Report(measured["dense"], measured["compressed"], measured.get("recovered"), rows, settings, part)
-    after = inspect(networks[last], None if inputs is None else one_sample(networks[last], inputs))
+    after = inspect(networks[last], None if inputs is None else inputs.samples(1))
     return report, tuple(sentences(report, before, after))

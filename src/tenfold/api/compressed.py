@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from tenfold import storage
-from tenfold.measure.forward import tensors_in
+from tenfold.inputs import Inputs
+from tenfold.inputs.containers import held
+from tenfold.recovery.checkpoint import remove
 from tenfold.report import Report
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Plan
@@ -23,6 +25,7 @@ class Compressed:
         model: to be trained further or used; `tenfold.save` writes it with all the rest.
         words: the report in plain sentences.
         document: where the network came from.
+        state: the folder of checkpoints that it was trained with, which `tenfold.save` deletes.
     """
 
     model: nn.Module
@@ -30,34 +33,47 @@ class Compressed:
     report: Report
     words: tuple[str, ...]
     document: Document
+    state: Path | None = None
 
 
 def save(compressed: Compressed, folder: str | Path, *, overwrite: bool = False) -> None:
     """Write the folder that a colleague can load, read and run: all of it or nothing.
+
+    Only then are the checkpoints deleted by which the training could go on.
 
     Raises: TenfoldError for a folder that cannot be written.
     """
     report = json.loads(compressed.report.to_json())
     storage.save(
         folder, compressed.model, compressed.plan, compressed.document, report=report, words=compressed.words,
-        overwrite=overwrite, keep_state=False,
+        overwrite=overwrite,
     )  # fmt: skip
+    if compressed.state is not None:
+        remove(compressed.state)
 
 
-def documented(document: Document, inputs: Any) -> Document:
-    """The document, with the shape of one sample where it did not have it: by name, or `x`."""
-    if document.input is not None or inputs is None:
+def documented(document: Document, inputs: Inputs | None) -> Document:
+    """The document, with the shape of one sample where it did not have it: by name, or `x`.
+
+    Inputs that shapes alone do not tell (nested, lists, a batch elsewhere than in front) are left out.
+    """
+    if document.input is not None or inputs is None or set(inputs.dims) != {0}:
         return document
-    found = list(tensors_in(inputs))
-    numbered = ["x"] if len(found) == 1 else [f"x{k}" for k in range(len(found))]
-    named = dict(zip(inputs if isinstance(inputs, Mapping) else numbered, found, strict=False))
+    found = {"x": inputs.value} if isinstance(inputs.value, Tensor) else dict(held(inputs.value) or {})
+    if not all(isinstance(tensor, Tensor) for tensor in found.values()):
+        return document
+    named = {key if isinstance(key, str) else f"x{key}": tensor for key, tensor in found.items()}
+    if len(named) == 1 and not isinstance(inputs.value, Mapping):
+        named = {"x": next(iter(named.values()))}
     whole = {name: str(x.dtype).removeprefix("torch.") for name, x in named.items() if not x.dtype.is_floating_point}
     return replace(document, input={name: list(x.shape[1:]) for name, x in named.items()}, dtypes=whole)
 
 
-def shapes(inputs: Any) -> list[list[int]]:
-    """Of one sample, of every tensor in the inputs."""
-    return [list(tensor.shape[1:]) for tensor in tensors_in(inputs)]
+def sampled(inputs: Inputs | None) -> dict[str, JSON]:
+    """Settings of a report: the shapes of one sample, and what one is where that is no matter of course."""
+    if inputs is None:
+        return {"inputs": []}
+    return {"inputs": plain(inputs.shapes), **({"sampling": inputs.note} if inputs.note else {})}
 
 
 def plain(value: Any) -> JSON:

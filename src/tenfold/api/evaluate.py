@@ -5,12 +5,14 @@ from typing import Any
 
 from torch import nn
 
-from tenfold.api.samples import first_inputs, one_sample, timed
+from tenfold.api.samples import given_inputs, timed
+from tenfold.inputs import Inputs
 from tenfold.measure import macs
-from tenfold.measure.score import device_of, score
-from tenfold.protocols import Data, to_device, within
+from tenfold.measure.score import score
+from tenfold.protocols import Data, within
 from tenfold.report import Measurement, ScoreValue, compare
 from tenfold.surgery import lower
+from tenfold.tasks import Objective
 
 
 def evaluate(model: nn.Module, data: Data | None = None, *, inputs: Any = None) -> Measurement:
@@ -18,11 +20,8 @@ def evaluate(model: nn.Module, data: Data | None = None, *, inputs: Any = None) 
 
     Args: data: its test split gives the score; inputs: to measure on, by default the data's.
     """
-    inputs = first_inputs(data) if inputs is None and data is not None else inputs
-    if inputs is not None:
-        inputs = to_device(inputs, device_of(model))
-        inputs = timed(model, inputs, macs(model, one_sample(model, inputs)).total)
-    return compare({"model": model}, inputs, scores={"model": judged(model, data)})["model"]
+    batch = timed_inputs(model, data, inputs)
+    return compare({"model": model}, batch, scores={"model": judged(model, data)})["model"]
 
 
 def side_by_side(
@@ -32,17 +31,21 @@ def side_by_side(
 
     Args: inputs: to measure on, for all of them; by default those of the first data.
     """
-    if inputs is None:
-        inputs = next((first_inputs(data) for _, data in networks.values() if data is not None), None)
-    if inputs is not None:
-        first = next(model for model, _ in networks.values())
-        inputs = to_device(inputs, device_of(first))
-        with within(f"the {next(iter(networks))} network"):
-            inputs = timed(first, inputs, macs(first, one_sample(first, inputs)).total)
+    first = next(model for model, _ in networks.values())
+    with within(f"the {next(iter(networks))} network"):
+        batch = timed_inputs(first, next((data for _, data in networks.values() if data is not None), None), inputs)
     scores = {name: judged(model, data) for name, (model, data) in networks.items()}
-    return compare({name: model for name, (model, _) in networks.items()}, inputs, scores=scores)
+    return compare({name: model for name, (model, _) in networks.items()}, batch, scores=scores)
+
+
+def timed_inputs(model: nn.Module, data: Data | None, inputs: Any) -> Inputs | None:
+    """A batch to measure on, not too large to be timed."""
+    given = given_inputs(model, data, inputs)
+    return None if given is None else timed(given, macs(model, given.samples(1)).total)
 
 
 def judged(model: nn.Module, data: Data | None) -> ScoreValue | None:
     """The score on the test split, of the form in which the network will run."""
-    return None if data is None else ScoreValue.of(data.score, score(lower(model), data.test, data))
+    if data is None:
+        return None
+    return ScoreValue.of(Objective.of(data).score, score(lower(model), data.test, data))

@@ -9,7 +9,7 @@ from torch import nn
 
 from tenfold.formats import Format, name_of, options_of
 from tenfold.formats.base import Suits
-from tenfold.network import TensorNetwork
+from tenfold.network import TensorNetwork, useful
 from tenfold.planning.asked import formats_asked
 from tenfold.planning.budgets import limit
 from tenfold.protocols import TenfoldError, within
@@ -122,7 +122,7 @@ def one_format(text: object) -> Suits:
 def at_ranks(maker: Format, full: TensorNetwork, modes: Modes, ranks: int | Sequence[int]) -> TensorNetwork:
     """The network at these ranks, or at one number for all."""
     each = maker.common_ranks(full, ranks) if isinstance(ranks, int) else ranks
-    return maker.network(full.axes, each, modes).clipped()
+    return useful(maker.network(full.axes, each, modes))
 
 
 def within_params(maker: Format, full: TensorNetwork, params: str | float) -> TensorNetwork:
@@ -132,7 +132,7 @@ def within_params(maker: Format, full: TensorNetwork, params: str | float) -> Te
     """
     whole = math.prod(full.axes.values())
     most = limit("params", params, whole)
-    found = full.with_ranks(maker.common_ranks(full, 1)).clipped()
+    found = useful(full.with_ranks(maker.common_ranks(full, 1)))
     if found.params > most:
         raise TenfoldError(
             f"{name_of(maker)} at rank 1 has {found.params} of {whole} numbers; params={params} is too few."
@@ -140,7 +140,7 @@ def within_params(maker: Format, full: TensorNetwork, params: str | float) -> Te
     low, high = 1, max(1, *full.ranks)
     while low < high:
         rank = (low + high + 1) // 2
-        net = full.with_ranks(maker.common_ranks(full, rank)).clipped()
+        net = useful(full.with_ranks(maker.common_ranks(full, rank)))
         low, high, found = (rank, high, net) if net.params <= most else (low, rank - 1, found)
     return found
 

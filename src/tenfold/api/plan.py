@@ -1,36 +1,42 @@
 """Plans, and the profiles that they are made from, kept with `--profile DIR` so that a new budget costs seconds."""
 
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 from torch import nn
 
-from tenfold.api.samples import repeated, steps_first
+from tenfold.inputs import Inputs
 from tenfold.measure import Profile, inspect, weights_hash
-from tenfold.measure.forward import described
 from tenfold.planning import Asked, ErrorCurves, plan
 from tenfold.protocols import TenfoldError, within
-from tenfold.storage import write_text
+from tenfold.storage import check_ours, write_text
 from tenfold.surgery import Plan
 
 PROFILE, CURVES = "profile.json", "curves.json"
+MARKS = {PROFILE: ("schema", "weights_hash", "layers"), CURVES: ("schema", "weights_hash", "tails")}  # keys of each
 
 
-def profiled(model: nn.Module, inputs: Any = None, *, profile: str | Path | None = None) -> Profile:
-    """The profile of a network: read from the folder `profile` if it is of these weights and inputs, else measured.
+def profiled(model: nn.Module, inputs: Inputs | None = None, *, profile: str | Path | None = None) -> Profile:
+    """The profile of a network on one sample: read from the folder `profile` if it is of these weights and inputs.
 
-    A measured one is written there, in the place of one of other weights or inputs.
+    Else it is measured, and written there, in the place of one of other weights or inputs.
+    Raises: TenfoldError for a file of that name which tenfold did not write.
     """
+    one = None if inputs is None else inputs.samples(1)
     if profile is None:
-        return inspect(model, inputs)
+        return inspect(model, one)
     path = Path(profile) / PROFILE
+    for name, marks in MARKS.items():
+        check_ours(Path(profile) / name, marks)
     if path.exists():
         with within(str(path)):
             kept = Profile.from_json(path.read_text(encoding="utf-8"))
-        if kept.weights_hash == weights_hash(model) and (inputs is None or kept.inputs == described(inputs)):
+        same = one is None or (kept.inputs, kept.sampling) == (one.described, one.note)
+        if same and kept.weights_hash == weights_hash(model):
             return kept
-    found = inspect(model, inputs)
-    write_text(path, found.to_json())
+    found = inspect(model, one)
+    write_text(path, found.to_json(), MARKS[PROFILE])
     return found
 
 
@@ -39,7 +45,7 @@ def planned(
     measured: Profile,
     *,
     profile: str | Path | None = None,
-    inputs: Any = None,
+    inputs: Inputs | None = None,
     batch: int | None = None,
     seed: int = 0,
     **asked: Unpack[Asked],
@@ -53,22 +59,19 @@ def planned(
         raise TenfoldError(f"a batch of {batch} cannot be timed; use 1 sample or more.")
     if batch is not None and inputs is None:
         raise TenfoldError(f"stages for a batch of {batch} are timed on inputs; give inputs (--input 3x32x32) or data.")
-    if batch is not None and steps_first(model):
-        raise TenfoldError("this network takes steps first (batch_first=False), so no batch can be made of its inputs.")
-    timed = None if batch is None else repeated(inputs, batch)
+    timed = None if batch is None or inputs is None else inputs.repeated(batch)
     if profile is None:
         return plan(model, measured, seed=seed, inputs=timed, **asked)
     path = Path(profile) / CURVES
     curves = ErrorCurves(measured.weights_hash)
+    check_ours(path, MARKS[CURVES])
     if path.exists():
-        try:
+        with suppress(TenfoldError):  # of other weights, or of another version: made again below
             curves = ErrorCurves.from_json(path.read_text(encoding="utf-8"), measured.weights_hash)
-        except TenfoldError:
-            path.unlink()  # of other weights: made again below
     before = curves.count
     result = plan(model, measured, curves=curves, seed=seed, inputs=timed, **asked)
     if curves.count != before:
-        write_text(path, curves.to_json())
+        write_text(path, curves.to_json(), MARKS[CURVES])
     return result
 
 

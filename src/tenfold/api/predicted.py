@@ -9,8 +9,9 @@ from torch import nn
 
 from tenfold.api.border import check_asked, check_one, given_only
 from tenfold.api.plan import planned, profiled
-from tenfold.api.samples import first_inputs, one_sample
+from tenfold.api.samples import given_inputs
 from tenfold.measure import Profile, part
+from tenfold.network import Stages
 from tenfold.planning import Asked
 from tenfold.protocols import Data
 from tenfold.report import Part
@@ -60,7 +61,7 @@ def predicted(model: nn.Module, plan: Plan, profile: Profile, of: Sequence[str] 
         params, macs = measured.params, measured.macs
         if name in nets:
             site, net = nets[name]
-            stages = net.stages(site.partition(net, plan.rows[name].stages))
+            stages = Stages.of(net, site.partition(net, plan.rows[name].stages))
             params, macs = net.params, site.macs(stages, measured.positions, measured.macs, measured.calls)
             saved_deployed += measured.params - stages.params * len(site.places)
         layers[name] = PlannedLayer(measured.params, params, measured.macs, macs)
@@ -95,10 +96,10 @@ def foreseen(
     model = unwrapped(model)
     wanted = given_only(asked)
     check_one(plan, wanted, batch)
-    inputs = first_inputs(data) if inputs is None and data is not None else inputs
     if plan is None:
-        check_asked(model, wanted, known_macs=inputs is not None or profile is not None)
-    measured = profiled(model, None if inputs is None else one_sample(model, inputs), profile=profile)
+        check_asked(model, wanted, known_macs=any(each is not None for each in (inputs, data, profile)))
+    given = given_inputs(model, data, inputs)
+    measured = profiled(model, given, profile=profile)
     if plan is None:
-        plan = planned(model, measured, profile=profile, inputs=inputs, batch=batch, seed=seed, **wanted)
+        plan = planned(model, measured, profile=profile, inputs=given, batch=batch, seed=seed, **wanted)
     return plan, predicted(model, plan, measured, wanted.get("of", ()))

@@ -10,19 +10,21 @@ import torch
 from torch import nn
 
 from tenfold import recovery, storage
-from tenfold.api.border import check_training, claim, sha256
+from tenfold.api.border import check_training, sha256
 from tenfold.api.compressed import Compressed, plain, save
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import Opened, build
 from tenfold.api.samples import first_inputs, timed
+from tenfold.inputs import inputs_for
 from tenfold.measure import OutputError, output_errors, outputs, weights_hash
 from tenfold.measure.score import device_of
 from tenfold.models import load_weights
 from tenfold.protocols import Data, TenfoldError
-from tenfold.recovery import Step
-from tenfold.report import Report, ScoreValue, sentences
+from tenfold.recovery import Step, rehearse
+from tenfold.report import Report, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import copied
+from tenfold.tasks import Objective
 
 Watch = Callable[[Iterator[Step]], Iterable[Step]]
 
@@ -36,6 +38,7 @@ def recover(
     bn: bool = True,
     seed: int = 0,
     state: str | Path | None = None,
+    run: Mapping[str, JSON] | None = None,
     watch: Watch = iter,
     **options: Any,
 ) -> nn.Module:
@@ -43,12 +46,37 @@ def recover(
 
     Args:
         teacher: the dense network, to learn from its outputs.
+        state: folder that keeps a checkpoint after each epoch, the last one included; yours to delete when the network
+            is saved. A run that is repeated goes on from there.
+        run: what tells this run from others that could use the folder; by default the weights that it starts from.
         options: more arguments of `tenfold.recovery.finetune` (`lr`, `distill`, `temperature`, ..).
-    Raises: TenfoldError as `tenfold.recovery.recover` does.
+    Raises: TenfoldError as `tenfold.recovery.recover` does; before any work, where one batch shows that it cannot work.
     """
+    rehearse(small, data, epochs=epochs, bn=bn, teacher=teacher, judged_on=("validation",) if epochs else ())
+    return recovered(
+        small, data, teacher=teacher, epochs=epochs, bn=bn, seed=seed, state=state, run=run, watch=watch, **options
+    )
+
+
+def recovered(
+    small: nn.Module,
+    data: Data,
+    *,
+    teacher: nn.Module | None = None,
+    epochs: int,
+    bn: bool,
+    seed: int,
+    state: str | Path | None,
+    run: Mapping[str, JSON] | None,
+    watch: Watch,
+    **options: Any,
+) -> nn.Module:
+    """`recover`, where one batch has been rehearsed."""
     if teacher is None:
         options.pop("distill", None)
-    training = {**options, "state": None if state is None else Path(state)} if epochs else {}
+    if state is not None and run is None:
+        run = {"command": "recover", "weights": weights_hash(small)}
+    training = {**options, "state": None if state is None else Path(state), "run": run} if epochs else {}
     for _ in watch(recovery.recover(small, data, epochs=epochs, teacher=teacher, bn=bn, seed=seed, **training)):
         pass
     return small.eval()
@@ -80,6 +108,8 @@ def recover_folder(
     Raises: TenfoldError for a folder without a report, weights that do not suit, or as `compress` does.
     """
     check_training(epochs=epochs, lr=lr, distill=distill, has_data=True)
+    Objective.of(data)  # refuses an unknown task or score before any work
+    recovery.check_state(state, "recover", trains=epochs > 0)
     kept = storage.read_report(folder)
     if kept is None or opened.plan is None:
         raise TenfoldError(f"'{folder}' has no report of what was measured; compress the network again.")
@@ -92,17 +122,19 @@ def recover_folder(
     if weights is not None:
         teacher = build(opened.document.origin, folder).eval().to(device_of(model))
         load_weights(teacher, weights)
-    if state is not None and epochs:
-        claim(state, network=weights_hash(model), plan=sha256(opened.plan.to_yaml()), **whose(settings))
-    recover(model, data, teacher=teacher, epochs=epochs, bn=bn, lr=lr, distill=distill, seed=seed, state=state,
-            watch=watch)  # fmt: skip
+    rehearse(model, data, epochs=epochs, bn=bn, teacher=teacher)
+    run = {"command": "recover", "weights": weights_hash(model), "plan": sha256(opened.plan.to_yaml()),
+           **whose(settings)}  # fmt: skip
+    recovered(model, data, teacher=teacher, epochs=epochs, bn=bn, lr=lr, distill=distill, seed=seed, state=state,
+              run=run, watch=watch)  # fmt: skip
     used = {"epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed, **(settings or {})}
     past = before.settings.get("recover", [])
     again = [*past, {key: plain(value) for key, value in used.items()}]
-    batch = timed(model, first_inputs(data), before.final.macs or 1)
-    errors = {} if teacher is None else output_errors(outputs(teacher, batch), outputs(model, batch))
-    report = recovered(replace(before, settings={**before.settings, "recover": again}), judged(model, data), errors)
-    result = Compressed(model.cpu(), opened.plan, report, tuple(sentences(report)), document)
+    errors = {} if teacher is None else differences(teacher, model, data, before.final.macs)
+    noted = replace(before, settings={**before.settings, "recover": again})
+    report = replace(noted, recovered=replace(noted.final, score=judged(model, data), outputs=errors))
+    words = tuple(sentences(report))
+    result = Compressed(model.cpu(), opened.plan, report, words, document, state if epochs else None)
     save(result, folder, overwrite=True)
     return report
 
@@ -113,14 +145,12 @@ def recovers(model: nn.Module, bn: bool, epochs: int) -> bool:
     return epochs > 0 or (bn and norms)
 
 
-def recovered(report: Report, score: ScoreValue | None, errors: Mapping[str, OutputError]) -> Report:
-    """A report whose recovered network has this score and these errors of its outputs.
-
-    All else is as measured before, for the cores' shapes are.
-    """
-    return replace(report, recovered=replace(report.final, score=score, outputs=errors))
+def differences(teacher: nn.Module, model: nn.Module, data: Data, macs: int | None) -> dict[str, OutputError]:
+    """How far the outputs went from the dense network's on the first of the data's inputs."""
+    batch = timed(inputs_for(teacher, first_inputs(data), data.batch), macs or 1).value
+    return output_errors(outputs(teacher, batch), outputs(model, batch))
 
 
 def whose(settings: Mapping[str, JSON] | None) -> dict[str, JSON]:
     """What of the settings makes checkpoints those of another run."""
-    return {key: plain(value) for key, value in (settings or {}).items() if key in ("data", "batch_size")}
+    return {key: plain(value) for key, value in (settings or {}).items() if key in ("data", "task", "batch_size")}

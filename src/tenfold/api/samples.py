@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tenfold.protocols import Data, TenfoldError
+from tenfold.inputs import Inputs, inputs_for
+from tenfold.protocols import BatchDim, Data, TenfoldError
 
 SHAPE = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<sizes>\d+(?:x\d+)*)(?::(?P<dtype>\w+))?$")
 DTYPES = {
@@ -17,12 +18,13 @@ MOST_SAMPLES = 64
 MOST_MACS = 8e9  # of one timed batch
 
 
-def parse_inputs(shapes: Sequence[str]) -> Any:
+def parse_inputs(shapes: Sequence[str], batch: BatchDim = None) -> Any:
     """A batch for each input of a network: `3x224x224`, or `ids=128:int64` for inputs by name.
 
+    Args: batch: the dimension that is to count samples, by default the first; `none`: the shapes are of the whole.
     Returns: (64, 3, 224, 224), one sample seen 64 times: numbers from a fixed normal draw, zeros for whole numbers; a
-        dict where names are given.
-    Raises: TenfoldError for another spelling.
+        dict where names are given; `Inputs` where the batch is said.
+    Raises: TenfoldError for another spelling, or a batch between dimensions that are not there.
     """
     found: list[tuple[str | None, Tensor]] = []
     for text in shapes:
@@ -31,7 +33,16 @@ def parse_inputs(shapes: Sequence[str]) -> Any:
             raise TenfoldError(f"input '{text}' is no shape; write 3x224x224, or ids=128:int64 for an input by name.")
         if (kind := match["dtype"] or "float32") not in DTYPES:
             raise TenfoldError(f"input '{text}': there is no '{kind}'; use one of {', '.join(DTYPES)}.")
-        found.append((match["name"], sample([*map(int, match["sizes"].split("x"))], DTYPES[kind])))
+        sizes = [*map(int, match["sizes"].split("x"))]
+        if isinstance(batch, int) and not 0 <= batch <= len(sizes):
+            raise TenfoldError(f"input '{text}' has no place for a batch at dimension {batch}; use 0 to {len(sizes)}.")
+        found.append((match["name"], sample(sizes, DTYPES[kind], batch)))
+    value = together(found)
+    return value if batch is None else Inputs(value, (None if batch == "none" else batch,) * len(found))
+
+
+def together(found: Sequence[tuple[str | None, Tensor]]) -> Any:
+    """One tensor, a tuple of them, or a dict where they have names."""
     if all(name is None for name, _ in found):
         tensors = tuple(tensor for _, tensor in found)
         return tensors[0] if len(tensors) == 1 else tensors
@@ -40,13 +51,19 @@ def parse_inputs(shapes: Sequence[str]) -> Any:
     return {str(name): tensor for name, tensor in found}
 
 
-def sample(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Normal numbers from seed 0, or zeros; (64, *shape), the same in every sample and in memory once."""
+def sample(shape: Sequence[int], dtype: torch.dtype, batch: BatchDim = None) -> Tensor:
+    """Normal numbers from seed 0, or zeros; (64, *shape), the same in every sample and in memory once.
+
+    Args: batch: where the 64 stand instead of in front; `none`: (*shape).
+    """
     if dtype.is_floating_point:
         one = torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0)).to(dtype)
     else:
         one = torch.zeros(tuple(shape), dtype=dtype)
-    return one.expand(MOST_SAMPLES, *shape)
+    if batch == "none":
+        return one
+    at = batch or 0
+    return one.unsqueeze(at).expand(*shape[:at], MOST_SAMPLES, *shape[at:])
 
 
 def first_inputs(data: Data) -> Any:
@@ -59,41 +76,17 @@ def first_inputs(data: Data) -> Any:
     raise TenfoldError("the data has no inputs; its 'inputs' must give at least one batch.")
 
 
-def samples(inputs: Any, count: int) -> Any:
-    """The first samples of a batch, in whatever tensors, tuples or dicts it comes."""
-    if isinstance(inputs, Tensor):
-        return inputs[:count].contiguous() if inputs.ndim else inputs
-    if isinstance(inputs, dict):
-        return {key: samples(part, count) for key, part in inputs.items()}
-    if isinstance(inputs, tuple | list):
-        return type(inputs)(samples(part, count) for part in inputs)
-    return inputs
+def given_inputs(model: nn.Module, data: Data | None = None, inputs: Any = None) -> Inputs | None:
+    """What a network is measured on, on its device: the inputs, by default the data's first; None without either."""
+    if inputs is None and data is None:
+        return None
+    value = first_inputs(data) if inputs is None and data is not None else inputs
+    return inputs_for(model, value, None if data is None else data.batch)
 
 
-def one_sample(model: nn.Module, inputs: Any) -> Any:
-    """The first sample of a batch; all of the inputs where a module wants another dimension first (steps)."""
-    return inputs if steps_first(model) else samples(inputs, 1)
-
-
-def steps_first(model: nn.Module) -> bool:
-    """Whether some module says that the first dimension of what it takes is not the batch, as torch's sequences may."""
-    return any(getattr(module, "batch_first", True) is False for module in model.modules())
-
-
-def repeated(inputs: Any, count: int) -> Any:
-    """A batch of so many samples, in whatever tensors, tuples or dicts it comes; begun anew where it is too short."""
-    if isinstance(inputs, Tensor):
-        return inputs[torch.arange(count) % len(inputs)] if inputs.ndim else inputs
-    if isinstance(inputs, dict):
-        return {key: repeated(part, count) for key, part in inputs.items()}
-    if isinstance(inputs, tuple | list):
-        return type(inputs)(repeated(part, count) for part in inputs)
-    return inputs
-
-
-def timed(model: nn.Module, inputs: Any, macs: int) -> Any:
+def timed(inputs: Inputs, macs: int) -> Inputs:
     """What is timed of a batch, where one sample takes so many multiply-adds."""
-    return inputs if steps_first(model) else samples(inputs, timed_samples(macs))
+    return inputs.samples(timed_samples(macs))
 
 
 def timed_samples(macs: int) -> int:

@@ -9,22 +9,24 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
-from tenfold.api.border import check_asked, check_one, check_training, claim, given_only, release, sha256
-from tenfold.api.compressed import Compressed, documented, plain, shapes
+from tenfold.api.border import check_asked, check_one, check_training, given_only, sha256
+from tenfold.api.compressed import Compressed, documented, plain, sampled
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import plan_from
 from tenfold.api.predicted import predicted
-from tenfold.api.recover import Watch, recover, whose
-from tenfold.api.samples import first_inputs, one_sample, timed
+from tenfold.api.recover import Watch, recovered, whose
+from tenfold.api.samples import given_inputs, timed
+from tenfold.inputs import Inputs
 from tenfold.measure import Profile, calls, check_calls, inspect
-from tenfold.measure.score import device_of
 from tenfold.planning import BUDGETS, Asked
 from tenfold.planning import plan as found_plan
-from tenfold.protocols import Data, TenfoldError, to_device
+from tenfold.protocols import Data, TenfoldError
+from tenfold.recovery import check_state, rehearse
 from tenfold.report import Report, compare, layer_rows, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Init, Plan, Row, check_init, copied, fresh, sites, unwrapped
+from tenfold.tasks import Objective
 
 RECIPE: dict[str, Any] = {"optimizer": "adam", "warmup": 0.1, "weight_decay": 0.0}
 
@@ -67,27 +69,29 @@ def train(
     model = unwrapped(model)
     wanted = given_only(asked)
     check(plan, wanted, init, epochs, lr)
+    Objective.of(data)  # refuses an unknown task or score before any work
+    check_state(None if state is None else Path(state), "train")
     read = None if plan is None else plan_from(plan)
     if wanted:
         check_asked(model, wanted)
-    inputs = first_inputs(data) if inputs is None else inputs
     dense = copied(model).eval()
     dense = dense if device is None else dense.to(device)
-    inputs = to_device(inputs, device_of(dense))
-    before = inspect(dense, one_sample(dense, inputs))
+    given = given_inputs(dense, data, inputs)
+    assert given is not None  # the data have inputs
+    rehearse(dense, data, epochs=epochs)
+    before = inspect(dense, given.samples(1))
     chosen = read if read is not None else planned(dense, before, seed, wanted)
     small = fresh(dense, chosen, init=init, seed=seed)
-    check_calls(small, calls(model, one_sample(model, inputs)), one_sample(small, inputs))
-    if state is not None:
-        claim(Path(state), network=before.weights_hash, plan=sha256(chosen.to_yaml()), init=init, **whose(settings))
-    recover(small, data, epochs=epochs, bn=False, lr=lr, seed=seed, state=state, watch=watch, **RECIPE)
-    if state is not None:
-        release(Path(state))
+    check_calls(small, calls(model, given.samples(1)), given.samples(1))
+    run = {"command": "train", "weights": before.weights_hash, "plan": sha256(chosen.to_yaml()), "init": init,
+           **whose(settings)}  # fmt: skip
+    recovered(small, data, epochs=epochs, bn=False, lr=lr, seed=seed, state=state, run=run, watch=watch, **RECIPE)
     used = {**wanted, "init": init, "epochs": epochs, "lr": lr, "seed": seed, "device": device,
-            "threads": torch.get_num_threads(), "inputs": shapes(inputs), **(settings or {})}  # fmt: skip
+            "threads": torch.get_num_threads(), **sampled(given), **(settings or {})}  # fmt: skip
     noted = {key: plain(value) for key, value in used.items()}
-    report, words = reported(dense, small, chosen, before, data, inputs, noted, wanted.get("of", ()))
-    return Compressed(small, chosen, report, words, documented(document or Document(origin_of(model)), inputs))
+    report, words = reported(dense, small, chosen, before, data, given, noted, wanted.get("of", ()))
+    kept = None if state is None else Path(state)
+    return Compressed(small, chosen, report, words, documented(document or Document(origin_of(model)), given), kept)
 
 
 def check(plan: Plan | str | Path | None, asked: Asked, init: str, epochs: int, lr: float) -> None:
@@ -123,19 +127,19 @@ def reported(
     plan: Plan,
     before: Profile,
     data: Data,
-    inputs: Any,
+    inputs: Inputs,
     settings: Mapping[str, JSON],
     of: Sequence[str],
 ) -> tuple[Report, tuple[str, ...]]:
     """What was measured on the trained network, beside the sizes and costs of the dense one it stands for."""
     rows = tuple(replace(row, rel_error=None) for row in layer_rows(dense, small, plan, before))
     networks = {"compressed": small} if is_dense(plan) else {"dense": dense, "compressed": small}
-    batch = timed(dense, inputs, before.macs or 1)
+    batch = timed(inputs, before.macs or 1)
     first = next(iter(networks))
     measured = compare(networks, batch, scores={"compressed": judged(small, data)}, reference=first)
     final = replace(measured["compressed"], outputs={})  # the dense network was not trained
     report = Report(measured[first], final, None, rows, settings, predicted(dense, plan, before, of).part)
-    after = None if is_dense(plan) else inspect(small, one_sample(small, inputs))
+    after = None if is_dense(plan) else inspect(small, inputs.samples(1))
     return report, tuple(sentences(report, before, after))
 
 

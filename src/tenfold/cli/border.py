@@ -10,9 +10,11 @@ import torch
 from tenfold.api import Opened, given_only, is_dense, open_network, parse_inputs
 from tenfold.cli.screen import note
 from tenfold.data import DATA_SETS, load_data
+from tenfold.inputs import Inputs
 from tenfold.planning import Asked
-from tenfold.protocols import Data, TenfoldError
-from tenfold.storage import Document
+from tenfold.protocols import BatchDim, Data, TenfoldError
+from tenfold.storage import Document, alone, check_writable
+from tenfold.tasks import task_named
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,9 @@ def prepare(
     *,
     weights: Path | None = None,
     data: str | None = None,
+    task: str | None = None,
     shapes: Sequence[str] | None = None,
+    batch_dim: str | None = None,
     mean: str | None = None,
     std: str | None = None,
     batch_size: int = 128,
@@ -44,24 +48,46 @@ def prepare(
 ) -> Prepared:
     """The network and its data, or the sentence that says which of the two cannot be had.
 
-    Args: wants_weights: warn where the weights are drawn at random.
+    Args: task: instead of the data's own; wants_weights: warn where the weights are drawn at random.
     """
-    asked = parse_inputs(shapes) if shapes else None
+    if task is not None:
+        task_named(task)
+        if data is None:
+            raise TenfoldError(f"--task {task} says what data is for; give --data, too.")
+    batch = dimension(batch_dim)
+    asked = parse_inputs(shapes, batch) if shapes else None
     given = {"mean": numbers("mean", mean), "std": numbers("std", std)}
     opened = open_network(model, weights=weights, trust_code=trust_code, seed=seed)
     if wants_weights and opened.document.origin.kind == "zoo" and opened.plan is None and weights is None:
         note(f"warning: '{model}' has no trained weights, they are drawn at random; give --weights FILE.")
     normalised = normalisation(opened, given, data)
-    shape = tuple(asked.shape[1:]) if isinstance(asked, torch.Tensor) else opened.input_shape
+    shape = shape_of(asked) or opened.input_shape
     loaded = None
     if data is not None:
         loaded = load_data(data, **normalised, batch_size=batch_size, seed=seed, input_shape=shape)
+        loaded = replace(loaded, task=task or loaded.task, batch=loaded.batch if batch is None else batch)
         if normalised and is_known(data):
             note("inputs: " + ", ".join(f"{key} {' '.join(f'{v:g}' for v in normalised[key])}" for key in normalised))
     if asked is None and loaded is None and opened.document.input:
-        asked = parse_inputs(spelled(opened.document.input, opened.document.dtypes))
+        asked = parse_inputs(spelled(opened.document.input, opened.document.dtypes), batch)
     document = replace(opened.document, normalisation=normalised or None)
     return Prepared(opened, document, loaded, asked)
+
+
+def shape_of(asked: Any) -> tuple[int, ...] | None:
+    """The shape of one sample, where one tensor was asked for."""
+    if isinstance(asked, torch.Tensor):
+        return tuple(asked.shape[1:])
+    return tuple(asked.shapes[0]) if isinstance(asked, Inputs) and len(asked.shapes) == 1 else None
+
+
+def dimension(text: str | None) -> BatchDim:
+    """What `--batch-dim` says."""
+    if text is None or text == "none":
+        return text  # type: ignore[return-value]
+    if not text.isdecimal():
+        raise TenfoldError(f"--batch-dim '{text}' is no dimension; write 0, 1, .. or none.")
+    return int(text)
 
 
 def spelled(shapes: Mapping[str, Sequence[int]], dtypes: Mapping[str, str]) -> list[str]:
@@ -148,6 +174,16 @@ def machine(device: str | None, threads: int | None) -> torch.device | None:
         count = torch.cuda.device_count()
         raise TenfoldError(f"device '{device}' is not there: torch finds {count} CUDA devices; use cpu.")
     return found
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Make sure, before anything is read, that a folder can be written in the end, and that no other run is at it.
+
+    Raises: TenfoldError for a folder that cannot be written, or that another run is writing.
+    """
+    check_writable(out, overwrite)
+    with alone(out):
+        pass
 
 
 def dense_only(opened: Opened, model: str) -> None:

@@ -7,7 +7,9 @@ def compress(
     model: o.Model,
     weights: o.Weights = None,
     data: o.DataSpec = None,
+    task: o.Task = None,
     input: o.Input = None,
+    batch_dim: o.BatchDim = None,
     mean: o.Mean = None,
     std: o.Std = None,
     batch_size: o.BatchSize = 128,
@@ -44,17 +46,17 @@ def compress(
     """Measure, plan, decompose, recover and measure again; leave a folder that anyone can load."""
     from tenfold import api
     from tenfold.cli import screen
-    from tenfold.cli.border import asked_for, dense_only, machine, prepare
+    from tenfold.cli.border import asked_for, check_out, dense_only, machine, prepare
     from tenfold.cli.planned import plan_document, show_plan
     from tenfold.cli.reported import show_compressed
     from tenfold.protocols import TenfoldError
-    from tenfold.storage import JSON, check_writable
+    from tenfold.storage import JSON, alone, with_sources
 
     if out is None and not dry_run:
         raise TenfoldError("nowhere to write; give --out FOLDER, or --dry-run to see the plan only.")
     where = machine(device, threads)
     if out is not None and not dry_run:
-        check_writable(out, overwrite)
+        check_out(out, overwrite)
     asked = asked_for(
         layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, of=of, energy=energy,
         ranks=ranks, max_error=max_error, allocation=allocation, multiple=multiple, format=format, include=include,
@@ -64,8 +66,8 @@ def compress(
     api.check_one(plan, asked, batch)
     read = None if plan is None else api.plan_from(plan)
     given = prepare(
-        model, weights=weights, data=data, shapes=input, mean=mean, std=std, batch_size=batch_size, seed=seed,
-        trust_code=trust_code,
+        model, weights=weights, data=data, task=task, shapes=input, batch_dim=batch_dim, mean=mean, std=std,
+        batch_size=batch_size, seed=seed, trust_code=trust_code,
     )  # fmt: skip
     dense_only(given.opened, model)
     if dry_run:
@@ -85,21 +87,23 @@ def compress(
             show_plan(found, expected)
         return
     assert out is not None
-    state = out / "state" if epochs else None
+    document = with_sources(given.document)
+    state = out / "state"
     settings: dict[str, JSON] = {
         "model": model,
         "weights": None if weights is None else str(weights),
         "data": data,
+        **({} if task is None else {"task": task}),
         "batch_size": batch_size,
         **({} if plan is None else {"plan": str(plan)}),
     }
-    with screen.resumable(state):
+    with alone(out), screen.resumable(state):
         result = api.compress(
             given.opened.model, given.data, inputs=given.inputs, plan=read, batch=batch, epochs=epochs, bn=bn,
-            distill=distill, lr=lr, seed=seed, device=where, profile=profile, state=state, document=given.document,
+            distill=distill, lr=lr, seed=seed, device=where, profile=profile, state=state, document=document,
             settings=settings, watch=screen.bar, **asked,
         )  # fmt: skip
-    api.save(result, out, overwrite=overwrite)
+        api.save(result, out, overwrite=overwrite)
     if as_json:
         screen.show_json(result.report.to_json().rstrip("\n"))
     else:

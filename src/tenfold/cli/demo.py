@@ -19,13 +19,13 @@ def demo(
 
     from tenfold import api, storage
     from tenfold.cli import screen
-    from tenfold.cli.border import machine
+    from tenfold.cli.border import check_out, machine
     from tenfold.cli.reported import show_compressed
     from tenfold.data import load_data
 
     machine(None, threads)
     mine = storage.is_folder(out) and bool(storage.read_document(out).settings.get("demo"))
-    storage.check_writable(out, overwrite or mine)
+    check_out(out, overwrite or mine)
     api.check_training(epochs=1, lr=0.1, distill=0.0, has_data=True)
     opened = api.open_network(NETWORK, seed=seed)
     data = load_data(DATA, mean=opened.mean, std=opened.std, batch_size=64, seed=seed)
@@ -39,7 +39,8 @@ def demo(
         document=replace(opened.document, settings={"demo": True}), settings=settings, watch=screen.bar,
     )  # fmt: skip
     screen.note("4. Write the folder, and judge both on 359 images that neither training nor these settings have seen.")
-    api.save(result, out, overwrite=True)
+    with storage.alone(out):
+        api.save(result, out, overwrite=True)
     if as_json:
         screen.show_json(result.report.to_json().rstrip("\n"))
         return

@@ -7,7 +7,9 @@ def evaluate(
     models: o.Models,
     weights: o.Weights = None,
     data: o.DataSpec = None,
+    task: o.Task = None,
     input: o.Input = None,
+    batch_dim: o.BatchDim = None,
     mean: o.Mean = None,
     std: o.Std = None,
     batch_size: o.BatchSize = 128,
@@ -34,8 +36,8 @@ def evaluate(
         raise TenfoldError(f"--weights is for one dense network, and {len(dense)} are named.")
     given = {
         model: prepare(
-            model, weights=weights if model in dense else None, data=data, shapes=input, mean=mean, std=std,
-            batch_size=batch_size, seed=seed, trust_code=trust_code,
+            model, weights=weights if model in dense else None, data=data, task=task, shapes=input,
+            batch_dim=batch_dim, mean=mean, std=std, batch_size=batch_size, seed=seed, trust_code=trust_code,
         )
         for model in models
     }  # fmt: skip

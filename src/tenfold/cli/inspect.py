@@ -8,6 +8,7 @@ def inspect(
     weights: o.Weights = None,
     data: o.DataSpec = None,
     input: o.Input = None,
+    batch_dim: o.BatchDim = None,
     batch_size: o.BatchSize = 128,
     trust_code: o.TrustCode = False,
     profile: o.Profile = None,
@@ -17,20 +18,18 @@ def inspect(
     as_json: o.Json = False,
 ) -> None:
     """Measure every layer: parameters, multiply-adds, time, memory, and whether it can gain."""
-    from tenfold.api import first_inputs, profiled
-    from tenfold.api.samples import one_sample
+    from tenfold.api import given_inputs, profiled
     from tenfold.cli import screen
     from tenfold.cli.border import machine, prepare
     from tenfold.report import notes, profile_table
 
     where = machine(device, threads)
     given = prepare(
-        model, weights=weights, data=data, shapes=input, batch_size=batch_size, seed=seed, trust_code=trust_code,
-        wants_weights=False,
+        model, weights=weights, data=data, shapes=input, batch_dim=batch_dim, batch_size=batch_size, seed=seed,
+        trust_code=trust_code, wants_weights=False,
     )  # fmt: skip
     network = given.opened.model if where is None else given.opened.model.to(where)
-    inputs = first_inputs(given.data) if given.inputs is None and given.data is not None else given.inputs
-    found = profiled(network, None if inputs is None else one_sample(network, inputs), profile=profile)
+    found = profiled(network, given_inputs(network, given.data, given.inputs), profile=profile)
     if as_json:
         screen.show_json(found.to_json().rstrip("\n"))
         return

@@ -36,11 +36,27 @@ DataSpec = Annotated[
         rich_help_panel=NETWORK,
     ),
 ]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TASK",
+        help="What the data is for: classification (default), segmentation, tokens, language, multi-label, regression.",
+        rich_help_panel=NETWORK,
+    ),
+]
 Input = Annotated[
     list[str] | None,
     typer.Option(
         metavar="SHAPE",
         help="Shape of one sample, 3x224x224, or ids=128:int64; once for each input.",
+        rich_help_panel=NETWORK,
+    ),
+]
+BatchDim = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N",
+        help="Dimension of the (first) input that counts samples; none: all is one sample. By default it is found.",
         rich_help_panel=NETWORK,
     ),
 ]

@@ -10,6 +10,7 @@ def plan(
     weights: o.Weights = None,
     data: o.DataSpec = None,
     input: o.Input = None,
+    batch_dim: o.BatchDim = None,
     batch_size: o.BatchSize = 128,
     trust_code: o.TrustCode = False,
     params: o.Params = None,
@@ -36,8 +37,7 @@ def plan(
     as_json: o.Json = False,
 ) -> None:
     """Find what becomes of every layer under budgets or by a rule, and leave it as a file to edit."""
-    from tenfold.api import check_asked, check_file, first_inputs, planned, predicted, profiled, write_plan
-    from tenfold.api.samples import one_sample
+    from tenfold.api import check_asked, check_file, given_inputs, planned, predicted, profiled, write_plan
     from tenfold.cli import screen
     from tenfold.cli.border import asked_for, dense_only, machine, prepare
     from tenfold.cli.planned import plan_document, show_plan
@@ -50,13 +50,21 @@ def plan(
         exclude=exclude,
     )  # fmt: skip
     given = prepare(
-        model, weights=weights, data=data, shapes=input, batch_size=batch_size, seed=seed, trust_code=trust_code
+        model,
+        weights=weights,
+        data=data,
+        shapes=input,
+        batch_dim=batch_dim,
+        batch_size=batch_size,
+        seed=seed,
+        trust_code=trust_code,
     )
     dense_only(given.opened, model)
     network = given.opened.model if where is None else given.opened.model.to(where)
-    inputs = first_inputs(given.data) if given.inputs is None and given.data is not None else given.inputs
-    check_asked(network, asked, known_macs=inputs is not None or profile is not None)
-    measured = profiled(network, None if inputs is None else one_sample(network, inputs), profile=profile)
+    known_macs = any(each is not None for each in (given.inputs, given.data, profile))
+    check_asked(network, asked, known_macs=known_macs)
+    inputs = given_inputs(network, given.data, given.inputs)
+    measured = profiled(network, inputs, profile=profile)
     found = planned(network, measured, profile=profile, inputs=inputs, batch=batch, seed=seed, **asked)
     expected = predicted(network, found, measured, asked.get("of", ()))
     write_plan(out, found, overwrite=overwrite)

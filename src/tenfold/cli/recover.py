@@ -6,6 +6,7 @@ from tenfold.cli import options as o
 def recover(
     folder: o.Folder,
     data: o.DataSpec = None,
+    task: o.Task = None,
     weights: o.TeacherWeights = None,
     mean: o.Mean = None,
     std: o.Std = None,
@@ -25,7 +26,7 @@ def recover(
 
     from tenfold import api, storage
     from tenfold.cli import screen
-    from tenfold.cli.border import machine, prepare
+    from tenfold.cli.border import check_out, machine, prepare
     from tenfold.protocols import TenfoldError
 
     where = machine(device, threads)
@@ -36,14 +37,17 @@ def recover(
     if (distill > 0) != (weights is not None):
         raise TenfoldError("--distill learns from the dense network; give --distill and --weights FILE together.")
     place = Path(folder)
-    storage.check_writable(place, overwrite=True)
+    check_out(place, overwrite=True)
     api.check_training(epochs=epochs, lr=lr, distill=distill, has_data=True)
-    given = prepare(folder, data=data, mean=mean, std=std, batch_size=batch_size, seed=seed, trust_code=trust_code)
+    given = prepare(
+        folder, data=data, task=task, mean=mean, std=std, batch_size=batch_size, seed=seed, trust_code=trust_code
+    )
     assert given.data is not None
-    state = place / "state" if epochs else None
+    state = place / "state"
     settings: dict[str, storage.JSON] = {"data": data, "batch_size": batch_size}
+    settings |= {} if task is None else {"task": task}
     settings |= {} if weights is None else {"weights": str(weights)}
-    with screen.resumable(state):
+    with storage.alone(place), screen.resumable(state):
         report = api.recover_folder(
             place, given.opened, given.data, document=given.document, weights=weights, epochs=epochs, bn=bn, lr=lr,
             distill=distill, seed=seed, device=where, state=state, settings=settings, watch=screen.bar,

@@ -11,9 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from tenfold.protocols import TenfoldError
 from tenfold.recovery import Step
 
 WIDE = 110  # columns from which tables show all they know
+GOES_ON = "the same command goes on after the last whole epoch"
+STARTS_ANEW = "no epoch had ended; the same command starts anew."
 
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 
@@ -58,7 +61,7 @@ def bar(steps: Iterator[Step]) -> Iterable[Step]:
         for step in steps:
             if task is None:
                 task = progress.add_task("", total=step.steps, words="")
-            score = score if step.score is None else f"  score {step.score:.2f}"
+            score = score if step.score is None else f"  score {step.score:.4g}"
             words = f"loss {step.loss:.3f}{score}  {clock(step.seconds_left)} left"
             progress.update(task, completed=step.step, description=f"epoch {step.epoch}", words=words)
             yield step
@@ -72,16 +75,16 @@ def clock(seconds: float) -> str:
 
 
 @contextmanager
-def resumable(state: Path | None) -> Iterator[None]:
-    """A stop by the keyboard says what became of the run."""
+def resumable(state: Path) -> Iterator[None]:
+    """A stop by the keyboard says what became of the run; so does an error after an epoch was kept."""
+    before = set(state.glob("epoch-*"))
     try:
         yield
     except KeyboardInterrupt:
-        kept = state is not None and any(state.glob("epoch-*"))
-        way = (
-            f"the same command goes on after the last whole epoch (kept in {state})."
-            if kept
-            else "no epoch had ended; the same command starts anew."
-        )
+        way = f"{GOES_ON} (kept in {state})." if any(state.glob("epoch-*")) else STARTS_ANEW
         typer.echo(f"stopped; {way}", err=True)
         raise typer.Exit(130) from None
+    except TenfoldError:
+        if set(state.glob("epoch-*")) - before:
+            note(f"What was trained is kept in {state}: {GOES_ON}.")
+        raise

@@ -6,7 +6,9 @@ from tenfold.cli import options as o
 def train(
     model: o.Model,
     data: o.DataSpec = None,
+    task: o.Task = None,
     input: o.Input = None,
+    batch_dim: o.BatchDim = None,
     mean: o.Mean = None,
     std: o.Std = None,
     batch_size: o.BatchSize = 128,
@@ -41,7 +43,7 @@ def train(
 
     from tenfold import api, storage
     from tenfold.cli import screen
-    from tenfold.cli.border import asked_for, machine, prepare
+    from tenfold.cli.border import asked_for, check_out, machine, prepare
     from tenfold.cli.reported import show_compressed, show_trained
     from tenfold.protocols import TenfoldError
     from tenfold.surgery import Init
@@ -55,7 +57,7 @@ def train(
         raise TenfoldError(
             f"'{model}' is trained already; name its architecture, or train it on with tenfold recover {model}."
         )
-    storage.check_writable(out, overwrite)
+    check_out(out, overwrite)
     asked = asked_for(
         layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, of=of, energy=energy,
         ranks=ranks, max_error=max_error, allocation=allocation, multiple=multiple, format=format, include=include,
@@ -64,19 +66,21 @@ def train(
     api.check_train(plan, asked, init, epochs, lr)
     read = None if plan is None else api.plan_from(plan)
     given = prepare(
-        model, data=data, shapes=input, mean=mean, std=std, batch_size=batch_size, seed=seed, trust_code=trust_code,
-        wants_weights=False,
+        model, data=data, task=task, shapes=input, batch_dim=batch_dim, mean=mean, std=std, batch_size=batch_size,
+        seed=seed, trust_code=trust_code, wants_weights=False,
     )  # fmt: skip
     assert given.data is not None
+    document = storage.with_sources(given.document)
     settings: dict[str, storage.JSON] = {"model": model, "data": data, "batch_size": batch_size}
+    settings |= {} if task is None else {"task": task}
     settings |= {} if plan is None else {"plan": str(plan)}
     state = out / "state"
-    with screen.resumable(state):
+    with storage.alone(out), screen.resumable(state):
         result = api.train(
             given.opened.model, given.data, inputs=given.inputs, plan=read, init=cast(Init, init), epochs=epochs, lr=lr,
-            seed=seed, device=where, state=state, document=given.document, settings=settings, watch=screen.bar, **asked,
+            seed=seed, device=where, state=state, document=document, settings=settings, watch=screen.bar, **asked,
         )  # fmt: skip
-    api.save(result, out, overwrite=overwrite)
+        api.save(result, out, overwrite=overwrite)
     if as_json:
         screen.show_json(result.report.to_json().rstrip("\n"))
     elif api.is_dense(result.plan):

@@ -1,4 +1,4 @@
-"""Alternating least squares over the cores of any network: CP, trees, rings."""
+"""Alternating least squares over the cores of any network: CP, rings, block terms."""
 
 import math
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ def alternating_least_squares(
         sweeps: passes over all cores at most.
         tolerance: stop when a sweep lowers the squared relative error by less than this share of it.
     Returns: the cores; the relative squared error by the normal equations (cancellation hides what is below 1e-14).
-    Source: Comon, Luciani and de Almeida, J. Chemometrics 23 (2009); Grasedyck, Kluge and Kraemer, SIAM J. Sci.
-        Comput. 37 (2015) for trees; Ang, Cohen, Hien and Gillis, ICASSP 2020, for the stretch.
+    Source: Comon, Luciani and de Almeida, J. Chemometrics 23 (2009); Ang, Cohen, Hien and Gillis, ICASSP 2020, for the
+        stretch. Trees have `orthogonal_iterations`.
     """
     best, total = list(cores), float(tensor.square().sum())
     if total == 0:
@@ -35,7 +35,7 @@ def alternating_least_squares(
     (stretch, growth, most), least, ahead = STRETCH, math.inf, None
     for _ in range(sweeps):
         found, error = sweep(tensor, net, best if ahead is None else ahead)
-        now = max(error + total, 0.0) / total
+        now = max(float(error) + total, 0.0) / total
         slow = not now < (1 - tolerance) * least
         if now < least:
             step = [(new - old) * stretch for new, old in zip(found, best, strict=True)]
@@ -48,9 +48,12 @@ def alternating_least_squares(
     return best, least
 
 
-def sweep(tensor: Tensor, net: TensorNetwork, cores: Sequence[Tensor]) -> tuple[list[Tensor], float]:
-    """Every core updated once, and the squared error less the squared norm of the tensor."""
-    result, error = list(cores), 0.0
+def sweep(tensor: Tensor, net: TensorNetwork, cores: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    """Every core updated once, and the squared error less the squared norm of the tensor.
+
+    Cores with one more dimension in front are several starts at once, each with an error of its own.
+    """
+    result, error = list(cores), tensor.new_zeros(())
     for k in range(len(result)):
         result[k], error = updated(tensor, net, result, k)
     return result, error
@@ -58,26 +61,25 @@ def sweep(tensor: Tensor, net: TensorNetwork, cores: Sequence[Tensor]) -> tuple[
 
 def updated(
     tensor: Tensor, net: TensorNetwork, cores: Sequence[Tensor], k: int, *, penalty: Tensor | None = None
-) -> tuple[Tensor, float]:
+) -> tuple[Tensor, Tensor]:
     """The best core k for the others as they are, and the squared error less the squared norm of the tensor.
 
     `penalty`: a weight on the squared numbers of the core, by its bonds (ranks multiplied,).
     """
-    labels = net.cores[k]
+    starts, many = (("start",), cores[k].shape[:1]) if cores[k].ndim > len(net.cores[k]) else ((), ())
+    labels = (*starts, *net.cores[k])
     bonds = tuple(x for x in labels if x in net.bonds)
-    rows = tuple(x for x in labels if x not in bonds)
-    others = [(cores[j], net.cores[j]) for j in range(len(cores)) if j != k]
+    rows = tuple(x for x in net.cores[k] if x not in bonds)
+    others = [(cores[j], (*starts, *net.cores[j])) for j in range(len(cores)) if j != k]
     primed = [(c, tuple(f"{x}'" if x in net.bonds else x for x in names)) for c, names in others]
-    size = net.size(bonds)
-    gram = contract([*others, *primed], (*bonds, *(f"{x}'" for x in bonds))).reshape(size, size)
-    seen = contract([(tensor, net.modes), *others], (*rows, *bonds)).reshape(-1, size)  # (rows, bonds)
-    order = [labels.index(x) for x in (*rows, *bonds)]
-    old = cores[k].permute(order).reshape(-1, size)
-    weight = PROXIMAL * float(gram.trace())
-    if weight == 0:
-        return cores[k], 0.0
-    ridge = torch.full((size,), weight, dtype=gram.dtype) + (0.0 if penalty is None else penalty)
-    solved = torch.linalg.solve(gram + ridge.diag(), (seen + weight * old).mT).mT
-    error = float((solved @ gram * solved).sum() - 2 * (solved * seen).sum())
-    core = solved.reshape(net.shape((*rows, *bonds))).permute([(*rows, *bonds).index(x) for x in labels])
+    size, names = net.size(bonds), (*starts, *rows, *bonds)
+    gram = contract([*others, *primed], (*starts, *bonds, *(f"{x}'" for x in bonds))).reshape(*many, size, size)
+    seen = contract([(tensor, net.modes), *others], names).reshape(*many, -1, size)  # (rows, bonds)
+    old = cores[k].permute([labels.index(x) for x in names]).reshape(*many, -1, size)
+    weight = PROXIMAL * gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None]
+    weight = weight.where(weight > 0, weight.new_ones(()))  # where the others are zero, the core stays as it is
+    ridge = weight.expand(*many, size) + (0.0 if penalty is None else penalty)
+    solved = torch.linalg.solve(gram + ridge.diag_embed(), (seen + weight[..., None] * old).mT).mT
+    error = (solved @ gram * solved - 2 * solved * seen).sum(dim=(-2, -1))
+    core = solved.reshape(*many, *net.shape((*rows, *bonds))).permute([names.index(x) for x in labels])
     return core.contiguous(), error

@@ -65,7 +65,7 @@ def corrected(tensor: Tensor, net: TensorNetwork, cores: Sequence[Tensor], error
     start, allowed = balanced(net, cores), max(error, 1e-12) * SLACK**2 * total
     weight = allowed / sensitivity(net, start)
     for _ in range(WEIGHTS):
-        found, lost = list(start), math.inf
+        found, lost = list(start), tensor.new_full((), math.inf)
         for _ in range(SWEEPS):
             for k in range(len(found)):
                 found[k], lost = updated(tensor, net, found, k, penalty=weight * spread(net, found, k))

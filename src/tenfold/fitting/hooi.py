@@ -1,49 +1,65 @@
-"""Higher-order orthogonal iteration: the factors of a Tucker network, each in turn the best for the others."""
+"""Orthogonal iterations: the two cores of every bond of a tree, each pair in turn the best for the others."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from tenfold.fitting.spectra import leading_vectors, unfolded
+from tenfold.fitting.tree import isometry
 from tenfold.network import TensorNetwork, contract
+
+SETTLED = 1e-6  # of what is lost: a sweep that wins less is the last
 
 
 def orthogonal_iterations(
-    tensor: Tensor, net: TensorNetwork, cores: Sequence[Tensor], root: int, *, sweeps: int, tolerance: float = 1e-4
+    tensor: Tensor, net: TensorNetwork, cores: Sequence[Tensor], root: int, *, sweeps: int
 ) -> list[Tensor]:
-    """Better factors of a star network from orthonormal ones; the error never rises.
+    """Better cores of a tree from those of `tree_decomposition`; the error never rises.
 
-    No normal matrix of the core is formed, as alternating least squares would: its size is the product of all ranks.
+    All cores but one are isometries, so its two cores at a bond are best as a truncated SVD of the tensor projected on
+    the others: there is no normal matrix, and no SVD larger than the truncation's at that bond. The norm moves along
+    the bond, through the whole tree and back to the root. On a star this is HOOI, on a chain the modified alternating
+    linear scheme.
 
     Args:
-        root: the core that every other one is joined to by one bond.
-        tolerance: stop when a sweep raises the squared norm of the core by less than this share of what is lost.
-    Source: De Lathauwer, De Moor and Vandewalle, SIAM J. Matrix Anal. Appl. 21 (2000), 1324-1342.
+        root: the core that is no isometry.
+        sweeps: walks through the tree at most.
+    Source: De Lathauwer, De Moor and Vandewalle, SIAM J. Matrix Anal. Appl. 21 (2000), 1324-1342; Holtz, Rohwedder and
+        Schneider, SIAM J. Sci. Comput. 34 (2012), A683-A713.
     """
     result, total, before = list(cores), float(tensor.square().sum()), float(cores[root].square().sum())
-    for _ in range(sweeps if len(cores) > 1 else 0):
-        for leaf in (k for k in range(len(cores)) if k != root):
-            rest, labels = projected(tensor, net, result, (root, leaf))
-            bond = next(x for x in net.cores[leaf] if x in net.bonds)
-            rows = [x for x in net.cores[leaf] if x != bond]
-            vectors = leading_vectors(unfolded(rest, [labels.index(x) for x in rows]), net.sizes[bond])
-            shaped = vectors.reshape(*net.shape(rows), -1)
-            result[leaf] = shaped.permute([(*rows, bond).index(x) for x in net.cores[leaf]]).contiguous()
-        core, labels = projected(tensor, net, result, (root,))
-        result[root] = core.permute([labels.index(x) for x in net.cores[root]]).contiguous()
-        now = float(core.square().sum())
-        if now - before <= tolerance * (total - now):
+    for _ in range(sweeps):
+        for leaf, heir in walk(net, root):
+            result[leaf], result[heir] = renewed(tensor, net, result, leaf, heir)
+        now = float(result[root].square().sum())
+        if now - before <= SETTLED * (total - now):
             break
         before = now
     return result
 
 
+def walk(net: TensorNetwork, start: int, origin: int | None = None) -> Iterator[tuple[int, int]]:
+    """Neighbours along a way through a tree and back: the first becomes an isometry, the norm goes to the second."""
+    near = {k for x in net.cores[start] if x in net.bonds for k in net.holders[x]}
+    for k in sorted(near - {start, origin}):
+        beyond = list(walk(net, k, start))
+        yield from [(start, k), *beyond] if beyond else []
+        yield k, start
+
+
+def renewed(tensor: Tensor, net: TensorNetwork, cores: Sequence[Tensor], leaf: int, heir: int) -> tuple[Tensor, Tensor]:
+    """The best two cores at a bond, the first an isometry, where all others are isometries towards them."""
+    (bond,) = (x for x in net.cores[leaf] if x in net.cores[heir])
+    rest, labels = projected(tensor, net, cores, (leaf, heir))
+    core = isometry(rest, labels, net, leaf, bond)
+    return core.contiguous(), contract([(rest, labels), (core, net.cores[leaf])], net.cores[heir]).contiguous()
+
+
 def projected(
     tensor: Tensor, net: TensorNetwork, cores: Sequence[Tensor], but: Sequence[int]
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """The tensor contracted with all factors but some, and its labels."""
+    """The tensor contracted with all cores but some neighbours, and its labels."""
     used = [k for k in range(len(cores)) if k not in but]
     gone = {x for k in used for x in net.cores[k]}
-    bonds = [x for k in used for x in net.cores[k] if x in net.bonds]
+    bonds = [x for k in used for x in net.cores[k] if any(x in net.cores[j] for j in but)]
     kept = (*(x for x in net.modes if x not in gone), *bonds)
     return contract([(tensor, net.modes), *((cores[k], net.cores[k]) for k in used)], kept), kept

@@ -8,11 +8,13 @@ from torch import Tensor
 
 from tenfold.fitting.als import updated
 from tenfold.fitting.hooi import orthogonal_iterations, projected
+from tenfold.fitting.spectra import leading_vectors, unfolded
 from tenfold.fitting.tree import tree_decomposition
 from tenfold.network import TensorNetwork, contract
 
 TRIAL_SWEEPS = 10  # from each start, before the best goes on
 SOLVES = 25  # conjugate gradient steps for the core of free factors
+EXACT = 1e-12  # summed squared error of tensors of norm 1 at which no other start is needed
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,19 @@ class Member:
         """The factors."""
         return [k for k in range(len(self.net.cores)) if k != self.root]
 
+    def bond(self, leaf: int) -> str:
+        """The label that a factor shares with the core."""
+        return next(x for x in self.net.cores[leaf] if x in self.net.bonds)
+
+    def hub_place(self, leaf: int) -> int:
+        """The dimension of the core that a factor is joined to."""
+        return self.net.cores[self.root].index(self.bond(leaf))
+
+    def changed(self, cores: Sequence[Tensor], leaf: int, matrix: Tensor) -> Tensor:
+        """A factor with its vectors combined by a square matrix."""
+        at = self.net.cores[leaf].index(self.bond(leaf))
+        return (cores[leaf].movedim(at, -1) @ matrix).movedim(-1, at)
+
     def seen(self, cores: Sequence[Tensor]) -> Tensor:
         """The tensor contracted with all factors, in the order of the core."""
         rest, labels = projected(self.tensor, self.net, cores, (self.root,))
@@ -37,7 +52,7 @@ class Member:
         """The orthonormal factor that is best for the others as they are."""
         rest, labels = projected(self.tensor, self.net, cores, (self.root, leaf))
         names = self.net.cores[leaf]
-        (bond,) = (x for x in names if x in self.net.bonds)
+        bond = self.bond(leaf)
         rows = tuple(x for x in names if x != bond)
         matrix = contract([(rest, labels), (cores[self.root], self.net.cores[self.root])], (*rows, bond))
         u, _, vh = torch.linalg.svd(matrix.reshape(-1, self.net.sizes[bond]), full_matrices=False)
@@ -66,12 +81,13 @@ def shared_core(
     """Cores of star networks that have the one at `root` in common; the same tensor object in every list.
 
     The tensors are fitted at norm 1, so that no large one rules the core; the norms go into the factors, evenly. The
-    largest tensor's own core is the start, the others' bases are turned at random; orthonormal factors first
-    (polar updates and a mean core), then factors without that constraint.
+    largest tensor's own core is the start. The others' bases are of singular vectors, whose signs alone are open where
+    orthonormal factors share a core: so the first start aligns these, the others turn the bases at random. Orthonormal
+    factors first (polar updates and a mean core), then factors without that constraint.
 
     Args:
         nets: star networks with the same labels and sizes on the core, and no rank above the size of its mode.
-        starts: so many random turns; a planted core was found from 1 to 10 of 12 (METHODS B.3).
+        starts: so many random turns at most; none where the first start is exact.
     """
     norms = [float(tensor.norm()) for tensor in tensors]
     members = [
@@ -79,10 +95,10 @@ def shared_core(
     ]
     bases = [started(member) for member in members]
     largest = max(range(len(members)), key=lambda k: members[k].tensor.numel())
-    tried = [
-        orthonormal(members, turned(members, bases, largest, generator), min(TRIAL_SWEEPS, sweeps))
-        for _ in range(starts)
-    ]
+    tried = [orthonormal(members, aligned(members, bases, largest), min(TRIAL_SWEEPS, sweeps))]
+    for _ in range(starts if tried[0][1] > EXACT else 0):
+        start = turned(members, bases, largest, generator)
+        tried.append(orthonormal(members, start, min(TRIAL_SWEEPS, sweeps)))
     best, _ = orthonormal(members, min(tried, key=lambda result: result[1])[0], sweeps)
     best = free(members, best, min(TRIAL_SWEEPS, sweeps))
     for member, norm, cores in zip(members, norms, best, strict=True):
@@ -97,19 +113,37 @@ def started(member: Member) -> list[Tensor]:
     return orthogonal_iterations(member.tensor, member.net, cores, member.root, sweeps=5)
 
 
+def aligned(members: Sequence[Member], bases: Sequence[list[Tensor]], largest: int) -> list[list[Tensor]]:
+    """Everyone's bases around the largest's core, every vector with the sign at which the cores agree.
+
+    Cores that differ by signs have a product whose sign is one of every index: positive but for it, so by Perron and
+    Frobenius the leading vector of each unfolding has these signs.
+    """
+    core = bases[largest][members[largest].root]
+    result = []
+    for member, own in zip(members, bases, strict=True):
+        agreement, cores = core * own[member.root], list(own)
+        cores[member.root] = core
+        for leaf in member.leaves:
+            vector = leading_vectors(unfolded(agreement, [member.hub_place(leaf)]), 1)[:, 0]
+            cores[leaf] = member.changed(own, leaf, torch.where(vector < 0, -1.0, 1.0).diag().to(core))
+        result.append(cores)
+    return result
+
+
 def turned(
     members: Sequence[Member], bases: Sequence[list[Tensor]], largest: int, generator: torch.Generator
 ) -> list[list[Tensor]]:
     """Everyone's bases, all but the largest's turned at random within their spans, around the largest's core."""
+    core = bases[largest][members[largest].root]
     result = []
     for k, (member, own) in enumerate(zip(members, bases, strict=True)):
         cores = list(own)
-        cores[member.root] = bases[largest][member.root]
+        cores[member.root] = core
         for leaf in member.leaves if k != largest else ():
-            at = next(d for d, x in enumerate(member.net.cores[leaf]) if x in member.net.bonds)
-            size = cores[leaf].shape[at]
+            size = core.shape[member.hub_place(leaf)]
             turn = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64)).Q
-            cores[leaf] = (cores[leaf].movedim(at, -1) @ turn).movedim(-1, at)
+            cores[leaf] = member.changed(own, leaf, turn)
         result.append(cores)
     return result
 

@@ -3,9 +3,8 @@ group `tenfold.formats`."""
 
 from functools import cache
 from importlib.metadata import entry_points
-from types import NoneType
-from typing import get_args, get_type_hints
 
+from tenfold.documents import expected, fits, hints
 from tenfold.formats.ada_tucker import ADATucker
 from tenfold.formats.base import Format, options_of
 from tenfold.formats.btd import BTD
@@ -42,9 +41,6 @@ BUILT_IN: dict[str, type[Format]] = {
 }
 
 
-PLAIN: dict[type, str] = {str: "text", int: "a whole number", bool: "true or false", NoneType: "nothing"}
-
-
 @cache
 def available() -> dict[str, type[Format]]:
     """Every format by name, those of installed packages included."""
@@ -61,14 +57,12 @@ def format_named(name: str, **options: object) -> Format:
         raise TenfoldError(f"no format is called '{name}'{near_misses(name, known)}")
     kind = known[name.lower()]
     allowed = kind.option_names()
-    types = get_type_hints(kind)
     for option, value in options.items():
         if option not in allowed:
             raise TenfoldError(f"format '{name}' has no option '{option}'{near_misses(option, allowed)}")
-        kinds = get_args(types[option]) or (types[option],)
-        if set(kinds) <= set(PLAIN) and type(value) not in kinds:
-            words = " or ".join(PLAIN[each] for each in kinds)
-            raise TenfoldError(f"option '{option}' of format '{name}' takes {words}, not {value!r}.")
+        takes = hints(kind)[option]
+        if not fits(value, takes):
+            raise TenfoldError(f"option '{option}' of format '{name}' takes {expected(takes)}, not {value!r}.")
     return kind(**options)
 
 

@@ -4,18 +4,19 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
-from tenfold.fitting import orthogonal_iterations, tree_decomposition
+from tenfold.documents import Natural
 from tenfold.formats.base import Axes, Format, Modes
 from tenfold.formats.modes import balanced_factors
-from tenfold.formats.tucker import Tucker, hub
+from tenfold.formats.tucker import Tucker, hub, swept
 from tenfold.network import Labels, TensorNetwork
-from tenfold.protocols import TenfoldError
 
+Several = Annotated[int, Meta(ge=2)]
 ORDERS = (2, 3, 4, 5)
 LOPSIDED = 1.5  # the largest mode over the smallest
 PADDING = 0.02  # of the numbers
@@ -38,15 +39,9 @@ class ADATucker(Format):
     """
 
     reshapes: ClassVar[bool] = True
-    order: int | None = None
-    sweeps: int = 5
+    order: Several | None = None
+    sweeps: Natural = 5
     align: bool | None = None
-
-    def __post_init__(self) -> None:
-        if self.order is not None and self.order < 2:
-            raise TenfoldError(f"no order {self.order}; a weight is dealt to 2 modes or more.")
-        if self.sweeps < 0:
-            raise TenfoldError(f"no {self.sweeps} sweeps; use 0 or more.")
 
     def default_modes(self, axes: Axes) -> Modes:
         flat = {axis: size for axis, size in axes.items() if axis != "g"}
@@ -61,8 +56,7 @@ class ADATucker(Format):
         return Tucker().core_labels(modes)
 
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
-        root = hub(net)
-        return orthogonal_iterations(tensor, net, tree_decomposition(tensor, net, root), root, sweeps=self.sweeps)
+        return swept(tensor, net, hub(net), self.sweeps)
 
     def variants(self, axes: Axes) -> tuple[Format, ...]:
         return tuple(replace(self, order=order) for order in (ORDERS if self.order is None else (self.order,)))

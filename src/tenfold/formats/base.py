@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tenfold.fitting import Metric, balanced
-from tenfold.network import SPATIAL, Fold, Labels, TensorNetwork, contract
+from tenfold.network import SPATIAL, Fold, Labels, TensorNetwork, contract, full_rank
 from tenfold.protocols import TenfoldError
 
 Axes = Mapping[str, int]
@@ -78,6 +78,11 @@ class Format(ABC):
         """
         return [rank] * len(net.bonds)
 
+    def concern(self, net: TensorNetwork, cores: Sequence[Tensor]) -> str | None:
+        """What is to be known of cores that it fitted, in words that hold for every layer; None by default."""
+        del net, cores
+        return None
+
     def trial(self) -> "Format":
         """The settings for a quick fit that only estimates the error."""
         return self
@@ -104,7 +109,7 @@ class Format(ABC):
         bonds = [x for x in dict.fromkeys(x for core in cores for x in core) if x not in sizes]
         net = TensorNetwork(cores, {**sizes, **dict.fromkeys(bonds, 1)}, dict(axes), folds)
         if ranks is None:
-            return net.full()
+            return full_rank(net)
         if len(ranks) != len(net.bonds):
             raise TenfoldError(
                 f"{len(ranks)} ranks given, {len(net.bonds)} wanted, for the bonds {', '.join(net.bonds)}."
@@ -171,16 +176,29 @@ class Format(ABC):
         if not net.batched:
             return self.fit(tensor, net, generator) if net.bonds else [contract([(tensor, net.modes)], net.cores[0])]
         mode = net.batched[0]
-        slim = TensorNetwork(
-            tuple(tuple(x for x in core if x != mode) for core in net.cores),
-            {label: size for label, size in net.sizes.items() if label != mode},
-            {axis: size for axis, size in net.axes.items() if axis != mode},
-            tuple(fold for fold in net.folds if fold.modes != (mode,)),
-        )
-        each = [self.fit_batched(part, slim, generator) for part in tensor.unbind(net.modes.index(mode))]
+        each = [self.fit_batched(part, slim(net), generator) for part in tensor.unbind(net.modes.index(mode))]
         return [
             torch.stack(parts, core.index(mode)) for parts, core in zip(zip(*each, strict=True), net.cores, strict=True)
         ]
+
+
+def slim(net: TensorNetwork) -> TensorNetwork:
+    """The network of one value of the first batched mode."""
+    mode = net.batched[0]
+    return TensorNetwork(
+        tuple(tuple(x for x in core if x != mode) for core in net.cores),
+        {label: size for label, size in net.sizes.items() if label != mode},
+        {axis: size for axis, size in net.axes.items() if axis != mode},
+        tuple(fold for fold in net.folds if fold.modes != (mode,)),
+    )
+
+
+def by_group(net: TensorNetwork, cores: Sequence[Tensor]) -> list[tuple[TensorNetwork, Sequence[Tensor]]]:
+    """Network and cores of each group of a grouped convolution; one pair for any other weight."""
+    if not net.batched:
+        return [(net, cores)]
+    each = [core.unbind(labels.index(net.batched[0])) for core, labels in zip(cores, net.cores, strict=True)]
+    return [(slim(net), part) for part in zip(*each, strict=True)]
 
 
 def folded(axes: Axes, modes: Modes) -> tuple[tuple[Fold, ...], dict[str, int]]:

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tenfold.documents import Natural, Positive
 from tenfold.fitting import alternating_least_squares, balanced, quasi_newton, tree_decomposition
 from tenfold.formats.base import Axes, Format, is_pointwise, spatial_axes
 from tenfold.formats.svd import SVD
-from tenfold.formats.tr import EXACT, check_sweeps, stirred
-from tenfold.network import Labels, TensorNetwork
-from tenfold.protocols import TenfoldError
+from tenfold.formats.tr import EXACT, stirred
+from tenfold.network import Labels, TensorNetwork, closing, full_rank
 
 TRIAL_SWEEPS = 6  # from each start, before the best goes on
 BLOCKS = (4, 8, 16)
@@ -38,17 +38,10 @@ class BTD(Format):
 
     iterates: ClassVar[bool] = True
     in_auto: ClassVar[bool] = False
-    block: int | None = None
-    starts: int = 3
-    sweeps: int = 50
-    refine: int = 0
-
-    def __post_init__(self) -> None:
-        if self.block is not None and self.block < 1:
-            raise TenfoldError(f"no block of {self.block} channels; use 1 or more.")
-        if self.starts < 1:
-            raise TenfoldError(f"no {self.starts} starts; use 1 or more.")
-        check_sweeps(self.sweeps)
+    block: Positive | None = None
+    starts: Positive = 3
+    sweeps: Natural = 50
+    refine: Natural = 0
 
     def core_labels(self, modes: Mapping[str, Labels]) -> tuple[Labels, ...]:
         window = tuple(x for axis in spatial_axes(modes) for x in modes[axis])
@@ -57,11 +50,11 @@ class BTD(Format):
         return (*modes["i"], "n", "r1"), ("n", "r1", *window, "r2"), ("n", "r2", *modes["o"])
 
     def common_ranks(self, net: TensorNetwork, rank: int) -> Sequence[int]:
-        full, block = net.full().sizes, self.block or BLOCKS[1]
+        full, block = full_rank(net).sizes, self.block or BLOCKS[1]
         return [rank if bond == "n" else min(block, full[bond]) for bond in net.bonds]
 
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
-        if not net.closing:  # a matrix
+        if not closing(net):  # a matrix
             return tree_decomposition(tensor, net, root=len(net.cores) - 1)
         whole = len(net.cores) == 3 and "n" in net.bonds
         split = split_tucker(tensor, net) if whole else self.drawn(net, generator)

@@ -8,9 +8,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from tenfold.fitting import tree_decomposition
+from tenfold.documents import Natural, Positive
 from tenfold.formats.base import Axes, Format, Modes
-from tenfold.formats.modes import channel_factors, check_order, paired
+from tenfold.formats.modes import channel_factors, paired
 from tenfold.formats.tucker import hub, swept
 from tenfold.network import Labels, TensorNetwork
 from tenfold.protocols import TenfoldError
@@ -31,15 +31,14 @@ class HT(Format):
         order: into how many modes `i` and `o` are split; 3, or 2 where an axis is below 64; a planner tries 2, 3, 4.
         tree: `balanced` (left the first half of the leaves, rounded down), `caterpillar` (`(1 (2 (3 4)))`: a tensor
             train with factors on its modes), or any binary tree of all leaves in brackets, such as `((1 3) (2 4))`.
-        sweeps: alternating least squares sweeps over all cores after the truncation; the error never rises.
+        sweeps: orthogonal iterations at most after the truncation; the error never rises.
     """
 
-    order: int | None = None
+    order: Positive | None = None
     tree: str = "balanced"
-    sweeps: int = 0
+    sweeps: Natural = 0
 
     def __post_init__(self) -> None:
-        check_order(self.order)
         if self.tree not in SHAPES:
             tree_from(self.tree)
 
@@ -64,7 +63,7 @@ class HT(Format):
         return tree
 
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
-        return swept(tensor, net, tree_decomposition(tensor, net, root=top(net)), self.sweeps)
+        return swept(tensor, net, top(net), self.sweeps)
 
     def variants(self, axes: Axes) -> tuple[Format, ...]:
         return tuple(replace(self, order=order) for order in ((2, 3, 4) if self.order is None else (self.order,)))

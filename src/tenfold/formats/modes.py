@@ -73,19 +73,7 @@ def paired(modes: Mapping[str, Labels], who: str, way_out: str = "") -> list[Lab
     return [*([window] if window else []), *zip(modes["i"], modes["o"], strict=True)]
 
 
-def check_order(order: int | None) -> None:
-    """Refuse an order below 1."""
-    if order is not None and order < 1:
-        raise TenfoldError(f"no order {order}; axes are split into 1 mode or more.")
-
-
 # ---- semi-tensor formats: modes of two digits, the fast one on the core before (METHODS C.3)
-def check_ratio(t: int) -> None:
-    """Refuse a semi-tensor ratio below 1."""
-    if t < 1:
-        raise TenfoldError(f"no ratio t = {t}; use 1 or more.")
-
-
 def split_channels(axes: Mapping[str, int], order: int | None, t: int, layout: str) -> dict[str, tuple[int, ...]]:
     """The channel modes as digits (slow, fast); fast is `t`, or 1 where it does not divide or no bond can carry it."""
     factors = channel_factors(axes, order)

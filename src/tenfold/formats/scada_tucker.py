@@ -7,8 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tenfold.documents import Natural, Positive
 from tenfold.fitting import Metric, shared_core
-from tenfold.formats.ada_tucker import ADATucker
+from tenfold.formats.ada_tucker import ADATucker, Several
 from tenfold.formats.base import Axes, Format, Modes
 from tenfold.formats.tucker import hub
 from tenfold.network import Labels, TensorNetwork
@@ -26,18 +27,13 @@ class SCADATucker(Format):
     Attributes:
         order: as in ADA-Tucker.
         sweeps: joint sweeps at most (orthogonal iterations for a group of one).
-        starts: random starts of the joint fit; the best goes on.
+        starts: random starts of the joint fit beside the one whose signs are aligned; the best goes on.
     """
 
     reshapes: ClassVar[bool] = True
-    order: int | None = None
-    sweeps: int = 50
-    starts: int = 10
-
-    def __post_init__(self) -> None:
-        if self.starts < 1:
-            raise TenfoldError(f"no {self.starts} starts; use 1 or more.")
-        self.alone()
+    order: Several | None = None
+    sweeps: Natural = 50
+    starts: Positive = 10
 
     def alone(self) -> ADATucker:
         """The format of a group of one."""

@@ -7,9 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tenfold.documents import Natural, Positive
 from tenfold.formats.base import Axes, Format, Modes
-from tenfold.formats.modes import check_order, check_ratio, redealt, split_channels
-from tenfold.formats.tr import TRIAL_SWEEPS, check_sweeps, ring, ring_fit
+from tenfold.formats.modes import redealt, split_channels
+from tenfold.formats.tr import TRIAL_SWEEPS, ring, ring_fit
 from tenfold.network import Labels, TensorNetwork
 
 
@@ -22,21 +23,18 @@ class STR(Format):
     Attributes:
         order: into how many modes `i` and `o` are split; 2, and 3 where no axis is below 64 (a planner tries both).
         t: the ratio of the semi-tensor product; 1 is the tensor ring.
-        sweeps: alternating least squares sweeps at most; the error never rises.
+        starts: random starts; more are never worse, and none is needed once a ring is exact.
+        sweeps: alternating least squares sweeps at most, from each start; the error never rises.
         refine: quasi-Newton steps over all cores after the sweeps.
     """
 
     iterates: ClassVar[bool] = True
     in_auto: ClassVar[bool] = False
-    order: int | None = None
-    t: int = 2
-    sweeps: int = 30
-    refine: int = 0
-
-    def __post_init__(self) -> None:
-        check_order(self.order)
-        check_ratio(self.t)
-        check_sweeps(self.sweeps)
+    order: Positive | None = None
+    t: Positive = 2
+    starts: Positive = 12
+    sweeps: Natural = 100
+    refine: Natural = 0
 
     def default_modes(self, axes: Axes) -> Modes:
         return split_channels(axes, self.order, self.t, "ring")
@@ -45,7 +43,7 @@ class STR(Format):
         return ring(redealt(modes, "ring"))
 
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
-        return ring_fit(tensor, net, self.sweeps, self.refine, generator)
+        return ring_fit(tensor, net, self.starts, self.sweeps, self.refine, generator)
 
     def variants(self, axes: Axes) -> tuple[Format, ...]:
         if self.order is not None or min(axes["i"], axes["o"]) < 64:
@@ -53,4 +51,4 @@ class STR(Format):
         return tuple(replace(self, order=order) for order in (2, 3))
 
     def trial(self) -> Format:
-        return replace(self, sweeps=min(self.sweeps, TRIAL_SWEEPS), refine=0)
+        return replace(self, starts=1, sweeps=min(self.sweeps, TRIAL_SWEEPS), refine=0)

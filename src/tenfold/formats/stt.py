@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tenfold.fitting import tree_decomposition
+from tenfold.documents import Natural, Positive
 from tenfold.formats.base import Axes, Format, Modes
-from tenfold.formats.modes import check_order, check_ratio, redealt, split_channels
+from tenfold.formats.modes import redealt, split_channels
 from tenfold.formats.tt import train
 from tenfold.formats.tucker import swept
 from tenfold.network import Labels, TensorNetwork
@@ -30,19 +30,17 @@ class STT(Format):
             then a core for each `(i_k, o_k)`, whose fast digit is that of `o_k`).
         order: into how many modes `i` and `o` are split; 3, or 2 where an axis is below 64; a planner tries 2 and 3.
         t: the ratio of the semi-tensor product; 1 is the tensor train.
-        sweeps: alternating least squares sweeps after TT-SVD; the error never rises.
+        sweeps: orthogonal iterations at most after TT-SVD; the error never rises.
     """
 
     layout: str = "split"
-    order: int | None = None
-    t: int = 2
-    sweeps: int = 0
+    order: Positive | None = None
+    t: Positive = 2
+    sweeps: Natural = 0
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
             raise TenfoldError(f"stt has no layout '{self.layout}'{near_misses(self.layout, LAYOUTS)}")
-        check_order(self.order)
-        check_ratio(self.t)
 
     def default_modes(self, axes: Axes) -> Modes:
         return split_channels(axes, self.order, self.t, self.layout)
@@ -51,7 +49,7 @@ class STT(Format):
         return train(redealt(modes, self.layout))
 
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
-        return swept(tensor, net, tree_decomposition(tensor, net, root=len(net.cores) - 1), self.sweeps)
+        return swept(tensor, net, len(net.cores) - 1, self.sweeps)
 
     def variants(self, axes: Axes) -> tuple[Format, ...]:
         return tuple(replace(self, order=order) for order in ((2, 3) if self.order is None else (self.order,)))

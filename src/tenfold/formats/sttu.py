@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tenfold.fitting import tree_decomposition
+from tenfold.documents import Natural, Positive
 from tenfold.formats.base import Axes, Format, Modes, spatial_axes
-from tenfold.formats.modes import check_ratio, digits
+from tenfold.formats.modes import digits
 from tenfold.formats.tucker import hub, swept
 from tenfold.network import Labels, TensorNetwork
 
@@ -22,14 +22,11 @@ class STTu(Format):
 
     Attributes:
         t: the ratio of the semi-tensor product; 1 is Tucker.
-        sweeps: alternating least squares sweeps over all cores after the truncation; the error never rises.
+        sweeps: orthogonal iterations at most after the truncation; the error never rises.
     """
 
-    t: int = 2
-    sweeps: int = 0
-
-    def __post_init__(self) -> None:
-        check_ratio(self.t)
+    t: Positive = 2
+    sweeps: Natural = 0
 
     def default_modes(self, axes: Axes) -> Modes:
         return {axis: (axes[axis] // self.t, self.t) for axis in ("i", "o") if self.t > 1 and axes[axis] % self.t == 0}
@@ -43,4 +40,4 @@ class STTu(Format):
         return (*ahead, core, *behind)
 
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
-        return swept(tensor, net, tree_decomposition(tensor, net, root=hub(net)), self.sweeps)
+        return swept(tensor, net, hub(net), self.sweeps)

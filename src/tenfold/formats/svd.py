@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tenfold.fitting import tree_decomposition
 from tenfold.formats.base import Axes, Format, is_pointwise, spatial_axes
-from tenfold.network import Labels, TensorNetwork
+from tenfold.network import SPATIAL, Labels, TensorNetwork
 from tenfold.protocols import TenfoldError
 
 
@@ -24,9 +24,16 @@ class SVD(Format):
 
     first: str | None = None
 
+    def __post_init__(self) -> None:
+        chosen = ["i"] if self.first is None else self.first.split()
+        if "i" not in chosen or not set(chosen) <= {"i", *SPATIAL} or len(set(chosen)) < len(chosen):
+            raise TenfoldError(
+                f"SVD's first core cannot hold '{self.first}'; name 'i' and any of the window axes {' '.join(SPATIAL)}."
+            )
+
     def core_labels(self, modes: Mapping[str, Labels]) -> tuple[Labels, ...]:
         chosen = self.first.split() if self.first is not None else ["i", *spatial_axes(modes)]
-        if "i" not in chosen or not set(chosen) < set(modes) or "o" in chosen or len(set(chosen)) < len(chosen):
+        if not set(chosen) < set(modes):
             raise TenfoldError(
                 f"SVD's first core cannot hold '{self.first}'; name 'i' and any of the window axes "
                 f"{' '.join(spatial_axes(modes)) or '(none here)'}."
@@ -37,6 +44,9 @@ class SVD(Format):
 
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
         return tree_decomposition(tensor, net, root=len(net.cores) - 1)
+
+    def suit(self, axes: Axes, *, first: bool = False) -> Format | str:
+        return self if self.first is None or set(self.first.split()) < set(axes) else SVD()
 
     def variants(self, axes: Axes) -> tuple[Format, ...]:
         if self.first is not None or is_pointwise(axes):

@@ -9,14 +9,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tenfold.documents import Natural, Positive
 from tenfold.fitting import alternating_least_squares, balanced, energies, leading_vectors, quasi_newton, tail
+from tenfold.fitting.als import sweep
 from tenfold.fitting.spectra import unfolded
 from tenfold.formats.base import Axes, Format, Modes, is_pointwise, spatial_axes
-from tenfold.formats.modes import channel_factors, check_order, one_by_one
+from tenfold.formats.modes import channel_factors, one_by_one
 from tenfold.network import Labels, TensorNetwork, contract
 from tenfold.protocols import TenfoldError
 
-TRIAL_SWEEPS = 4  # from each start, before the best goes on
+TRIAL_SWEEPS = 4  # from each start, before the best goes on or the start is judged
+STALLED = 0.85  # of the squared error left by a doubling of the sweeps: a start behind the best is dropped
+FOUND = 1e-9  # squared relative error at which no other start is needed
 SEARCH_SWEEPS = 12  # of the fits that try ranks
 STIR = 0.05  # of a core's deviation
 EXACT = 1e-24  # squared relative error at which there is nothing to sweep
@@ -29,7 +33,8 @@ class TR(Format):
 
     In the shapes of TR-Nets there is one core for every mode of `i` and of `o`, the whole window in one between them;
     with `ring` the axes stay whole, in any circular order. The last core and the first share `r0`; at `r0` = 1 the ring
-    is a tensor train. Starts: TR-SVD from every core that may come first, and random; then alternating least squares.
+    is a tensor train. Starts: TR-SVD from every core that may come first, and random ones; each goes on by alternating
+    least squares until it stalls behind the best.
 
     Attributes:
         order: into how many modes `i` and `o` are split; 2, and 3 where no axis is below 64 (a planner tries both, on
@@ -37,23 +42,21 @@ class TR(Format):
         ring: the axes of each core around the ring, such as `i hw o` or `i h o w`; a planner tries `i hw o`.
         closing: `r0` where one number for the ranks is asked for, which are then those of the other bonds; with `ring`
             a planner tries 4 and 8; without, all bonds have the one number.
-        sweeps: alternating least squares sweeps at most; the error never rises.
+        starts: random starts; more are never worse, and none is needed once a ring is exact.
+        sweeps: alternating least squares sweeps at most, from each start; the error never rises.
         refine: quasi-Newton steps over all cores after the sweeps.
     """
 
     iterates: ClassVar[bool] = True
     in_auto: ClassVar[bool] = False
-    order: int | None = None
+    order: Positive | None = None
     ring: str | None = None
-    closing: int | None = None
-    sweeps: int = 30
-    refine: int = 0
+    closing: Positive | None = None
+    starts: Positive = 12
+    sweeps: Natural = 100
+    refine: Natural = 0
 
     def __post_init__(self) -> None:
-        check_order(self.order)
-        check_sweeps(self.sweeps)
-        if self.closing is not None and self.closing < 1:
-            raise TenfoldError(f"no closing bond of {self.closing}; use 1 or more.")
         if self.order is not None and self.ring is not None:
             raise TenfoldError(f"ring '{self.ring}' leaves the axes whole; give it without an order.")
 
@@ -76,7 +79,7 @@ class TR(Format):
         return [closing if bond == "r0" else rank for bond in net.bonds]
 
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
-        return ring_fit(tensor, net, self.sweeps, self.refine, generator)
+        return ring_fit(tensor, net, self.starts, self.sweeps, self.refine, generator)
 
     def suit(self, axes: Axes, *, first: bool = False) -> Format | str:
         fits = self.ring is None or sorted(self.ring.replace(" ", "")) == sorted(("i", *spatial_axes(axes), "o"))
@@ -96,7 +99,7 @@ class TR(Format):
         return tuple(replace(self, closing=r0) for r0 in (CLOSINGS if self.closing is None else (self.closing,)))
 
     def trial(self) -> Format:
-        return replace(self, sweeps=min(self.sweeps, TRIAL_SWEEPS), refine=0)
+        return replace(self, starts=1, sweeps=min(self.sweeps, TRIAL_SWEEPS), refine=0)
 
     def for_error(self, weight: Tensor, axes: Axes, error: float) -> "tuple[TR, TensorNetwork]":
         """The setting and the network with the fewest parameters that are found to keep a relative error.
@@ -170,9 +173,10 @@ def fewer(
 ) -> tuple[TR, TensorNetwork]:
     """The network of `form` with the smallest common rank whose fit is within the error, or the known if that is less.
 
-    Fits are those of `SEARCH_SWEEPS`; with more the error only falls.
+    Fits are those of one start and `SEARCH_SWEEPS`; with more the error only falls.
     """
-    whole, quick = form.network(axes), replace(form, sweeps=min(form.sweeps, SEARCH_SWEEPS), refine=0)
+    whole = form.network(axes)
+    quick = replace(form, starts=1, sweeps=min(form.sweeps, SEARCH_SWEEPS), refine=0)
 
     def at(rank: int) -> TensorNetwork:
         return whole.with_ranks(form.common_ranks(whole, rank))
@@ -193,12 +197,6 @@ def fewer(
     return form, at(high)
 
 
-def check_sweeps(sweeps: int) -> None:
-    """Refuse a number of sweeps below 0."""
-    if sweeps < 0:
-        raise TenfoldError(f"no {sweeps} sweeps; use 0 or more.")
-
-
 def ring(parts: Sequence[Labels]) -> tuple[Labels, ...]:
     """Cores with these modes in a row, neighbours joined by r1, r2, .., the last and the first by r0."""
     count = len(parts)
@@ -211,10 +209,13 @@ def rotations(net: TensorNetwork) -> list[list[int]]:
     return [[(first + k) % count for k in range(count)] for first in range(count)]
 
 
-def ring_fit(tensor: Tensor, net: TensorNetwork, sweeps: int, refine: int, generator: torch.Generator) -> list[Tensor]:
-    """Cores of a ring: a few sweeps from every opening of it and from a random start; the best goes on.
+def ring_fit(
+    tensor: Tensor, net: TensorNetwork, starts: int, sweeps: int, refine: int, generator: torch.Generator
+) -> list[Tensor]:
+    """Cores of a ring: the best of sweeps from every opening of it and from random starts.
 
-    Where a few sweeps are all there are, they start from the best opening.
+    After a few sweeps the best of the openings and the first random start goes on; every further start is kept only
+    where it ends better. Where a few sweeps are all there are, they start from the best opening.
     """
     openings = [ring_decomposition(tensor, net, way)[1] for way in rotations(net)]
     lost = [float((net.dense(cores) - tensor).square().sum()) for cores in openings]
@@ -222,16 +223,60 @@ def ring_fit(tensor: Tensor, net: TensorNetwork, sweeps: int, refine: int, gener
     total = float(tensor.square().sum())
     if not sweeps or min(lost) <= EXACT * total:
         return opened
-    drawn = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in net.shapes]
+    draw = forked(generator)
+    drawn = normal_cores(net, draw)
     chosen, trial = (openings, TRIAL_SWEEPS) if sweeps > TRIAL_SWEEPS else ([opened], sweeps)
-    starts = [[stirred(core, noise) for core, noise in zip(cores, drawn, strict=True)] for cores in chosen]
-    starts += [drawn] if sweeps > trial else []
-    tried = [alternating_least_squares(tensor, net, balanced(net, start), sweeps=trial) for start in starts]
+    first = [[stirred(core, noise) for core, noise in zip(cores, drawn, strict=True)] for cores in chosen]
+    first += [drawn] if sweeps > trial else []
+    tried = [alternating_least_squares(tensor, net, balanced(net, start), sweeps=trial) for start in first]
     best, error = min(tried, key=lambda result: result[1])
     if sweeps > trial:
         best, error = alternating_least_squares(tensor, net, balanced(net, best), sweeps=sweeps - trial)
+        for _ in range(starts - 1):
+            if error <= FOUND:
+                break
+            found = raced(tensor, net, normal_cores(net, draw), sweeps, error)
+            best, error = min((best, error), found, key=lambda result: result[1])
+    if error <= FOUND:
+        best, error = sharpened(tensor, net, best, sweeps)
     best = best if error * total < min(lost) else opened
     return quasi_newton(net.to_axes(tensor), net, balanced(net, best), steps=refine)[0] if refine else best
+
+
+def forked(generator: torch.Generator) -> torch.Generator:
+    """A generator of its own, so that what a fit draws does not change what the next one starts from."""
+    return torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
+
+
+def normal_cores(net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
+    """A random start."""
+    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in net.shapes]
+
+
+def raced(
+    tensor: Tensor, net: TensorNetwork, cores: list[Tensor], sweeps: int, least: float
+) -> tuple[list[Tensor], float]:
+    """Sweeps from a start, dropped once it is behind the least error known and a doubling of them gains little."""
+    done, error = 0, math.inf
+    while done < sweeps:
+        step = min(max(done, TRIAL_SWEEPS), sweeps - done)
+        cores, now = alternating_least_squares(tensor, net, balanced(net, cores), sweeps=step)
+        if now > max(least, STALLED * error):
+            return cores, now
+        done, error = done + step, now
+    return cores, error
+
+
+def sharpened(tensor: Tensor, net: TensorNetwork, cores: list[Tensor], sweeps: int) -> tuple[list[Tensor], float]:
+    """Sweeps while the true error falls, which normal equations cannot tell once it is below 1e-7."""
+    least = float(torch.dist(net.dense(cores), tensor))
+    for _ in range(sweeps):
+        found, _ = sweep(tensor, net, cores)
+        error = float(torch.dist(net.dense(found), tensor))
+        if error >= least:
+            break
+        cores, least = found, error
+    return cores, least**2 / float(tensor.square().sum())
 
 
 def stirred(core: Tensor, noise: Tensor) -> Tensor:

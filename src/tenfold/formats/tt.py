@@ -7,9 +7,9 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from tenfold.fitting import tree_decomposition
+from tenfold.documents import Natural, Positive
 from tenfold.formats.base import Axes, Format, Modes, spatial_axes
-from tenfold.formats.modes import channel_factors, check_order, one_by_one, paired
+from tenfold.formats.modes import channel_factors, one_by_one, paired
 from tenfold.formats.tucker import swept
 from tenfold.network import Labels, TensorNetwork
 from tenfold.protocols import TenfoldError, near_misses
@@ -27,18 +27,17 @@ class TT(Format):
             between: `i1 i2 .. (h w) .. o1 o2`).
         order: into how many modes `i` and `o` are split in `pairs` and `split`; 3, or 2 where an axis is below 64.
         window: order of the window axes in `chain`, such as `"w h"`; a planner tries all.
-        sweeps: alternating least squares sweeps after TT-SVD; the error never rises.
+        sweeps: orthogonal iterations at most after TT-SVD; the error never rises.
     """
 
     layout: str | None = None
-    order: int | None = None
+    order: Positive | None = None
     window: str | None = None
-    sweeps: int = 0
+    sweeps: Natural = 0
 
     def __post_init__(self) -> None:
         if self.layout is not None and self.layout not in LAYOUTS:
             raise TenfoldError(f"tt has no layout '{self.layout}'{near_misses(self.layout, LAYOUTS)}")
-        check_order(self.order)
 
     def layout_for(self, axes: Mapping[str, object]) -> str:
         """The layout asked for, or the default of a kernel or a matrix."""
@@ -68,7 +67,7 @@ class TT(Format):
         return order
 
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
-        return swept(tensor, net, tree_decomposition(tensor, net, root=len(net.cores) - 1), self.sweeps)
+        return swept(tensor, net, len(net.cores) - 1, self.sweeps)
 
     def variants(self, axes: Axes) -> tuple[Format, ...]:
         if self.layout_for(axes) == "chain":

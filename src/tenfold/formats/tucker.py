@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tenfold.fitting import alternating_least_squares, tree_decomposition
+from tenfold.documents import Natural
+from tenfold.fitting import orthogonal_iterations, tree_decomposition
 from tenfold.formats.base import Format
 from tenfold.network import Labels, TensorNetwork
 
@@ -17,11 +18,11 @@ class Tucker(Format):
     """Sequentially truncated HOSVD, then optional sweeps (Tucker, Psychometrika 31, 1966; METHODS E.3).
 
     Attributes:
-        sweeps: alternating least squares sweeps over all cores after the truncation; the error never rises.
+        sweeps: orthogonal iterations at most after the truncation (HOOI); the error never rises.
     """
 
     reshapes: ClassVar[bool] = True
-    sweeps: int = 0
+    sweeps: Natural = 0
 
     def core_labels(self, modes: Mapping[str, Labels]) -> tuple[Labels, ...]:
         ahead = [x for key, labels in modes.items() if key != "o" for x in labels]
@@ -31,7 +32,7 @@ class Tucker(Format):
         return (*(factors[x] for x in ahead), core, *(factors[x][::-1] for x in behind))
 
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
-        return swept(tensor, net, tree_decomposition(tensor, net, root=hub(net)), self.sweeps)
+        return swept(tensor, net, hub(net), self.sweeps)
 
 
 def hub(net: TensorNetwork) -> int:
@@ -39,6 +40,6 @@ def hub(net: TensorNetwork) -> int:
     return max(range(len(net.cores)), key=lambda k: sum(x in net.bonds for x in net.cores[k]))
 
 
-def swept(tensor: Tensor, net: TensorNetwork, cores: list[Tensor], sweeps: int) -> list[Tensor]:
-    """Cores after so many sweeps of alternating least squares."""
-    return alternating_least_squares(tensor, net, cores, sweeps=sweeps, tolerance=0.0)[0] if sweeps else cores
+def swept(tensor: Tensor, net: TensorNetwork, root: int, sweeps: int) -> list[Tensor]:
+    """Cores of a tree by truncation, then so many orthogonal iterations."""
+    return orthogonal_iterations(tensor, net, tree_decomposition(tensor, net, root), root, sweeps=sweeps)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tenfold.fitting import tree_decomposition
+from tenfold.documents import Natural
 from tenfold.formats.base import Axes, Format, is_pointwise, spatial_axes
 from tenfold.formats.svd import SVD
 from tenfold.formats.tucker import hub, swept
@@ -18,17 +18,17 @@ class Tucker2(Format):
     """Tucker on the two channel axes only (Kim et al., ICLR 2016; METHODS E.3); SVD stands in on matrices and 1x1.
 
     Attributes:
-        sweeps: alternating least squares sweeps after the truncation (HOOI's purpose); the error never rises.
+        sweeps: orthogonal iterations at most after the truncation (HOOI); the error never rises.
     """
 
-    sweeps: int = 0
+    sweeps: Natural = 0
 
     def core_labels(self, modes: Mapping[str, Labels]) -> tuple[Labels, ...]:
         window = tuple(x for axis in spatial_axes(modes) for x in modes[axis])
         return (*modes["i"], "r1"), ("r1", *window, "r2"), ("r2", *modes["o"])
 
     def fit(self, tensor: Tensor, net: TensorNetwork, generator: torch.Generator) -> list[Tensor]:
-        return swept(tensor, net, tree_decomposition(tensor, net, root=hub(net)), self.sweeps)
+        return swept(tensor, net, hub(net), self.sweeps)
 
     def suit(self, axes: Axes, *, first: bool = False) -> Format | str:
         return SVD() if is_pointwise(axes) else self

@@ -3,51 +3,77 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tenfold.layers.computed import effective, origins
+from tenfold.layers.plain import Numbers
+from tenfold.layers.tensor_like import TensorLike
 from tenfold.network import Count, Positions, Stages, TensorNetwork
 
+BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a number
 
-class FactoredWeight(nn.Module):
-    """A weight as cores; calling it gives the tensors of its stages.
 
-    With gradients they are built anew at each call, so that gradients reach the cores; without, they are built
-    once and kept until a core changes.
+@dataclass(frozen=True)
+class Kept:
+    """Stage tensors and what they were built from.
+
+    Attributes:
+        copies: of the cores.
+        autocast: the dtype in which they were built, where autocast decided it.
+    """
+
+    tensors: list[Tensor]
+    copies: list[Tensor]
+    autocast: torch.dtype | None
+
+    def holds(self, cores: Sequence[Tensor], autocast: torch.dtype | None) -> bool:
+        """Whether the cores are, bit for bit, what they were."""
+        return autocast == self.autocast and all(map(same, cores, self.copies))
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same bits; NumPy finds out many times faster than `torch.equal`."""
+    bits = BITS[one.itemsize]
+    return one.dtype == other.dtype and np.array_equal(one.detach().view(bits).numpy(), other.view(bits).numpy())
+
+
+class FactoredWeight(TensorLike, nn.Module):
+    """A weight as cores; calling it gives the tensors of its stages, reading it as a tensor the dense weight.
+
+    With gradients they are built anew at each call, so that gradients reach the cores. Without, on a CPU, they are kept
+    beside copies of the cores until a core differs from its copy, however it was written to; a GPU would be waited for.
     """
 
     def __init__(self, net: TensorNetwork, cores: Sequence[Tensor], partition: Sequence[Sequence[int]]) -> None:
         """Args: net; cores of its shapes (parameters are kept as they are, and so may be shared); stages."""
         super().__init__()
         self.net = net
-        self.stages = net.stages(partition)
+        self.stages = Stages.of(net, partition)
         self.builds = self.stages.builds()
-        self.cores = nn.ParameterList(core if isinstance(core, nn.Parameter) else nn.Parameter(core) for core in cores)
-        self.kept: tuple[tuple[Any, ...], list[Tensor], list[Tensor]] | None = None
+        self.cores = Numbers(core if isinstance(core, nn.Parameter) else nn.Parameter(core) for core in cores)
+        self.kept: Kept | None = None
 
     @property
     def builds_anew(self) -> bool:
-        """Whether a call builds the stage tensors, because gradients are to reach the cores, or a graph is taken."""
-        return torch.compiler.is_compiling() or torch.is_grad_enabled() or any(c.is_inference() for c in self.cores)
+        """Whether a call builds the stage tensors: gradients are to reach the cores, or comparing them costs more."""
+        return torch.compiler.is_compiling() or torch.is_grad_enabled() or self.device.type != "cpu"
 
     def forward(self) -> list[Tensor]:
         """Stage tensors (groups·new, summed, *window); the dense weight where there is one stage."""
         cores = list(self.cores)
         if self.builds_anew:
             return self.stages.tensors(cores, self.builds)
-        device = cores[0].device.type  # autocast decides the dtype in which stages are built
-        key = (
-            torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None,
-            *(x for core in cores for x in (core.data_ptr(), core._version, core.dtype, core.device)),
-        )
-        if self.kept is None or self.kept[0] != key:
-            held = [core.detach() for core in cores]  # so that no other tensor comes to lie at these addresses
-            self.kept = key, held, self.stages.tensors(cores, self.builds)
-        return self.kept[2]
+        autocast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+        if self.kept is None or not self.kept.holds(cores, autocast):
+            copies = [core.detach().clone() for core in cores]
+            self.kept = Kept(self.stages.tensors(cores, self.builds), copies, autocast)
+        return self.kept.tensors
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; what was kept is dropped."""
@@ -57,20 +83,30 @@ class FactoredWeight(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"kept": None}
 
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return nn.Module.__getattr__(self, name)
+        except AttributeError:
+            return super().__getattr__(name)
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size(self.net.held_shape)
+
     @property
     def dtype(self) -> torch.dtype:
-        """Of the cores; networks ask their layers' weights for it."""
         return next(self.cores.parameters()).dtype
 
     @property
     def device(self) -> torch.device:
-        """Of the cores."""
         return next(self.cores.parameters()).device
 
     @property
     def requires_grad(self) -> bool:
-        """Whether some core is trained."""
         return any(core.requires_grad for core in self.cores)
+
+    def dense(self) -> Tensor:
+        return self.net.as_held(self.weight())
 
     def weight(self) -> Tensor:
         """The dense weight in its axes."""
@@ -100,7 +136,8 @@ class Layer(nn.Module, ABC):
     """One kind of module: its weights as tensors with named axes, how stages meet its input, how they lower.
 
     A layer holds each weight under the attribute that it has in the module (dots in the name: in a child), in cores
-    where the plan says so, and otherwise as the parameter that it was.
+    where the plan says so, and otherwise as the parameter that it was. The module's plain attributes (sizes, strides,
+    whatever a network has put there) are the layer's, too.
 
     Laws: at full rank the layer equals the module it was made from, in outputs and gradients, for every partition;
     `lower()` equals the layer in eval mode.
@@ -113,6 +150,10 @@ class Layer(nn.Module, ABC):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
+        public = (name for name in vars(module) if not name.startswith("_"))
+        self.taken_over = [name for name in public if name not in vars(self) and not hasattr(type(self), name)]
+        for name in self.taken_over:
+            setattr(self, name, vars(module)[name])
         self.sizes = type(self).axes(module)
 
     # ---- a dense module and its weights
@@ -223,3 +264,12 @@ class Layer(nn.Module, ABC):
     @abstractmethod
     def lower(self) -> nn.Module:
         """Plain torch modules with the same outputs on batches, nothing shared with this layer."""
+
+
+def lowered(layer: Layer) -> nn.Module:
+    """A layer as plain modules, with the plain attributes that it took over from the dense module."""
+    plain = layer.lower()
+    for name in layer.taken_over:
+        if not hasattr(plain, name):
+            setattr(plain, name, getattr(layer, name))
+    return plain

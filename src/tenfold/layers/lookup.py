@@ -1,16 +1,17 @@
 """Lookups in a table of factors: plain modules and plain operations, rows of factors gathered and multiplied up."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tenfold.network import Labels, Stage, Stages
+from tenfold.layers.plain import Closed, Numbers, StandIn
+from tenfold.layers.tensor_like import TensorLike
+from tenfold.network import INPUTS, Labels, Stage, Stages, output_labels
 from tenfold.network.contraction import einsum_equation
-from tenfold.network.stages import INPUTS, output_labels
 
 TOKEN = "token"  # the label of the indices that are looked up together
 
@@ -31,23 +32,6 @@ class Factor:
     shape: tuple[int, ...]
     equation: str
     is_matrix: bool
-
-    def chosen(self, ids: Tensor, table: Tensor, count: int) -> Tensor:
-        """The numbers (n, *shape) of indices (n,), from a table (*digits, *shape); where it has no digits, (*shape).
-
-        Raises: IndexError, torch's own, for an index outside 0 to `count`.
-        """
-        if not self.digits:
-            return table.reshape(self.shape)
-        first, *others = self.split(ids, count)
-        return table[(first, *others)] if others else table.index_select(0, first)
-
-    def split(self, ids: Tensor, count: int) -> list[Tensor]:
-        """The digits of every index; of one outside the table the first is one that the factor does not have."""
-        if self.digits == ((1, count),):
-            return [ids]
-        first, *others = (ids // divisor % size for divisor, size in self.digits)
-        return [torch.where((ids >= 0) & (ids < count), first, self.digits[0][1]), *others]
 
 
 @dataclass(frozen=True)
@@ -77,14 +61,17 @@ class Reading:
 
     def __call__(self, ids: Tensor, tables: Sequence[Tensor]) -> Tensor:
         """Rows (*ids, width)."""
-        flat = ids.reshape(-1)
-        found: Tensor | None = None
-        for factor, table in zip(self.factors, tables, strict=True):
-            part = factor.chosen(flat, table, self.count)
-            found = part if found is None else torch.einsum(factor.equation, found, part)
-        assert found is not None  # there is a stage
-        padded = math.prod(found.shape[1:])
-        return found.reshape(flat.shape[0], padded)[:, : self.width].reshape(*ids.shape, self.width)
+        return multiplied_up(ids, list(tables), *self.as_lists(), self.count, self.width)
+
+    def as_lists(self) -> tuple[list[list[int]], list[list[int]], list[list[int]], list[str]]:
+        """Divisors and sizes of digits, shapes and equations of all factors, as `multiplied_up` takes them."""
+        digits = [factor.digits for factor in self.factors]
+        return (
+            [[divisor for divisor, _ in each] for each in digits],
+            [[size for _, size in each] for each in digits],
+            [list(factor.shape) for factor in self.factors],
+            [factor.equation for factor in self.factors],
+        )
 
     def chain(self, tables: Sequence[Tensor]) -> list[nn.Module] | None:
         """The same as an embedding and linear layers, where the first factor holds the rows and the others follow."""
@@ -99,6 +86,44 @@ class Reading:
             linear.weight = nn.Parameter(table.detach().clone())
             parts.append(linear)
         return parts
+
+
+def multiplied_up(
+    ids: Tensor,
+    tables: list[Tensor],
+    divisors: list[list[int]],
+    sizes: list[list[int]],
+    shapes: list[list[int]],
+    equations: list[str],
+    count: int,
+    width: int,
+) -> Tensor:
+    """Rows (*ids, width) of a table in factors; in words that TorchScript knows, like `chosen`."""
+    flat = ids.reshape(-1)
+    found = chosen(flat, tables[0], divisors[0], sizes[0], shapes[0], count)
+    for k in range(1, len(tables)):
+        part = chosen(flat, tables[k], divisors[k], sizes[k], shapes[k], count)
+        found = torch.einsum(equations[k], [found, part])
+    return found.flatten(1)[:, :width].reshape(list(ids.shape) + [width])  # noqa: RUF005  (it knows no stars)
+
+
+def chosen(ids: Tensor, table: Tensor, divisors: list[int], sizes: list[int], shape: list[int], count: int) -> Tensor:
+    """The numbers (n, *shape) of indices (n,), from a table (*digits, *shape); where it has no digits, (*shape).
+
+    Raises: IndexError, torch's own, for an index outside 0 to `count`.
+    """
+    if len(sizes) == 0:
+        return table.reshape(shape)
+    if sizes == [count]:
+        return table.index_select(0, ids)
+    first = torch.where((ids >= 0) & (ids < count), ids // divisors[0] % sizes[0], sizes[0])  # outside: no such digit
+    if len(sizes) == 1:
+        return table.index_select(0, first)
+    digits: list[Tensor | None] = [first]
+    for k in range(1, len(sizes)):
+        digits.append(ids // divisors[k] % sizes[k])  # noqa: PERF401  (TorchScript)
+    found: Tensor = torch.ops.aten.index(table, digits)
+    return found
 
 
 def row_labels(stages: Stages) -> Labels:
@@ -128,25 +153,34 @@ def filled_embedding(table: Tensor) -> nn.Embedding:
 
 def renormed(rows: Tensor, max_norm: float, norm_type: float) -> Tensor:
     """Rows (.., width), those beyond a norm scaled down to it as torch does."""
-    norm = torch.linalg.vector_norm(rows, norm_type, dim=-1, keepdim=True)
+    norm = torch.linalg.vector_norm(rows, norm_type, dim=[-1], keepdim=True)
     return rows * torch.where(norm > max_norm, max_norm / (norm + 1e-7), 1.0)
 
 
-class Lookup(nn.Module):
+class Lookup(Closed):
     """Rows by index, from tables of factors; the row at `padding_idx` is kept by itself and not trained."""
 
     padding_row: Tensor | None
+    padding_idx: int | None
+    divisors: list[list[int]]
+    sizes: list[list[int]]
+    shapes: list[list[int]]
 
     def __init__(
         self, reading: Reading, tables: Sequence[Tensor], padding_idx: int | None, padding_row: Tensor | None
     ) -> None:
         super().__init__()
-        self.reading, self.padding_idx = reading, padding_idx
-        self.tables = nn.ParameterList(nn.Parameter(table.detach().clone().contiguous()) for table in tables)
+        self.padding_idx, self.count, self.width = padding_idx, reading.count, reading.width
+        self.divisors, self.sizes, self.shapes, self.equations = reading.as_lists()
+        self.tables = Numbers(nn.Parameter(table.detach().clone().contiguous()) for table in tables)
         self.register_buffer("padding_row", None if padding_row is None else padding_row.clone())
 
     def forward(self, ids: Tensor) -> Tensor:
-        return padded(self.reading(ids, list(self.tables)), ids, self.padding_idx, self.padding_row)
+        tables = [table for table in self.tables]  # noqa: C416  (TorchScript)
+        rows = multiplied_up(
+            ids, tables, self.divisors, self.sizes, self.shapes, self.equations, self.count, self.width
+        )
+        return padded(rows, ids, self.padding_idx, self.padding_row)
 
 
 def padded(rows: Tensor, ids: Tensor, padding_idx: int | None, padding_row: Tensor | None) -> Tensor:
@@ -156,7 +190,7 @@ def padded(rows: Tensor, ids: Tensor, padding_idx: int | None, padding_row: Tens
     return torch.where(ids.eq(padding_idx).unsqueeze(-1), padding_row, rows)
 
 
-class Renorm(nn.Module):
+class Renorm(Closed):
     """`renormed` as a module."""
 
     def __init__(self, max_norm: float, norm_type: float) -> None:
@@ -170,13 +204,34 @@ class Renorm(nn.Module):
         return f"{self.max_norm}, norm_type={self.norm_type}"
 
 
-class Bag(nn.Module):
+@dataclass(frozen=True)
+class TableReader:
+    """Finds a table (rows, width) by looking all of its rows up."""
+
+    shape: tuple[int, int]
+
+    def read(self, plain: StandIn) -> Tensor:
+        """The table, its rows of any norm."""
+        rows: Tensor = torch.arange(self.shape[0], device=next(plain.parameters()).device)
+        for part in plain:
+            rows = rows if isinstance(part, Renorm) else part(rows)
+        return rows
+
+
+class Bag(Closed):
     """What `nn.EmbeddingBag` makes of the rows that a lookup finds."""
+
+    __jit_unused_properties__: ClassVar = ["weight"]
 
     def __init__(self, rows: nn.Module, mode: str, padding_idx: int | None, include_last_offset: bool) -> None:
         super().__init__()
         self.rows, self.mode = rows, mode
         self.padding_idx, self.include_last_offset = padding_idx, include_last_offset
+
+    @property
+    def weight(self) -> Tensor | TensorLike:
+        """The table."""
+        return cast(Tensor | TensorLike, self.rows.weight)
 
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         rows = self.rows(input)
@@ -200,7 +255,7 @@ def bagged(
     places = torch.arange(ids.numel(), dtype=ids.dtype, device=ids.device).reshape(ids.shape)
     if padding_idx is not None:
         places = torch.where(ids == padding_idx, ids.numel(), places)
-        table = functional.pad(table, (0, 0, 0, 1))
+        table = functional.pad(table, [0, 0, 0, 1])
     return functional.embedding_bag(
         places, table, offsets, mode=mode, per_sample_weights=per_sample_weights,
         include_last_offset=include_last_offset, padding_idx=None if padding_idx is None else ids.numel(),

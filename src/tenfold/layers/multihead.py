@@ -3,16 +3,18 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tenfold.layers.plain import Closed
+from tenfold.layers.tensor_like import Rebuilt
 from tenfold.protocols import TenfoldError
 
 PROJECTIONS = ("q", "k", "v", "out")
+Extra = nn.Parameter | None
 
 
 class MultiHead(Closed, ABC):
@@ -34,17 +36,27 @@ class MultiHead(Closed, ABC):
         self.embed_dim, self.kdim, self.vdim = module.embed_dim, module.kdim, module.vdim
         self.num_heads, self.head_dim = module.num_heads, module.head_dim
         self.dropout, self.batch_first, self.add_zero_attn = module.dropout, module.batch_first, module.add_zero_attn
-        self.register_parameter("bias_k", cast(nn.Parameter | None, module.bias_k))
-        self.register_parameter("bias_v", cast(nn.Parameter | None, module.bias_v))
+        self.bias_k, self.bias_v = cast(Extra, module.bias_k), cast(Extra, module.bias_v)
 
     @abstractmethod
     def project(self, name: str, x: Tensor) -> Tensor:
         """Apply one of the `PROJECTIONS` to the last dimension."""
 
+    @abstractmethod
+    def inputs(self) -> list[Any]:
+        """The weights of q, k and v: tensors, or read as such."""
+
     @property
-    def in_proj_weight(self) -> nn.Parameter:
-        """A parameter: `nn.TransformerEncoder` asks its first layer's whether they want gradients."""
-        return next(self.parameters())
+    def in_proj_weight(self) -> Rebuilt | None:
+        """The weights of q, k and v one below the other, as torch has them; None where their inputs differ in size."""
+        inputs = self.inputs()
+        rows, *columns = self.embed_dim, *(weight.shape[1] for weight in inputs)
+        if len(set(columns)) > 1:
+            return None
+        found = Rebuilt((3 * rows, columns[0]), inputs[0].dtype, inputs[0].device,
+                        any(weight.requires_grad for weight in inputs), lambda: torch.cat(inputs))  # fmt: skip
+        found.unseen()
+        return found
 
     def forward(
         self,
@@ -166,7 +178,11 @@ class PlainAttention(MultiHead):
         y: Tensor = self.get_submodule(f"{name}_proj")(x)
         return y
 
+    def inputs(self) -> list[Any]:
+        return [self.q_proj.weight, self.k_proj.weight, self.v_proj.weight]
+
     @property
-    def in_proj_bias(self) -> nn.Parameter:
-        """A parameter, like `in_proj_weight`."""
-        return next(self.parameters())
+    def in_proj_bias(self) -> Tensor | None:
+        """The biases of q, k and v one below the other, as torch has them; None where there are none."""
+        biases: list[Any] = [self.q_proj.bias, self.k_proj.bias, self.v_proj.bias]
+        return None if biases[0] is None else torch.cat(biases)

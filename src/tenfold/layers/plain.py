@@ -1,23 +1,38 @@
 """The modules besides torch's own that a lowered layer may hold: reshapes, permutes and paddings, no numbers."""
 
 import math
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Protocol, Self, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from tenfold.layers.tensor_like import Rebuilt
 from tenfold.network import Labels, Stages, TensorNetwork, input_labels, output_labels
 
 
-class Rearrange(nn.Module):
+class Closed(nn.Module):
+    """A plain module that calls its parts in its own way: one node wherever the order of modules is traced."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        proxy = next((each for each in (*args, *kwargs.values()) if isinstance(each, fx.Proxy)), None)
+        if proxy is None:
+            return super().__call__(*args, **kwargs)
+        tracer = cast(fx.Tracer, proxy.tracer)
+        return tracer.create_proxy("call_module", tracer.path_of_module(self), args, kwargs)
+
+
+class Rearrange(Closed):
     """Split channels into labels, permute, and flatten to other channels.
 
     The layout before and after is (carried labels, channel labels). With `spatial` dimensions the carried labels ride
     in the batch: (n·carried, channels, *spatial). Without, they stand after the leading dimensions:
     (*lead, *carried, channels), which is what `nn.Linear` takes.
     """
+
+    shape: list[int]
+    order: list[int]
 
     def __init__(
         self,
@@ -38,7 +53,7 @@ class Rearrange(nn.Module):
         pad: zeros to append to the channels before they are split; crop: entries to drop in the end.
         """
         super().__init__()
-        self.shape, self.order, self.carried = tuple(shape), tuple(order), carried
+        self.shape, self.order, self.carried = list(shape), list(order), carried
         self.spatial, self.groups, self.pad, self.crop = spatial, groups, pad, crop
         self.channels = math.prod(self.shape[k] for k in self.order[carried[1] :])
 
@@ -48,32 +63,35 @@ class Rearrange(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """(*lead, *carried, channels) to (*lead, *carried', channels')."""
         before, after = self.carried
-        x = functional.pad(x, (0, self.pad)) if self.pad else x
-        lead = x.ndim - 1 - before
-        x = x.reshape(*x.shape[:-1], *self.shape[before:])
-        x = x.permute(*range(lead), *(lead + k for k in self.order))
-        x = x.reshape(*x.shape[: lead + after], self.channels)
+        x = functional.pad(x, [0, self.pad]) if self.pad else x
+        lead = x.dim() - 1 - before
+        x = x.reshape(list(x.shape[:-1]) + self.shape[before:])
+        x = x.permute(list(range(lead)) + [lead + k for k in self.order])
+        x = x.reshape(list(x.shape[: lead + after]) + [self.channels])  # noqa: RUF005  (TorchScript knows no stars)
         return x.narrow(-1, 0, x.shape[-1] - self.crop) if self.crop else x
 
     def maps(self, x: Tensor) -> Tensor:
         """(n·carried, channels, *spatial) to (n·carried', channels', *spatial)."""
-        count, positions = len(self.shape), x.shape[2:]
+        count, positions = len(self.shape), list(x.shape[2:])
         if self.pad:
-            blocks = x.reshape(x.shape[0], self.groups, x.shape[1] // self.groups, *positions)
-            x = functional.pad(blocks, (0, 0) * self.spatial + (0, self.pad))
-        x = x.reshape(-1, *self.shape, *positions)
-        x = x.permute(0, *(1 + k for k in self.order), *range(1 + count, 1 + count + self.spatial))
-        x = x.reshape(-1, self.channels, *positions)
+            x = functional.pad(self.blocks(x), [0, 0] * self.spatial + [0, self.pad])
+        x = x.reshape([-1] + self.shape + positions)  # noqa: RUF005  (TorchScript knows no stars)
+        x = x.permute([0] + [1 + k for k in self.order] + [1 + count + k for k in range(self.spatial)])
+        x = x.reshape([-1, self.channels] + positions)  # noqa: RUF005
         if self.crop:
-            blocks = x.reshape(x.shape[0], self.groups, self.channels // self.groups, *positions)
+            blocks = self.blocks(x)
             x = blocks.narrow(2, 0, blocks.shape[2] - self.crop).flatten(1, 2)
         return x
 
+    def blocks(self, x: Tensor) -> Tensor:
+        """(n, channels, *spatial) to (n, groups, channels of one, *spatial)."""
+        return x.reshape([x.shape[0], self.groups, x.shape[1] // self.groups] + list(x.shape[2:]))  # noqa: RUF005
+
     def extra_repr(self) -> str:
-        return f"{self.shape} by {self.order}, carried {self.carried}, pad={self.pad}, crop={self.crop}"
+        return f"{tuple(self.shape)} by {self.order}, carried {self.carried}, pad={self.pad}, crop={self.crop}"
 
 
-class Pad(nn.Module):
+class Pad(Closed):
     """Uneven padding in front of a convolution (an even window with padding 'same')."""
 
     def __init__(self, pads: Sequence[int], mode: str) -> None:
@@ -88,20 +106,79 @@ class Pad(nn.Module):
         return f"{self.pads}, {self.mode}"
 
 
-class Resizing(nn.Sequential):
-    """Convolutions one after the other, some transposed, that take the `output_size` of a transposed one."""
+class Reader(Protocol):
+    """Finds the weight that the parts of a `StandIn` stand for."""
 
-    def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
-        """Args: x (n, channels, *positions); the output's positions, batch and channels before them or not."""
-        for part in self:
-            if isinstance(part, TRANSPOSED) and output_size is not None:
-                x = part(x, sizes_after(part, x, output_size))
-            else:
-                x = part(x)
-        return x
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the weight."""
+        ...
+
+    def read(self, plain: "StandIn") -> Tensor:
+        """The weight."""
+        ...
+
+
+class StandIn(nn.Sequential):
+    """Plain modules, one after the other, in the place of one module, whose weight and bias they answer for."""
+
+    __jit_unused_properties__: ClassVar = ["weight", "bias"]  # not for TorchScript
+    __jit_ignored_attributes__: ClassVar = ["reader"]
+    reader: Reader
+    unseen = False  # whether torch's functions are to take the weight for no tensor
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """`output_size`: of a transposed convolution; the output's positions, batch and channels before or not."""
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            for part in self:
+                input = part(input)
+        else:
+            for part in self:
+                input = part(input) if output_size is None else resized(part, input, output_size)
+        return input
+
+    @property
+    def weight(self) -> Rebuilt:
+        """The dense weight, rebuilt where it is read."""
+        parameters = list(self.parameters())
+        trained = any(each.requires_grad for each in parameters)
+        found = Rebuilt(
+            self.reader.shape, parameters[0].dtype, parameters[0].device, trained, lambda: self.reader.read(self)
+        )
+        if self.unseen:
+            found.unseen()
+        return found
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        """That of the last part, if it has one."""
+        return getattr(self[-1], "bias", None)
+
+
+class Batched(Closed):
+    """Parts in a row that need a batch, on images with one or without."""
+
+    def __init__(self, parts: Sequence[nn.Module], spatial: int) -> None:
+        super().__init__()
+        self.parts, self.spatial = StandIn(*parts), spatial
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        alone = x.dim() == self.spatial + 1
+        y: Tensor = self.parts(x.unsqueeze(0) if alone else x, output_size)
+        return y.squeeze(0) if alone else y
 
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def resized(part: nn.Module, x: Tensor, output_size: Sequence[int]) -> Tensor:
+    """One part of a transposed convolution that is to have outputs of a size."""
+    y: Tensor
+    if isinstance(part, Batched):
+        y = part(x, output_size)
+    else:
+        y = part(x, sizes_after(part, x, output_size)) if isinstance(part, TRANSPOSED) else part(x)
+    return y
 
 
 def sizes_after(part: nn.Module, x: Tensor, wanted: Sequence[int]) -> list[int]:
@@ -112,12 +189,21 @@ def sizes_after(part: nn.Module, x: Tensor, wanted: Sequence[int]) -> list[int]:
     return [now if (k, s, p) == (1, 1, 0) else then for now, then, k, s, p in each]
 
 
+def with_batch(parts: Sequence[nn.Module], spatial: int) -> list[nn.Module]:
+    """Parts of a convolution, those between the first and the last rearrangement in one that sees to the batch."""
+    at = [k for k, part in enumerate(parts) if isinstance(part, Rearrange)]
+    if not spatial or not at:
+        return list(parts)
+    first, end = at[0], at[-1] + 1
+    return [*parts[:first], Batched(parts[first:end], spatial), *parts[end:]]
+
+
 def add_bias(x: Tensor, bias: Tensor, spatial: int) -> Tensor:
     """A bias (channels,) added to (.., channels, *positions), in the dtype of these (autocast's)."""
-    return x + bias.to(x.dtype).reshape(-1, *[1] * spatial)
+    return x + bias.to(x.dtype).reshape([-1] + [1] * spatial)
 
 
-class AddBias(nn.Module):
+class AddBias(Closed):
     """A bias for channels that no convolution could add, because they were rearranged after it."""
 
     def __init__(self, bias: Tensor, spatial: int) -> None:
@@ -128,8 +214,10 @@ class AddBias(nn.Module):
         return add_bias(x, self.bias, self.spatial)
 
 
-class GroupedLinear(nn.Module):
+class GroupedLinear(Closed):
     """A block-diagonal matrix on the last dimension, as a grouped 1x1 convolution."""
+
+    __jit_unused_properties__: ClassVar = ["weight", "bias"]
 
     def __init__(self, weight: Tensor, bias: Tensor | None, groups: int) -> None:
         """Args: weight (groups·new, summed); bias (groups·new,) or None."""
@@ -140,28 +228,25 @@ class GroupedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv(x.reshape(-1, x.shape[-1], 1))
-        return y.reshape(*x.shape[:-1], y.shape[1])
-
-
-class Closed(nn.Module):
-    """A plain module that calls its parts in its own way: it counts as one where the order of modules is traced."""
-
-
-class Chained(nn.Sequential):
-    """A linear module in several steps, where `nn.TransformerEncoder` reads a weight and a bias.
-
-    It asks them of its first layer to see whether they want gradients; no more is to be read from these.
-    """
+        return y.reshape(list(x.shape[:-1]) + [y.shape[1]])  # noqa: RUF005  (TorchScript knows no stars)
 
     @property
-    def weight(self) -> nn.Parameter:
-        """The first parameter."""
-        return next(self.parameters())
+    def weight(self) -> Tensor:
+        """The blocks, one below the other."""
+        return cast(Tensor, self.conv.weight).squeeze(-1)
 
     @property
-    def bias(self) -> nn.Parameter:
-        """The first parameter, too."""
-        return self.weight
+    def bias(self) -> nn.Parameter | None:
+        """The bias of all blocks."""
+        return cast(nn.Parameter | None, self.conv.bias)
+
+
+class Numbers(nn.ParameterList):
+    """Parameters that are no images, whatever their dimensions: `memory_format` does not concern them."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        apply = cast(Callable[..., Self], super()._apply)
+        return apply(lambda x: fn(x[(None,) * 6])[(0,) * 6], recurse)  # images have 4 or 5 dimensions
 
 
 def rearrangements(stages: Stages, spatial: int) -> list[Rearrange | None]:

@@ -42,6 +42,9 @@ class Turned(Product):
     def module(self, weight: Tensor, bias: Tensor | None) -> nn.Module:
         return super().module(weight.mT, bias)
 
+    def tensor(self, module: nn.Module) -> Tensor:
+        return super().tensor(module).mT
+
 
 def product(net: TensorNetwork, stage: Stage | None) -> Product:
     """What a stage of a matrix does; None: the whole matrix in one, as it lies."""

@@ -10,10 +10,12 @@ from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
 from tenfold.layers.plain import Closed
+from tenfold.layers.tensor_like import Rebuilt
 from tenfold.network import Positions
 
 State = tuple[Tensor, ...]  # (h,), or (h, c) of an LSTM; each (units, n, size)
 Hidden = tuple[Tensor, Tensor | None, Tensor | None]  # the recurrent matrix, its bias, the projection
+PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 MOST_STEPS = 16  # that an error is taken to last; assumed where nobody knows the length of a sequence
 ONE_UNIT = {"num_layers": 1, "batch_first": False, "bidirectional": False}
 MODULES: dict[str, type[nn.RNNBase]] = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN_TANH": nn.RNN, "RNN_RELU": nn.RNN}
@@ -54,6 +56,11 @@ class Recurrence(Closed):
         """2 where sequences are read backwards, too."""
         return 2 if self.bidirectional else 1
 
+    @property
+    def width(self) -> int:
+        """Numbers that a unit puts out a step."""
+        return self.proj_size or self.hidden_size
+
     def flatten_parameters(self) -> None:
         """Nothing: weights in cores have no one block of memory. Networks call it on torch's modules."""
 
@@ -90,7 +97,7 @@ class Recurrence(Closed):
         if x.shape[-1] != self.input_size:
             raise RuntimeError(f"{self.mode}: expected {self.input_size} features, got {x.shape[-1]}")
         lead = self.directions * self.num_layers, n
-        widths = (self.proj_size or self.hidden_size, self.hidden_size)[: 2 if self.mode == "LSTM" else 1]
+        widths = (self.width, self.hidden_size)[: 2 if self.mode == "LSTM" else 1]
         if hx is None:
             return tuple(x.new_zeros(*lead, width) for width in widths)
         found, wanted = [tuple(part.shape) for part in self.parts(hx)], [(*lead, width) for width in widths]
@@ -227,18 +234,18 @@ def step(mode: str, inputs: Tensor, state: State, hidden: Hidden) -> State:
 class Steps(nn.Module):
     """A unit whose inputs are what they add to the gates: the recurrent matrix and the projection, step by step."""
 
-    matrix: nn.Parameter
-    bias: nn.Parameter | None
-    projection: nn.Parameter | None
+    weight_hh_l0: nn.Parameter
+    bias_hh_l0: nn.Parameter | None
+    weight_hr_l0: nn.Parameter | None
 
     def __init__(self, mode: str, hidden: Hidden) -> None:
         super().__init__()
         self.mode = mode
-        for name, tensor in zip(("matrix", "bias", "projection"), hidden, strict=True):
+        for name, tensor in zip(("weight_hh_l0", "bias_hh_l0", "weight_hr_l0"), hidden, strict=True):
             self.register_parameter(name, None if tensor is None else nn.Parameter(tensor.detach().clone()))
 
     def forward(self, gates: Tensor, sizes: Tensor | None, state: State) -> tuple[Tensor, State]:
-        return steps(self.mode, gates, sizes, state, (self.matrix, self.bias, self.projection))
+        return steps(self.mode, gates, sizes, state, (self.weight_hh_l0, self.bias_hh_l0, self.weight_hr_l0))
 
 
 class LoweredRecurrence(Recurrence):
@@ -248,6 +255,26 @@ class LoweredRecurrence(Recurrence):
         super().__init__()
         self.describe(like)
         self.before, self.units = nn.ModuleList(before), nn.ModuleList(units)
+
+    def __getattr__(self, name: str) -> Any:
+        part, _, suffix = name.partition("_l")
+        if part not in PARTS or f"l{suffix}" not in self.suffixes:
+            return super().__getattr__(name)
+        return self.part(part, self.suffixes.index(f"l{suffix}"))
+
+    def part(self, part: str, at: int) -> Any:
+        """A weight or a bias of a unit, as torch's own module has it."""
+        before, run = self.before[at], self.units[at]
+        if part.endswith("_ih") and isinstance(run, Steps):
+            return getattr(before, part.removesuffix("_ih"))
+        last: nn.Parameter = getattr(run, f"{part}_l0")
+        if part != "weight_ih" or not list(before.parameters()):
+            return last
+        shape = last.shape[0], self.input_size if at < self.directions else self.directions * self.width
+        one = torch.eye(shape[1], dtype=last.dtype, device=last.device)
+        return Rebuilt(
+            shape, last.dtype, last.device, last.requires_grad, lambda: functional.linear(before(one), last).mT
+        )
 
     def unit(self, at: int, x: Tensor, sizes: Tensor | None, state: State) -> tuple[Tensor, State]:
         x, run = self.before[at](x), self.units[at]

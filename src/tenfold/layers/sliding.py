@@ -92,6 +92,12 @@ class Sliding(Staged):
     """
 
     channels: ClassVar[Labels]  # groups and channels in the weight's order
+    in_channels: int
+    out_channels: int
+    groups: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
     padding: str | tuple[int, ...]
 
     @classmethod
@@ -108,11 +114,7 @@ class Sliding(Staged):
         return dict(zip(AXES[count], sizes, strict=True)), x.shape[0] if x.ndim > count + 1 else 1
 
     def describe(self, module: nn.Module) -> None:
-        conv = cast(Module, module)
-        self.in_channels, self.out_channels, self.groups = conv.in_channels, conv.out_channels, conv.groups
-        self.kernel_size, self.stride, self.dilation = conv.kernel_size, conv.stride, conv.dilation
-        self.padding = conv.padding
-        self.spatial = len(conv.kernel_size)
+        self.spatial = len(cast(Module, module).kernel_size)
 
     def along(self, stage: Stage | None, values: Sequence[T], elsewhere: T) -> tuple[T, ...]:
         """Values by axis, those of axes whose window the stage does not hold replaced."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tenfold.layers.base import FactoredWeight, Layer
-from tenfold.layers.plain import AddBias, add_bias, rearrangements
-from tenfold.network import Build, Stage, Stages
+from tenfold.layers.plain import AddBias, StandIn, add_bias, rearrangements, with_batch
+from tenfold.network import Build, Stage, Stages, partitions_of
 
 
 class Step(ABC):
@@ -23,7 +23,30 @@ class Step(ABC):
 
     @abstractmethod
     def module(self, weight: Tensor, bias: Tensor | None) -> nn.Module:
-        """The plain module, or sequence of modules, that does the same."""
+        """The plain module, or sequence of modules, that does the same; the last of them has the numbers."""
+
+    def tensor(self, module: nn.Module) -> Tensor:
+        """The stage's tensor, up to its shape, from the module with its numbers."""
+        return cast(Tensor, module.weight)
+
+
+@dataclass(frozen=True)
+class ChainReader:
+    """Finds the weight in the modules of a lowered chain; `places`: the one of each stage."""
+
+    stages: Stages
+    steps: tuple[Step, ...]
+    places: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the weight."""
+        return self.stages.net.held_shape
+
+    def read(self, plain: StandIn) -> Tensor:
+        """The weight."""
+        modules = map(plain.get_submodule, self.places)
+        return self.stages.weight([step.tensor(module) for step, module in zip(self.steps, modules, strict=True)])
 
 
 class Chain(nn.Module):
@@ -31,10 +54,16 @@ class Chain(nn.Module):
 
     moves: nn.ModuleList  # what is rearranged before each stage and after the last; empty where there is one stage
 
-    def __init__(self, steps: Sequence[Step], moves: Sequence[nn.Module], spatial: int) -> None:
-        """Args: steps; moves, identities where nothing is rearranged; window dimensions of the input."""
+    def __init__(
+        self, steps: Sequence[Step], moves: Sequence[nn.Module], spatial: int, stages: Stages | None = None
+    ) -> None:
+        """Args:
+        moves: identities where nothing is rearranged.
+        spatial: window dimensions of the input.
+        stages: None where the weight is dense, or the chain has not all of it.
+        """
         super().__init__()
-        self.steps, self.moves, self.spatial = list(steps), nn.ModuleList(moves), spatial
+        self.steps, self.moves, self.spatial, self.stages = list(steps), nn.ModuleList(moves), spatial, stages
         self.rearranged = bool(moves) and not isinstance(moves[-1], nn.Identity)  # then the bias comes after
 
     @classmethod
@@ -45,9 +74,9 @@ class Chain(nn.Module):
         spatial: window dimensions of the input; 0 for matrices.
         """
         if stages is None or stages.rebuilds:
-            return cls([step(None)], [], spatial)
-        moves = rearrangements(stages, spatial)
-        return cls([step(stage) for stage in stages.each], [move or nn.Identity() for move in moves], spatial)
+            return cls([step(None)], [], spatial, stages)
+        moves = [move or nn.Identity() for move in rearrangements(stages, spatial)]
+        return cls([step(stage) for stage in stages.each], moves, spatial, stages)
 
     @property
     def head(self) -> "Chain":
@@ -74,15 +103,24 @@ class Chain(nn.Module):
         """The plain module, or sequence of modules, that does the same with these numbers."""
         last = len(self.steps) - 1
         parts: list[nn.Module] = []
+        filled: list[nn.Module] = []  # one a step
         for k, (step, tensor) in enumerate(zip(self.steps, tensors, strict=True)):
             parts += [copy.deepcopy(self.moves[k])] if self.moves else []
             module = step.module(tensor, bias if k == last and not self.rearranged else None)
             parts += module if isinstance(module, nn.Sequential) else [module]
+            filled.append(parts[-1])
         if self.rearranged:
             parts.append(copy.deepcopy(self.moves[-1]))
             parts += [AddBias(bias, self.spatial)] if bias is not None else []
         parts = [part for part in parts if not isinstance(part, nn.Identity)]
-        return parts[0] if len(parts) == 1 else nn.Sequential(*parts)
+        if self.stages is None:
+            return parts[0] if len(parts) == 1 else nn.Sequential(*parts)
+        if len(parts) == 1 and self.steps[0].tensor(parts[0]) is parts[0].weight:
+            return parts[0]
+        plain = StandIn(*with_batch(parts, self.spatial))
+        names = {module: name for name, module in plain.named_modules()}
+        plain.reader = ChainReader(self.stages, tuple(self.steps), tuple(names[module] for module in filled))
+        return plain
 
 
 @dataclass(frozen=True)
@@ -137,7 +175,7 @@ class Staged(Layer):
         size = rows.bit_length()
         if size not in self.routes:
             net, planned = self.weight.net, self.weight.stages
-            every = [planned, *(net.stages(partition) for partition in net.partitions())]
+            every = [planned, *(Stages.of(net, partition) for partition in partitions_of(net))]
             best = min(every, key=lambda stages: stages.training_macs({}, 2**size))
             self.routes[size] = Route(best, best.builds(), Chain.of(best, self.step, self.spatial))
         return self.routes[size]

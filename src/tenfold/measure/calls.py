@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from tenfold.inputs import evaluating, inputs_for, run
 from tenfold.layers import kind_of
-from tenfold.measure.forward import device_of, evaluating, hooked, run
-from tenfold.protocols import TenfoldError, to_device
+from tenfold.measure.forward import hooked
+from tenfold.protocols import TenfoldError
 from tenfold.surgery.sites import reachable
 
 
@@ -23,9 +24,9 @@ def calls(model: nn.Module, inputs: Any) -> Counter[str]:
     def after(module: nn.Module, given: list[Tensor], result: Tensor) -> None:
         pass
 
-    device = device_of(model)
+    given = inputs_for(model, inputs)
     with evaluating(model), hooked(names, before, after):
-        run(model, inputs if device is None else to_device(inputs, device))
+        run(model, given.value)
     return found
 
 

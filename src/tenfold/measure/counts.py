@@ -13,11 +13,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from tenfold.inputs import evaluating, inputs_for, run
 from tenfold.layers import kind_of
-from tenfold.measure.forward import batch_size, device_of, evaluating, hooked, run
+from tenfold.measure.forward import hooked
 from tenfold.measure.weights import Use, Weight, weights
 from tenfold.network import Positions
-from tenfold.protocols import TenfoldError, to_device
+from tenfold.protocols import TenfoldError
 
 SAMPLES = "n"  # the positions of a layer that sees several samples for one of the network (windows, patches, tokens)
 
@@ -130,16 +131,15 @@ def macs(model: nn.Module, inputs: Any) -> Macs:
     weights and the steps; all else by torch's FLOP counter, halved, attention opened up so that it is seen.
 
     Args:
-        inputs: what `tenfold.protocols.call` takes; the first dimension of the first tensor counts the samples.
+        inputs: what `tenfold.inputs.inputs_for` takes: their batch is found, where they do not say it.
     Raises: TenfoldError if the network cannot run on the inputs.
     """
-    known = weights(model)
-    tally = Tally(known, batch_size(inputs))
+    given = inputs_for(model, inputs)
+    tally = Tally(weights(model), given.size)
     recurrences = [m for m in model.modules() if isinstance(m, nn.RNNBase) and kind_of(m) is None]
     watched = [*tally.by_module, *recurrences]
-    device = device_of(model)
     with evaluating(model), products_visible(), tally.counter, hooked(watched, tally.before, tally.after):
-        run(model, inputs if device is None else to_device(inputs, device))
+        run(model, given.value)
     return tally.result()
 
 
@@ -197,8 +197,7 @@ class Tally:
             positions, samples = use.kind.positions(module, use.weight, given, result)
             self.totals[name] = self.totals.get(name, 0) + use.macs(positions) * samples
             self.calls[name] = self.calls.get(name, 0) + 1
-            each = samples // self.batch
-            self.positions.setdefault(name, positions if each <= 1 else {**positions, SAMPLES: (each, each)})
+            self.positions.setdefault(name, of_one_sample(positions, samples, self.batch))
 
     def result(self) -> Macs:
         """What one sample costs."""
@@ -208,6 +207,15 @@ class Tally:
         }
         outside = (self.counter.flops - self.inside) // 2
         return Macs(rows, (outside + self.without_weight) // self.batch, tuple(self.calls))
+
+
+def of_one_sample(positions: Positions, samples: int, batch: int) -> Positions:
+    """Positions for one sample of the network, of a layer that saw so many samples for a batch of these."""
+    each, rest = divmod(samples, batch)
+    if rest and "tokens" in positions:  # the layer takes another dimension for its samples, such as steps
+        tokens = positions["tokens"][1] * samples // batch
+        return {"tokens": (tokens, tokens)}
+    return positions if each <= 1 else {**positions, SAMPLES: (each, each)}
 
 
 def recurrence(module: nn.Module, given: Tensor) -> int:

@@ -1,76 +1,17 @@
-"""One forward of a network as it is measured: in eval mode, without gradients, everything left as it was."""
+"""The modules of a network watched and timed while it runs."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tenfold.protocols import TenfoldError, call
+from tenfold.inputs import tensors_in
 
-# what torch and the networks written in it raise on inputs that do not suit them
-FAILURES = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
 Before = Callable[[nn.Module], None]
 After = Callable[[nn.Module, list[Tensor], Tensor], None]
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; training flags and the states of the random generators come back in the end."""
-    modes = [(module, module.training) for module in model.modules()]
-    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
-    model.eval()
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def run(model: nn.Module, inputs: Any) -> Any:
-    """The network's output.
-
-    Raises: TenfoldError, one sentence with the exception and the shapes of the inputs, if it cannot run on them.
-    """
-    try:
-        return call(model, inputs)
-    except TenfoldError:
-        raise
-    except FAILURES as error:
-        message = " ".join(str(error).split())[:300].rstrip(".")
-        raise TenfoldError(
-            f"{type(model).__name__} cannot run on inputs of {described(inputs)}: {type(error).__name__}: {message}; "
-            "give inputs as its forward takes them (a tensor, a tuple of them, or a dict by name)."
-        ) from error
-
-
-def described(inputs: Any) -> str:
-    """`shape 1x3x224x224 float32` for each tensor of the inputs."""
-    shapes = [f"shape {'x'.join(map(str, t.shape)) or '()'} {str(t.dtype)[6:]}" for t in tensors_in(inputs)]
-    return ", ".join(shapes) or f"type {type(inputs).__name__}"
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Every tensor in lists, tuples and mappings, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping | tuple | list):
-        for part in value.values() if isinstance(value, Mapping) else value:
-            yield from tensors_in(part)
-
-
-def batch_size(inputs: Any) -> int:
-    """Samples in the inputs: the first dimension of the first tensor."""
-    first = next(tensors_in(inputs), None)
-    return int(first.shape[0]) if first is not None and first.ndim else 1
-
-
-def device_of(model: nn.Module) -> torch.device | None:
-    """Where the first parameter lives; None for a network without parameters."""
-    return next((parameter.device for parameter in model.parameters()), None)
 
 
 def synchronize() -> None:

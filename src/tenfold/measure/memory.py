@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tenfold.inputs import device_of, evaluating, inputs_for, run, tensors_in
 from tenfold.measure.counts import parameter_bytes
-from tenfold.measure.forward import device_of, evaluating, hooked, run, tensors_in
-from tenfold.protocols import to_device
+from tenfold.measure.forward import hooked
 
 
 def peak_memory_bytes(model: nn.Module, inputs: Any) -> int:
@@ -24,34 +24,34 @@ def peak_memory_bytes(model: nn.Module, inputs: Any) -> int:
 
     Raises: TenfoldError if the network cannot run on the inputs.
     """
-    device = device_of(model)
+    device, given = device_of(model), inputs_for(model, inputs)
     if device is not None and device.type == "cuda":
-        return parameter_bytes(model) + allocated_peak(model, inputs, device)
-    return parameter_bytes(model) + live_bytes(model, inputs)[0]
+        return parameter_bytes(model) + allocated_peak(model, given.value, device)
+    return parameter_bytes(model) + live_bytes(model, given.value)[0]
 
 
 def allocated_peak(model: nn.Module, inputs: Any, device: torch.device) -> int:
-    """Bytes of the inputs, and what one forward adds to the GPU's allocations at its peak."""
+    """Bytes of the inputs, which are there, and what one forward adds to the GPU's allocations at its peak."""
     with evaluating(model):
-        placed = to_device(inputs, device)
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        run(model, placed)
+        run(model, inputs)
         torch.cuda.synchronize(device)
         added = torch.cuda.max_memory_allocated(device) - before
     return added + sum(
-        {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors_in(placed)}.values()
+        {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors_in(inputs)}.values()
     )
 
 
 def live_bytes(model: nn.Module, inputs: Any, within: Iterable[nn.Module] = ()) -> tuple[int, dict[nn.Module, int]]:
-    """The largest sum of live tensors in one forward, and the largest while each of the modules `within` runs."""
-    device = device_of(model)
-    placed = inputs if device is None else to_device(inputs, device)
-    live = Live([*model.parameters(), *model.buffers()], tensors_in(placed))
+    """The largest sum of live tensors in one forward, and the largest while each of the modules `within` runs.
+
+    Args: inputs: as the network takes them, on its device.
+    """
+    live = Live([*model.parameters(), *model.buffers()], tensors_in(inputs))
     with evaluating(model), hooked(within, live.enter, lambda module, given, result: live.leave(module)), live:
-        run(model, placed)
+        run(model, inputs)
     return live.peak, live.peaks
 
 

@@ -1,14 +1,14 @@
 """How far the outputs of one network went from those of another on the same inputs."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tenfold.measure.forward import device_of, evaluating, run
-from tenfold.protocols import to_device
+from tenfold.inputs import device_of, evaluating, run, to_device
+from tenfold.inputs.containers import held
 
 
 @dataclass(frozen=True)
@@ -87,17 +87,5 @@ def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     """Every tensor by the names and places that lead to it."""
     if isinstance(value, Tensor):
         yield name or "output", value
-    for key, part in parts(value):
+    for key, part in (held(value) or {}).items():
         yield from named_tensors(part, f"{name}.{key}" if name else str(key))
-
-
-def parts(value: Any) -> Iterator[tuple[Any, Any]]:
-    """What a container holds, by key or place."""
-    if isinstance(value, Mapping):
-        yield from value.items()
-    elif hasattr(value, "_asdict"):  # a named tuple
-        yield from value._asdict().items()
-    elif isinstance(value, tuple | list):
-        yield from enumerate(value)
-    elif is_dataclass(value):
-        yield from ((field.name, getattr(value, field.name)) for field in fields(value))

@@ -4,21 +4,22 @@ import hashlib
 import json
 import statistics
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tenfold import documents
+from tenfold.inputs import Inputs, device_of, evaluating, inputs_for, run
 from tenfold.layers import name_of
-from tenfold.measure import documents
 from tenfold.measure.counts import Macs, macs, parameter_bytes, params
-from tenfold.measure.forward import batch_size, described, device_of, evaluating, run, timed
+from tenfold.measure.forward import timed
 from tenfold.measure.memory import live_bytes, peak_memory_bytes
 from tenfold.measure.timing import seconds_of
 from tenfold.measure.weights import Use, Weight, shares, weights
 from tenfold.network import SPATIAL, Positions
-from tenfold.protocols import TenfoldError, to_device
+from tenfold.protocols import TenfoldError
 from tenfold.surgery import Untaken, untaken, unwrapped
 
 SCHEMA = 1
@@ -81,6 +82,7 @@ class Profile:
         batch: samples in the inputs; threads: torch's own; device: `cpu` or the GPU's name.
         weights_hash: of the state that was measured.
         inputs: shapes and dtypes that it was measured on, in words.
+        sampling: a sentence where these are not a batch that can be cut: what one sample is then.
         untaken: weights that no kind of layer takes, by name, with the reason.
     """
 
@@ -96,11 +98,12 @@ class Profile:
     device: str
     weights_hash: str
     inputs: str | None = None
+    sampling: str = ""
     untaken: Mapping[str, Untaken] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> str:
         """The profile as a JSON document."""
-        return documents.to_json(self, SCHEMA)
+        return documents.to_json({"schema": SCHEMA, **asdict(self)})
 
     @staticmethod
     def from_json(text: str) -> "Profile":
@@ -108,7 +111,7 @@ class Profile:
 
         Raises: TenfoldError that names the part which is not as it should be.
         """
-        return documents.from_json(text, Profile, SCHEMA)
+        return documents.from_json(text, Profile, "a profile", SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,9 @@ def inspect(model: nn.Module, inputs: Any = None, *, repeats: int = 5) -> Profil
     """Measure a network, dense, compressed or lowered; it is left as it was.
 
     Args:
-        inputs: what `tenfold.protocols.call` takes, moved to the network's device; without them there is no forward.
+        inputs: a tensor, a tuple of positional or a mapping of keyword arguments, or any one argument, moved to the
+            network's device; `tenfold.inputs.Inputs` say where their samples are counted, for others it is found.
+            Without inputs there is no forward.
         repeats: timed forwards, 1 or more.
     Raises: TenfoldError if the network cannot run on the inputs, or for fewer than one forward.
     """
@@ -134,7 +139,8 @@ def inspect(model: nn.Module, inputs: Any = None, *, repeats: int = 5) -> Profil
         raise TenfoldError(f"{repeats} forwards cannot be timed; use 1 or more.")
     model = unwrapped(model)
     known = weights(model)
-    seen = None if inputs is None else forwards(model, inputs, known, repeats)
+    given = None if inputs is None else inputs_for(model, inputs)
+    seen = None if given is None else forwards(model, given, known, repeats)
     first = first_convolution(known, seen)
     parts = shares(known)
     rows = {name: row(weight, seen, parts, first=name == first) for name, weight in known.items()}
@@ -147,31 +153,31 @@ def inspect(model: nn.Module, inputs: Any = None, *, repeats: int = 5) -> Profil
         other_macs=None if seen is None else seen.macs.other,
         seconds=None if seen is None else seen.seconds,
         peak_memory_bytes=None if seen is None else seen.peak,
-        batch=None if inputs is None else batch_size(inputs),
+        batch=None if given is None else given.size,
         threads=torch.get_num_threads(),
         device=torch.cuda.get_device_name(device) if device is not None and device.type == "cuda" else "cpu",
         weights_hash=weights_hash(model),
         untaken=untaken(model),
-        inputs=None if inputs is None else described(inputs),
+        inputs=None if given is None else given.described,
+        sampling="" if given is None else given.note,
     )
 
 
-def forwards(model: nn.Module, inputs: Any, known: Mapping[str, Weight], repeats: int) -> Forwards:
+def forwards(model: nn.Module, inputs: Inputs, known: Mapping[str, Weight], repeats: int) -> Forwards:
     """One forward that counts, one that follows memory, and `repeats` that are timed."""
     modules = list(dict.fromkeys(module for weight in known.values() for module in weight.modules))
     device = device_of(model)
-    placed = inputs if device is None else to_device(inputs, device)
-    counted = macs(model, placed)
-    peak, live = live_bytes(model, placed, modules)
+    counted = macs(model, inputs)
+    peak, live = live_bytes(model, inputs.value, modules)
     if device is not None and device.type == "cuda":
-        peak = peak_memory_bytes(model, placed) - parameter_bytes(model)
+        peak = peak_memory_bytes(model, inputs) - parameter_bytes(model)
     whole, each = [], []
     with evaluating(model):
-        run(model, placed)
+        run(model, inputs.value)
         for _ in range(repeats):
             spent: dict[nn.Module, float] = {}
             with timed(modules, spent):
-                whole.append(seconds_of(lambda: run(model, placed)))
+                whole.append(seconds_of(lambda: run(model, inputs.value)))
             each.append(spent)
     by_module = {module: statistics.median(spent.get(module, 0.0) for spent in each) for module in modules}
     return Forwards(counted, statistics.median(whole), by_module, peak + parameter_bytes(model), live)

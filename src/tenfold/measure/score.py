@@ -1,25 +1,16 @@
-"""What a network is judged by, over labelled batches; and the mode in which it is judged."""
+"""What a network is judged by, over labelled batches."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
-from tenfold.protocols import Data, call, to_device
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Every module of the network in eval mode; afterwards each in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+from tenfold.inputs import call, evaluating, to_device
+from tenfold.measure.finite import because, spoiled
+from tenfold.protocols import Data, TenfoldError
+from tenfold.tasks import Objective, Running
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -35,17 +26,28 @@ def score(
     """The network's score over labelled batches, in eval mode and without gradients.
 
     Args:
-        model: left as it was, each module's mode included.
+        model: left as it was, modes and states included.
         batches: labelled batches, such as `data.validation`; gone through once.
-        data: whose `feed` and `score` are used.
+        data: whose `feed` and score are used.
         device: where each batch is put; by default where the network is.
-    Returns: `scale * sum / count` in the unit of `data.score`; None where nothing was counted.
+    Returns: in the unit of the score; None where nothing was counted.
+    Raises: TenfoldError where the task of the data does not take such outputs or targets, and where outputs, or the
+        score itself, are not finite: a largest entry among NaN means nothing.
     """
     where = device_of(model) if device is None else device
-    total, count = 0.0, 0
-    with evaluating(model), torch.no_grad():
-        for batch in batches:
+    found = Running(Objective.of(data))
+    with evaluating(model):
+        for number, batch in enumerate(batches, start=1):
             batch = to_device(batch, where)
-            part, counted = data.score.measure(call(model, data.feed(batch)), batch)
-            total, count = total + part, count + counted
-    return data.score.scale * total / count if count else None
+            inputs = data.feed(batch)
+            outputs = call(model, inputs)
+            if spoiled(outputs):
+                raise TenfoldError(
+                    f"no score can be given: the network's outputs for batch {number} hold NaN or infinity"
+                    + because(inputs, "though its inputs do not; see that weights and running statistics are finite")
+                )
+            found.update(outputs, batch)
+    value = found.compute()
+    if value is not None and not math.isfinite(value):
+        raise TenfoldError(f"the score '{found.score.name}' is {value}; it has to be finite.")
+    return value

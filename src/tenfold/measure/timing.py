@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from tenfold.measure.forward import device_of, evaluating, run, synchronize
-from tenfold.protocols import TenfoldError, to_device
+from tenfold.inputs import Inputs, evaluating, inputs_for, run
+from tenfold.measure.forward import synchronize
+from tenfold.protocols import TenfoldError
 
 
 def spread(samples: Sequence[float]) -> float:
@@ -137,13 +138,14 @@ def forward_timings(
 
     Raises: TenfoldError if a network cannot run on the inputs.
     """
+    given: dict[str, Inputs] = {}
+    for name, model in networks.items():  # what is found for the first serves them all
+        given[name] = inputs_for(model, next(iter(given.values()), inputs))
 
-    def forward(model: nn.Module) -> Callable[[], object]:
-        device = device_of(model)
-        placed = inputs if device is None else to_device(inputs, device)
-        return lambda: run(model, placed)
+    def forward(name: str) -> Callable[[], object]:
+        return lambda: run(networks[name], given[name].value)
 
     with ExitStack() as stack:
         for model in networks.values():
             stack.enter_context(evaluating(model))
-        return paired({name: forward(model) for name, model in networks.items()}, repeats=repeats, warmup=warmup)
+        return paired({name: forward(name) for name in networks}, repeats=repeats, warmup=warmup)

@@ -1,21 +1,16 @@
 """Labels, sizes, stages and contractions: a format is a labelled einsum, evaluation a partition of its cores."""
 
+from tenfold.network.axes import GROUPS, INPUTS, SPATIAL, Positions, backwards
+from tenfold.network.bounds import closing, full_rank, global_bound, local_bound, side_of, unfolding_of, useful
 from tenfold.network.contraction import Contraction, Labels, contract
 from tenfold.network.counts import Count
-from tenfold.network.stages import (
-    SPATIAL,
-    Build,
-    Partition,
-    Positions,
-    Stage,
-    Stages,
-    backwards,
-    input_labels,
-    output_labels,
-)
+from tenfold.network.random_cores import deviation_of, random_cores
+from tenfold.network.stages import Build, Partition, Stage, Stages, input_labels, output_labels, partitions_of
 from tenfold.network.tensor_network import Fold, TensorNetwork
 
 __all__ = [
-    "SPATIAL", "Build", "Contraction", "Count", "Fold", "Labels", "Partition", "Positions", "Stage", "Stages",
-    "TensorNetwork", "backwards", "contract", "input_labels", "output_labels",
+    "GROUPS", "INPUTS", "SPATIAL", "Build", "Contraction", "Count", "Fold", "Labels", "Partition", "Positions",
+    "Stage", "Stages", "TensorNetwork", "backwards", "closing", "contract", "deviation_of", "full_rank",
+    "global_bound", "input_labels", "local_bound", "output_labels", "partitions_of", "random_cores", "side_of",
+    "unfolding_of", "useful",
 ]  # fmt: skip

@@ -1,30 +1,19 @@
 """Evaluation of a network on an input: ordered stages, each one small tensor."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import combinations, pairwise
 
 from torch import Tensor
 
-from tenfold.network.contraction import Contraction, Labels
+from tenfold.network.axes import INPUTS, OUTPUTS, SPATIAL, Positions
+from tenfold.network.contraction import Contraction, Labels, contraction
 from tenfold.network.counts import Count
+from tenfold.network.tensor_network import TensorNetwork
 from tenfold.protocols import TenfoldError
 
-if TYPE_CHECKING:
-    from tenfold.network.tensor_network import TensorNetwork
-
-INPUTS = ("i",)  # axes that an input brings
-OUTPUTS = ("o",)  # axes that are left in the end
-GROUPS = "g"  # the axis of a grouped convolution's groups
-SPATIAL = ("d", "h", "w")  # axes that are windows of a convolution
 Partition = tuple[tuple[int, ...], ...]  # ordered sets of cores
-Positions = Mapping[str, tuple[int, int]]  # axis -> positions of one sample before and after its stage
-
-
-def backwards(positions: Positions) -> Positions:
-    """The positions of the transposed map."""
-    return {axis: (after, before) for axis, (before, after) in positions.items()}
 
 
 @dataclass(frozen=True)
@@ -62,12 +51,16 @@ class Stage:
 class Stages:
     """An ordered partition of the cores of a network."""
 
-    net: "TensorNetwork"
+    net: TensorNetwork
     each: tuple[Stage, ...]
 
     @staticmethod
-    def of(net: "TensorNetwork", partition: Partition) -> "Stages":
-        """Derive, for every part, what is carried, summed and made."""
+    def of(net: TensorNetwork, parts: Sequence[Sequence[int]]) -> "Stages":
+        """Derive, for every part, what is carried, summed and made.
+
+        Raises: TenfoldError unless the sets are disjoint, cover all cores, and are one where modes straddle axes.
+        """
+        partition = tuple(tuple(part) for part in parts)
         given = sorted(core for part in partition for core in part)
         if given != list(range(len(net.cores))) or not all(partition):
             raise TenfoldError(f"stages {partition} do not hold each of the {len(net.cores)} cores once.")
@@ -75,10 +68,10 @@ class Stages:
             raise TenfoldError(
                 "modes that straddle axes or split a window are applied in one stage; this plan has several."
             )
-        parts = [tuple(dict.fromkeys(x for k in part for x in net.cores[k])) for part in partition]
+        labels_of = [tuple(dict.fromkeys(x for k in part for x in net.cores[k])) for part in partition]
         tensors = [
             [x for x in labels if x in net.modes or set(net.holders[x]) - set(part)]
-            for labels, part in zip(parts, partition, strict=True)
+            for labels, part in zip(labels_of, partition, strict=True)
         ]
         state, output = list(input_labels(net)), output_labels(net)
         each = []
@@ -106,7 +99,7 @@ class Stages:
     def mirrored(self) -> "Stages":
         """The same sets of cores of the transposed map, in the opposite order."""
         last = len(self.net.cores) - 1
-        return self.net.mirrored().stages([[last - k for k in reversed(part)] for part in reversed(self.partition)])
+        return Stages.of(self.net.mirrored(), [[last - k for k in reversed(part)] for part in reversed(self.partition)])
 
     @property
     def rebuilds(self) -> bool:
@@ -170,8 +163,18 @@ class Stages:
         `builds`: what `builds()` gave, for callers that keep it.
         """
         built = [build(cores) for build in builds or self.builds()]
-        built = [self.net.to_axes(built[0]).flatten(0, len(self.net.batched))] if self.rebuilds else built
+        built = [self.net.as_held(self.net.to_axes(built[0]))] if self.rebuilds else built
         return [tensor.contiguous() for tensor in built]
+
+    def weight(self, tensors: Sequence[Tensor]) -> Tensor:
+        """The dense weight, as a module holds it, that stage tensors stand for."""
+        if self.rebuilds:
+            return tensors[0]
+        net = self.net
+        labels = tuple(stage.labels for stage in self.each)
+        shapes = tuple(map(net.shape, labels))
+        join = contraction(labels, shapes, net.modes)
+        return net.as_held(net.to_axes(join(*[t.reshape(s) for t, s in zip(tensors, shapes, strict=True)])))
 
 
 @dataclass(frozen=True)
@@ -186,11 +189,20 @@ class Build:
         return self.contraction(*[cores[k] for k in self.cores]).reshape(self.shape)
 
 
-def input_labels(net: "TensorNetwork") -> Labels:
+def input_labels(net: TensorNetwork) -> Labels:
     """The labels of a layer's input: groups first, then the modes of the input axis."""
     return (*net.batched, *(mode for fold in net.folds if fold.axes[0] in INPUTS for mode in fold.modes))
 
 
-def output_labels(net: "TensorNetwork") -> Labels:
+def output_labels(net: TensorNetwork) -> Labels:
     """The labels of a layer's output: groups first, then the modes of the output axis."""
     return (*net.batched, *(mode for fold in net.folds if fold.axes[0] in OUTPUTS for mode in fold.modes))
+
+
+def partitions_of(net: TensorNetwork) -> Iterator[Partition]:
+    """Every partition into runs of neighbouring cores, fewest stages first; one stage where modes straddle axes."""
+    count = len(net.cores)
+    for cuts in range(1 if net.straddles else count):
+        for at in combinations(range(1, count), cuts):
+            borders = (0, *at, count)
+            yield tuple(tuple(range(a, b)) for a, b in pairwise(borders))

@@ -1,18 +1,17 @@
 """`TensorNetwork`: the labels and sizes of the cores that stand for one weight."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain, combinations, pairwise, product
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tenfold.network.axes import GROUPS, SPATIAL
 from tenfold.network.contraction import Contraction, Labels, contract, contraction
 from tenfold.network.counts import Count
-from tenfold.network.stages import GROUPS, SPATIAL, Partition, Stages
 from tenfold.protocols import TenfoldError
 
 
@@ -150,9 +149,18 @@ class TensorNetwork:
         tensor = tensor.reshape([self.axes[axis] for axis in axes])
         return tensor.permute([axes.index(axis) for axis in self.axes])
 
+    @property
+    def held_shape(self) -> tuple[int, ...]:
+        """Shape of the weight as a module holds it."""
+        return tuple(torch.empty(tuple(self.axes.values()), device="meta").flatten(0, len(self.batched)).shape)
+
+    def as_held(self, weight: Tensor) -> Tensor:
+        """A weight in its axes as a module holds it: groups and the channels after them are one dimension."""
+        return weight.flatten(0, len(self.batched)).contiguous()
+
     def dense(self, cores: Sequence[Tensor]) -> Tensor:
         """The tensor that these cores stand for, of shape `shape(modes)`."""
-        return contract(list(zip(cores, self.cores, strict=True)), self.modes)
+        return self.contraction(range(len(self.cores)), self.modes)(*cores)
 
     def weight(self, cores: Sequence[Tensor]) -> Tensor:
         """The weight that these cores stand for, of shape `axes`."""
@@ -168,118 +176,10 @@ class TensorNetwork:
         operands = list(zip(cores, self.cores, strict=True)) + list(zip(cores, twin, strict=True))
         return contract(operands, ()).clamp_min(0).sqrt()
 
-    def deviation(self, cores: Sequence[Tensor]) -> Tensor:
-        """Root mean square of `weight(cores)`, without building it; what is padding does not count."""
-        boxes = product(*(self.boxes(fold) for fold in self.folds))
-        norms = [self.norm(self.inside(cores, dict(chain(*map(dict.items, box))))) for box in boxes]
-        return torch.stack(norms).square().sum().div(math.prod(self.axes.values())).sqrt()
-
-    def boxes(self, fold: Fold) -> list[dict[str, slice]]:
-        """Ranges of modes that make up, disjoint, what of a fold is no padding.
-
-        In mixed radix an index is below the end where its first digits are the end's, and the next one is smaller.
-        """
-        end, rest = math.prod(self.axes[axis] for axis in fold.axes), self.size(fold.modes)
-        if end == rest:
-            return [{}]
-        found: list[dict[str, slice]] = []
-        same: dict[str, slice] = {}
-        for mode in fold.modes:
-            rest //= self.sizes[mode]
-            digit, end = divmod(end, rest)
-            found += [{**same, mode: slice(digit)}] if digit else []
-            same[mode] = slice(digit, digit + 1)
-        return found
-
-    def inside(self, cores: Sequence[Tensor], ranges: Mapping[str, slice]) -> list[Tensor]:
-        """The cores within ranges of some labels."""
-        every = slice(None)
-        return [core[tuple(ranges.get(x, every) for x in own)] for core, own in zip(cores, self.cores, strict=True)]
-
-    def draw(self, deviation: float, *, generator: torch.Generator, dtype: torch.dtype | None = None) -> list[Tensor]:
-        """Random cores whose weight has this standard deviation, to rounding.
-
-        Independent zero-mean entries of deviation s make `Var(W) = s^(2K) * product of the ranks`
-        for K cores; the split is equal and all are rescaled by what was drawn.
-        """
-        if deviation <= 0:
-            raise TenfoldError(f"no deviation {deviation}; use a positive number.")
-        each = (deviation**2 / self.size(self.bonds)) ** (1 / (2 * len(self.cores)))
-        cores = [torch.randn(shape, generator=generator, dtype=torch.float64) * each for shape in self.shapes]
-        gain = (deviation / self.deviation(cores)) ** (1 / len(cores))
-        return [(core * gain).to(dtype or torch.get_default_dtype()) for core in cores]
-
     # ---- bonds
-    def side(self, bond: str) -> frozenset[int] | None:
-        """The cores on the first holder's side when a bond is cut; None if the network stays in one piece."""
-        first, *others = self.holders[bond]
-        reached, border = {first}, [first]
-        while border:
-            core = border.pop()
-            for label in self.cores[core]:
-                if label != bond and label in self.bonds:
-                    border += [k for k in self.holders[label] if k not in reached]
-                    reached.update(self.holders[label])
-        return None if reached.intersection(others) else frozenset(reached)
-
-    def unfolding(self, bond: str) -> tuple[Labels, Labels] | None:
-        """Modes that index the rows and the columns of the matrix that a bond cuts; batched modes are in neither.
-
-        None where cutting the bond leaves the network in one piece (a ring).
-        """
-        side = self.side(bond)
-        if side is None or self.is_hyperedge(bond):
-            return None
-        single = [mode for mode in self.modes if mode not in self.batched]
-        rows = tuple(mode for mode in single if self.holders[mode][0] in side)
-        return rows, tuple(mode for mode in single if mode not in rows)
-
-    def global_bound(self, bond: str) -> int:
-        """Largest useful rank from the modes alone: the smaller side of the unfolding.
-
-        A hyperedge has the product of the modes of all cores but the largest; a ring's bond only the local one.
-        """
-        unfolding = self.unfolding(bond)
-        if unfolding is not None:
-            return min(self.size(side) for side in unfolding)
-        single = [mode for mode in self.modes if mode not in self.batched]
-        bound = self.size(single)
-        largest = max(self.size(x for x in core if x in single) for core in self.cores)
-        return bound // largest if self.is_hyperedge(bond) else bound
-
-    def local_bound(self, bond: str) -> int:
-        """Largest useful rank at the bond's cores: the product of the other labels, hyperedges and batched left out."""
-        if self.is_hyperedge(bond):
-            return self.global_bound(bond)
-        left_out = {bond, *self.batched, *(x for x in self.bonds if self.is_hyperedge(x))}
-        return min(self.size(x for x in self.cores[k] if x not in left_out) for k in self.holders[bond])
-
-    def clipped(self) -> "TensorNetwork":
-        """The network with every rank at most useful: global and local bounds, shrunk to a fixed point of both."""
-        net = self.with_ranks([min(self.sizes[bond], self.global_bound(bond)) for bond in self.bonds])
-        while (ranks := tuple(min(net.sizes[bond], net.local_bound(bond)) for bond in net.bonds)) != net.ranks:
-            net = net.with_ranks(ranks)
-        return net
-
-    @cached_property
-    def closing(self) -> Labels:
-        """Bonds that close a loop, first seen first: without them the network is a tree, still in one piece."""
-        found: list[str] = []
-        net = self
-        while bond := next((bond for bond in net.bonds if net.side(bond) is None), None):
-            found.append(bond)
-            net = net.without((bond,))
-        return tuple(found)
-
     def without(self, bonds: Sequence[str]) -> "TensorNetwork":
         """The network in which these bonds have been cut: the same function where they have rank 1."""
         return replace(self, cores=tuple(tuple(x for x in core if x not in bonds) for core in self.cores))
-
-    def full(self) -> "TensorNetwork":
-        """The network with every bond at its largest useful rank; a loop is opened, its closing bond at rank 1."""
-        tree = self.without(self.closing)
-        tree = tree.with_ranks([self.size(self.modes)] * len(tree.bonds)).clipped()
-        return self.with_ranks([1 if bond in self.closing else tree.sizes[bond] for bond in self.bonds])
 
     def merged(self, bond: str) -> "TensorNetwork":
         """The network in which the two cores of a bond are one; the bond is gone.
@@ -313,23 +213,3 @@ class TensorNetwork:
         axes = {other.get(axis, axis): size for axis, size in self.axes.items()}
         folds = tuple(Fold(tuple(other.get(axis, axis) for axis in fold.axes), fold.modes) for fold in self.folds)
         return replace(self, cores=self.cores[::-1], axes=axes, folds=folds)
-
-    # ---- evaluation
-    def stages(self, partition: Sequence[Sequence[int]]) -> Stages:
-        """Evaluation as these ordered sets of cores, each contracted into one small tensor.
-
-        Raises: TenfoldError unless the sets are disjoint, cover all cores, and are one where modes straddle axes.
-        """
-        return Stages.of(self, tuple(tuple(part) for part in partition))
-
-    def partitions(self) -> Iterator[Partition]:
-        """Every partition into runs of neighbouring cores, fewest stages first; one stage where modes straddle axes."""
-        count = len(self.cores)
-        for cuts in range(1 if self.straddles else count):
-            for at in combinations(range(1, count), cuts):
-                borders = (0, *at, count)
-                yield tuple(tuple(range(a, b)) for a, b in pairwise(borders))
-
-    def cheapest(self, positions: Mapping[str, tuple[int, int]]) -> Stages:
-        """The stages of the partition with the fewest multiply-adds; of equals, the one with the fewest stages."""
-        return min((self.stages(partition) for partition in self.partitions()), key=lambda s: s.macs(positions))

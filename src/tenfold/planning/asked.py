@@ -15,7 +15,7 @@ from tenfold.surgery import matching
 from tenfold.surgery.plan import DENSE
 
 AUTO, HYBRID = "auto", "hybrid"
-ITEM = re.compile(r"(?:(?P<kind>[\w.]+)=)?(?P<name>[\w-]+)(?:\((?P<options>[^)]*)\))?$")
+ITEM = re.compile(r"(?:(?P<kind>[\w.]+)=)?(?P<name>[\w-]+)(?:\((?P<options>.*)\))?$")
 
 
 class Hybrid:

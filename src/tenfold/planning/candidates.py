@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tenfold.formats import Format
-from tenfold.network import Count, Labels, Positions, Stages, TensorNetwork
+from tenfold.formats.base import Suits
+from tenfold.network import Count, Labels, Positions, Stages, TensorNetwork, full_rank, unfolding_of
 from tenfold.planning.budgets import Budget, Cost
 from tenfold.planning.curves import Array, ErrorCurves, rank_of_params
+from tenfold.protocols import TenfoldError
 from tenfold.surgery import Site
 
 LEVELS = 12  # ranks tried on each of up to three bonds
@@ -55,6 +57,13 @@ class Subject:
         """What the weight costs as it is."""
         return Cost(self.params, self.macs, self.params, self.weight.element_size())
 
+    def answer(self, maker: Suits) -> Format | str:
+        """A format as it suits the weight, or the reason why none does: its options may be one."""
+        try:
+            return self.site.suit(maker, first=self.first)
+        except TenfoldError as error:
+            return str(error).rstrip(".")
+
     def is_gain(self, cost: Cost) -> Any:
         """Whether candidates store less than the dense weight and compute no more; a table is looked up for nothing."""
         free = self.site.dense_macs(self.positions) == 0
@@ -89,7 +98,7 @@ class Family:
     @cached_property
     def has_spectra(self) -> bool:
         """Whether every bond has an unfolding of its own, whose spectrum gives the error."""
-        return all(self.net.unfolding(bond) is not None for bond in self.net.bonds)
+        return all(unfolding_of(self.net, bond) is not None for bond in self.net.bonds)
 
     @cached_property
     def evaluations(self) -> tuple[Stages, ...]:
@@ -152,17 +161,17 @@ def families(
     `merges`: those with uncut bonds, too.
     """
     axes, name = subject.site.axes, subject.site.name
-    suiting = [each for each in maker.variants(axes) if isinstance(subject.site.suit(each), Format)]
+    suiting = [each for each in maker.variants(axes) if isinstance(subject.answer(each), Format)]
     for variant in suiting or maker.variants(axes):
         whole = variant.network(axes)
-        if any(whole.unfolding(bond) is None for bond in whole.bonds):
+        if any(unfolding_of(whole, bond) is None for bond in whole.bonds):
             yield without_spectra(subject, variant, whole, curves, generator)
             continue
         for cut in cuts(whole, merges):
             net = whole
             for bond, is_cut in zip(whole.bonds, cut, strict=True):
                 net = net if is_cut else net.merged(bond)
-            net = net.full()
+            net = full_rank(net)
             tails = tuple(curves.tail(name, subject.weight, net, bond) for bond in net.bonds)
             yield Family(subject, variant, cut, net, tuple((bond,) for bond in net.bonds), tails)
 
@@ -178,7 +187,7 @@ def without_spectra(
     growing = tuple(bond for bond, one, two in zip(whole.bonds, at(1).ranks, at(2).ranks, strict=True) if one != two)
     bound = rank_of_params(at, subject.params) + 1  # beyond it there are more numbers than in the weight
     fits = curves.fit(subject.site.name, subject.weight, maker, at, generator)
-    tail = interpolated(fits, max(bound, *whole.full().ranks))
+    tail = interpolated(fits, max(bound, *full_rank(whole).ranks))
     return Family(subject, maker, (True,) * len(whole.bonds), at(bound), (growing,), (tail,))
 
 

@@ -1,19 +1,18 @@
 """Error curves: what truncation loses in every unfolding of every weight, kept beside the profile."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tenfold import documents
 from tenfold.fitting import energies
 from tenfold.fitting.spectra import unfolded
 from tenfold.formats import Format, name_of, options_of
-from tenfold.network import TensorNetwork
+from tenfold.network import TensorNetwork, unfolding_of
 from tenfold.protocols import TenfoldError
 
 SCHEMA = 1
@@ -42,7 +41,7 @@ class ErrorCurves:
 
     def tail(self, name: str, weight: Tensor, net: TensorNetwork, bond: str) -> Array:
         """The tail of the unfolding that a bond cuts; the mean over the groups of a grouped convolution."""
-        unfolding = net.unfolding(bond)
+        unfolding = unfolding_of(net, bond)
         assert unfolding is not None  # callers ask trees only
         rows, columns = sorted([sorted(side) for side in unfolding])
         key = " ".join(f"{x}={net.sizes[x]}" for x in rows) + " | " + " ".join(f"{x}={net.sizes[x]}" for x in columns)
@@ -71,30 +70,29 @@ class ErrorCurves:
             name: {key: [float(f"{x:.7g}") for x in tail] for key, tail in each.items()}
             for name, each in self.tails.items()
         }
-        return json.dumps({"schema": SCHEMA, "weights_hash": self.weights_hash, "tails": tails, "fits": self.fits})
+        values = {"schema": SCHEMA, "weights_hash": self.weights_hash, "tails": tails, "fits": self.fits}
+        return documents.to_json(values, indent=None)
 
     @staticmethod
     def from_json(text: str, weights_hash: str) -> "ErrorCurves":
         """Read them back.
 
-        Raises: TenfoldError if they are of another network or another version.
+        Raises: TenfoldError if they are of another network or another version, or damaged.
         """
-        try:
-            document = json.loads(text)
-            kept = document["weights_hash"], document["schema"]
-            tails: Mapping[str, Any] = document["tails"]
-            fits: Mapping[str, Any] = document["fits"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise TenfoldError(
-                f"not error curves ({type(error).__name__}); delete the file to have it made again."
-            ) from error
-        if kept != (weights_hash, SCHEMA):
-            raise TenfoldError("made for other weights or by another version; give another --profile folder.")
-        return ErrorCurves(
-            weights_hash,
-            {name: {key: np.asarray(tail) for key, tail in each.items()} for name, each in tails.items()},
-            {name: {key: [(int(r), float(e)) for r, e in f] for key, f in each.items()} for name, each in fits.items()},
-        )
+        file = documents.from_json(text, CurvesFile, "a file of error curves", SCHEMA)
+        if file.weights_hash != weights_hash:
+            raise TenfoldError("made for other weights; give another --profile folder.")
+        tails = {name: {key: np.asarray(tail) for key, tail in each.items()} for name, each in file.tails.items()}
+        return ErrorCurves(weights_hash, tails, file.fits)
+
+
+@dataclass(frozen=True)
+class CurvesFile:
+    """`ErrorCurves` as their file has them."""
+
+    weights_hash: str
+    tails: dict[str, dict[str, list[float]]]
+    fits: dict[str, dict[str, list[tuple[int, float]]]]
 
 
 def tail_shares(weight: Tensor, net: TensorNetwork, rows: Sequence[str]) -> Array:

@@ -75,8 +75,10 @@ def plan(
             ratio; `deployed_params` are those of the form that runs.
         of: the part of the network that is planned and that budgets count: the modules of these names or patterns and
             all that is in them. The rest stays dense; without it, all is planned.
-        energy: instead of budgets: for every bond the smallest rank above this share of the squared norm, 0 to 1.
-        ranks: instead of budgets: `8` for every bond, or one for each.
+        energy: instead of budgets: for every bond the smallest rank above this share of the squared norm, 0 to 1; of
+            the settings that the first format leaves open the one with the fewest parameters.
+        ranks: instead of budgets: `8` for every bond, or one for each; of these settings the one that errs least
+            among those that are smaller and no slower than the dense weight.
         format: a format, several, `conv=ht2,linear=svd`, or `auto`.
         include, exclude: layers by exact name, glob or `re:` pattern; without `include` all.
         layers: single layers by pattern: `dense`, a format, or a format at ranks (`svd:16`).
@@ -208,7 +210,7 @@ class Search:
         if stay is not None:
             self.reasons[name] = stay
             return []
-        answers = [subject.site.suit(maker, first=subject.first) for maker in formats[kind]]
+        answers = [subject.answer(maker) for maker in formats[kind]]
         fitting = list(dict.fromkeys(answer for answer in answers if isinstance(answer, Format)))
         if not fitting:
             self.reasons[name] = "; ".join(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
@@ -221,39 +223,48 @@ class Search:
             return []
         if subject.site.obstacle:
             raise TenfoldError(f"it cannot take {name_of(override.maker)}: {subject.site.obstacle}.")
+        override.maker.network(subject.site.axes)  # refuses options that do not suit: by name, nothing stands in
         answer = subject.site.suit(override.maker, first=subject.first)
         if isinstance(answer, str):
             suiting = ", ".join(subject.site.suiting())
             raise TenfoldError(f"it cannot take {name_of(override.maker)}: {answer}; formats that suit: {suiting}.")
         return [answer if not override.ranks else override.maker]
 
-    def families(self, name: str, *, merges: bool = True) -> Iterator[Family]:
+    def families(self, name: str) -> Iterator[Family]:
         """Every family that a weight may choose from, found as it is asked for."""
+        yield from self.found(name, self.makers[name], merges=True)
+
+    def settings(self, name: str) -> Iterator[Family]:
+        """The families of a weight's first format with all bonds cut, one for each setting worth trying."""
+        yield from self.found(name, self.makers[name][:1], merges=False)
+
+    def found(self, name: str, makers: Sequence[Format], *, merges: bool) -> Iterator[Family]:
+        """The families of a weight in some formats."""
         draw = torch.Generator().manual_seed(zlib.crc32(f"{self.seed}/{name}".encode()))
         with within(f"layer '{name}'"):
-            for maker in self.makers[name]:
+            for maker in makers:
                 yield from families(self.subjects[name], maker, self.curves, draw, merges=merges)
 
     def fixed(self) -> dict[str, Choice]:
         """Layers whose ranks were given by name."""
         return {
-            name: named_layer(self.subjects[name], next(self.families(name, merges=False)), override.ranks)
+            name: named_layer(self.subjects[name], list(self.settings(name)), override.ranks)
             for name, override in self.overrides.items()
             if override.ranks
         }
 
     def by_rule(self, energy: float | None, ranks: tuple[int, ...] | None, multiple: int) -> dict[str, Choice]:
-        """Every weight by one number, in the first of its formats."""
+        """Every weight by one number, in the first of its formats and the setting of it that the rule prefers."""
         choices = self.fixed()
         for name, makers in self.makers.items():
             if not makers or name in choices:
                 continue
-            family = next(self.families(name, merges=False))
+            settings = list(self.settings(name))
             with within(f"layer '{name}'"):
                 found = (
-                    by_energy(family, energy, multiple)
+                    by_energy(settings, energy, multiple)
                     if ranks is None and energy is not None
-                    else by_ranks(family, ranks or ())
+                    else by_ranks(settings, ranks or ())
                 )
             choices[name] = or_dense(found, self.subjects[name])
             if choices[name].family is None:
@@ -276,7 +287,7 @@ class Search:
                 "no layer is left to compress: all are excluded, fixed by name, or cannot be compressed."
             )
         if allocation == "uniform":
-            found = uniform([next(self.families(name, merges=False)) for name in free], limits, multiple)
+            found = uniform([next(self.settings(name)) for name in free], limits, multiple)
         else:
             each = [
                 curve(self.subjects[name], list(self.families(name)), limits.budgets, multiple, max_error)

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from tenfold.inputs import Inputs, evaluating, inputs_for, run
 from tenfold.layers import FactoredWeight
 from tenfold.measure import Profile
-from tenfold.measure.forward import batch_size, device_of, evaluating, run
 from tenfold.measure.timing import paired
-from tenfold.network import Partition, Positions, Stages, TensorNetwork
-from tenfold.protocols import to_device, within
+from tenfold.network import Partition, Positions, Stages, TensorNetwork, random_cores
+from tenfold.protocols import within
 from tenfold.surgery import Plan, Site, copied
 from tenfold.surgery.carry_out import networks
 
@@ -37,8 +37,8 @@ def with_fastest_stages(
         repeats: timed rounds.
     Raises: TenfoldError if the network cannot run on the inputs.
     """
-    found = networks(model, plan)
-    calls = first_calls(model, {site.places[0].module for site, _ in found.values()}, inputs)
+    found, given = networks(model, plan), inputs_for(model, inputs)
+    calls = first_calls(model, {site.places[0].module for site, _ in found.values()}, given)
     rows = dict(plan.rows)
     for name, (site, net) in found.items():
         call = calls.get(site.places[0].module)
@@ -47,10 +47,10 @@ def with_fastest_stages(
                 tried = candidates(site, net, rows[name].stages, profile.layers[name].positions or {}, budgets)
                 times = milliseconds(model, site, net, tried, call, repeats)
                 rows[name] = replace(rows[name], **chosen(net, tried, times, rows[name].reason))
-    return Plan(rows, batch=batch_size(inputs))
+    return Plan(rows, batch=given.size)
 
 
-def first_calls(model: nn.Module, names: Iterable[str], inputs: Any) -> dict[str, Call]:
+def first_calls(model: nn.Module, names: Iterable[str], inputs: Inputs) -> dict[str, Call]:
     """What modules are given when they are first called in a forward, by name; without those never called."""
     found: dict[str, Call] = {}
 
@@ -63,10 +63,9 @@ def first_calls(model: nn.Module, names: Iterable[str], inputs: Any) -> dict[str
     handles = [
         model.get_submodule(name).register_forward_pre_hook(noting(name), with_kwargs=True) for name in sorted(names)
     ]
-    device = device_of(model)
     try:
         with evaluating(model):
-            run(model, inputs if device is None else to_device(inputs, device))
+            run(model, inputs.value)
     finally:
         for handle in handles:
             handle.remove()
@@ -78,9 +77,9 @@ def chosen(net: TensorNetwork, tried: Sequence[Partition], times: Mapping[Any, f
     planned, best = tried[0], min(tried, key=lambda partition: times[partition])
     if times[best] > CLEARLY * times[planned]:
         best = planned
-    words = f"{described(net.stages(best))} at {times[best]:.3g} ms, dense {times[DENSE]:.3g} ms"
+    words = f"{described(Stages.of(net, best))} at {times[best]:.3g} ms, dense {times[DENSE]:.3g} ms"
     if best != planned:
-        words += f", {described(net.stages(planned))} {times[planned]:.3g} ms"
+        words += f", {described(Stages.of(net, planned))} {times[planned]:.3g} ms"
     return {"stages": best, "reason": "; ".join(part for part in (reason, words) if part)}
 
 
@@ -100,7 +99,7 @@ def candidates(
     def held(stages: Stages) -> int:
         return stages.params
 
-    planned = net.stages(site.partition(net, asked))
+    planned = Stages.of(net, site.partition(net, asked))
     kept = [cost for name, cost in (("macs", macs), ("deployed_params", held)) if name in budgets]
     every = sorted(site.evaluations(net), key=macs)
     allowed = [stages for stages in every if all(cost(stages) <= cost(planned) for cost in kept)]
@@ -115,7 +114,7 @@ def milliseconds(
     place = site.places[0]
     module = copied(model.get_submodule(place.module)).eval()
     like = site.parameter(model)
-    drawn = net.draw(1.0, generator=torch.Generator().manual_seed(0), dtype=like.dtype)
+    drawn = random_cores(net, 1.0, generator=torch.Generator().manual_seed(0), dtype=like.dtype)
     cores = [core.to(like.device) for core in drawn]
     forms: dict[Any, nn.Module] = {DENSE: module}
     for partition in tried:

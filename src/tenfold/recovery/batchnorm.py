@@ -1,7 +1,7 @@
 """Running statistics of batch norms, estimated anew for the layers that now stand before them."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tenfold.measure.score import device_of, evaluating
-from tenfold.protocols import TenfoldError, call, to_device
+from tenfold.inputs import call, evaluating, to_device
+from tenfold.measure.finite import all_finite, because
+from tenfold.measure.score import device_of
+from tenfold.protocols import TenfoldError
 
 
 def reestimate(
@@ -34,26 +36,59 @@ def reestimate(
         limit: batches looked at, at most; 32 of 128 images are about 4,000.
         device: where each batch is put; by default where the network is.
     Returns: the number of batch norms estimated anew; 0, and no batch looked at, where the network has none.
-    Raises: TenfoldError if there are no batches, or `limit` is not positive.
+    Raises: TenfoldError if there are no batches, `limit` is not positive, or a batch makes statistics that are not
+        finite.
     """
     if limit < 1:
         raise TenfoldError(f"limit={limit} leaves no batch to estimate batch norms from; use 1 or more.")
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    norms = tracking(model)
     if not norms:
         return 0
     where = device_of(model) if device is None else device
-    with ExitStack() as undo, evaluating(model), _averaging(norms), torch.no_grad():
-        undo.callback(_write, [(b, b.clone()) for norm in norms for b in norm.buffers(recurse=False)])
+    buffers = [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
+    with evaluating(model), _averaging(norms):
         for norm in norms:
             norm.reset_running_stats()
         seen = 0
-        for batch in islice(batches, limit):
-            call(model, feed(to_device(batch, where)))
-            seen += 1
+        for seen, batch in enumerate(islice(batches, limit), start=1):
+            inputs = feed(to_device(batch, where))
+            call(model, inputs)
+            check_statistics(norms, inputs, f"batch {seen}")
         if not seen:
             raise TenfoldError("no batches to estimate batch norms from; give augmented training batches.")
-        undo.pop_all()
+        found = [buffer.clone() for buffer in buffers]
+    with torch.no_grad():
+        for buffer, value in zip(buffers, found, strict=True):
+            buffer.copy_(value)
     return len(norms)
+
+
+def tracking(model: nn.Module) -> list[_BatchNorm]:
+    """The batch norms that keep running statistics."""
+    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+
+
+def check_statistics(norms: Sequence[_BatchNorm], inputs: Any, batch: str) -> None:
+    """Raise where a batch has made running statistics that are not finite, and with them every later output."""
+    kept = [t for norm in norms for t in (norm.running_mean, norm.running_var) if t is not None]
+    if not all_finite(kept):
+        raise TenfoldError(
+            f"{batch} makes running statistics of batch norms hold NaN or infinity"
+            + because(inputs, "though its inputs do not; see that they are normalised")
+        )
+
+
+@contextmanager
+def restored_on_error(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Whatever is raised inside, these tensors then hold the numbers from before."""
+    before = [tensor.clone() for tensor in tensors]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for tensor, value in zip(tensors, before, strict=True):
+                tensor.copy_(value)
+        raise
 
 
 @contextmanager
@@ -68,9 +103,3 @@ def _averaging(norms: list[_BatchNorm]) -> Iterator[None]:
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-
-
-def _write(values: list[tuple[Tensor, Tensor]]) -> None:
-    with torch.no_grad():
-        for tensor, value in values:
-            tensor.copy_(value)

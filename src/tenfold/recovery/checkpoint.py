@@ -1,32 +1,72 @@
-"""The folder `state/`: what a fine-tuning that was cut off needs to go on; gone when it has ended.
+"""The folder `state/`: what a training needs to go on, finished or not; gone when its result has been written.
 
 state/epoch-3/   what accelerate saves (network as safetensors; optimiser and schedule pickled, hence never
-                 shipped), and run.json: the settings of the run that it belongs to
+                 shipped), and run.json: what tells the run that it belongs to from others
 state/saving/    an epoch that is being written; renamed when complete
+state/lock       held by the run that trains
 """
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tenfold import storage
 from tenfold.protocols import TenfoldError
 from tenfold.recovery.randomness import undisturbed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+RUN, SAVING, LOCK = "run.json", "saving", "lock"
 
-def saved_epoch(state: Path, settings: Mapping[str, Any]) -> int:
+
+def check_state(state: Path | None, command: str, *, trains: bool = True) -> None:
+    """Refuse, before any work, a folder that is in use, or that keeps what this command would not go on with.
+
+    Args:
+        command: `compress`, `train` or `recover`.
+        trains: whether it will train at all.
+    Raises: TenfoldError that says whose the checkpoints are.
+    """
+    if state is None:
+        return
+    if (state / LOCK).exists():
+        with claimed(state):
+            pass
+    epoch = max(_epochs(state), default=0)
+    if not epoch:
+        return
+    other = _run(state, epoch).get("command")
+    if other != command or not trains:
+        what = "a training" if other is None else f"a run of '{other}'"
+        raise TenfoldError(
+            f"'{state}' keeps epoch {epoch} of {what}, which this run would not go on with; repeat that command, "
+            "delete the folder to give it up, or name another place."
+        )
+
+
+@contextmanager
+def claimed(state: Path) -> Iterator[None]:
+    """Be the only run that trains with this folder.
+
+    Raises: TenfoldError if another does.
+    """
+    with storage.holding(state / LOCK, state):
+        yield
+
+
+def saved_epoch(state: Path, run: Mapping[str, Any]) -> int:
     """The last whole epoch that the folder holds; 0 where there is none.
 
-    Raises: TenfoldError if a run with other settings wrote it.
+    Raises: TenfoldError if another run wrote it, or tenfold did not.
     """
     epoch = max(_epochs(state), default=0)
     if epoch:
-        saved = json.loads((state / f"epoch-{epoch}" / "run.json").read_text())
-        others = [name for name, value in settings.items() if saved.get(name) != value]
+        saved = _run(state, epoch)
+        others = [name for name, value in run.items() if saved.get(name) != value]
         if others:
             raise TenfoldError(
                 f"{state} holds epoch {epoch} of a run that differs in {', '.join(others)}; "
@@ -35,16 +75,17 @@ def saved_epoch(state: Path, settings: Mapping[str, Any]) -> int:
     return epoch
 
 
-def save_epoch(accelerator: "Accelerator", state: Path, epoch: int, settings: Mapping[str, Any]) -> None:
+def save_epoch(accelerator: "Accelerator", state: Path, epoch: int, run: Mapping[str, Any]) -> None:
     """Keep the state after an epoch in place of the earlier ones: whole, or not at all."""
-    saving = state / "saving"
-    shutil.rmtree(saving, ignore_errors=True)
+    saving = state / SAVING
+    _discard(saving)
+    saving.mkdir(parents=True)
+    (saving / RUN).write_text(json.dumps(run, indent=1), encoding="utf-8")
     accelerator.save_state(str(saving))
-    (saving / "run.json").write_text(json.dumps(settings, indent=1))
     earlier = _epochs(state)
     saving.rename(state / f"epoch-{epoch}")
     for old in earlier:
-        shutil.rmtree(state / f"epoch-{old}")
+        _discard(state / f"epoch-{old}")
 
 
 def load_epoch(accelerator: "Accelerator", state: Path, epoch: int) -> None:
@@ -55,11 +96,33 @@ def load_epoch(accelerator: "Accelerator", state: Path, epoch: int) -> None:
 
 def remove(state: Path) -> None:
     """Delete what this file wrote, and the folder if nothing else is in it."""
-    shutil.rmtree(state / "saving", ignore_errors=True)
-    for epoch in _epochs(state):
-        shutil.rmtree(state / f"epoch-{epoch}")
+    for path in (state / SAVING, *(state / f"epoch-{epoch}" for epoch in _epochs(state))):
+        _discard(path)
     if state.is_dir() and not any(state.iterdir()):
         state.rmdir()
+
+
+def _discard(path: Path) -> None:
+    """Delete a folder of ours. Raises: TenfoldError for one that tenfold did not write."""
+    if (path / RUN).is_file():
+        shutil.rmtree(path)
+    elif path.is_dir() and not any(path.iterdir()):
+        path.rmdir()
+    elif path.exists():
+        raise TenfoldError(f"'{path}' is not a checkpoint that tenfold wrote; name another folder for the state.")
+
+
+def _run(state: Path, epoch: int) -> dict[str, Any]:
+    """What tells the run that wrote an epoch from others."""
+    path = state / f"epoch-{epoch}" / RUN
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TenfoldError(
+            f"'{path.parent}' is not a checkpoint that tenfold wrote, or it is damaged; name another folder for the "
+            "state, or delete it to start anew."
+        ) from error
+    return found
 
 
 def _epochs(state: Path) -> list[int]:

@@ -4,7 +4,7 @@ import importlib.util
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,11 +15,15 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
-from tenfold.measure.score import device_of, evaluating, score
-from tenfold.protocols import Data, TenfoldError, call, to_device
-from tenfold.recovery.checkpoint import load_epoch, remove, save_epoch, saved_epoch
-from tenfold.recovery.distillation import distillation_loss
+from tenfold.inputs import call, to_device, unchanged
+from tenfold.measure.finite import because
+from tenfold.measure.score import device_of, score
+from tenfold.protocols import Data, TenfoldError
+from tenfold.recovery.batchnorm import check_statistics, restored_on_error, tracking
+from tenfold.recovery.checkpoint import claimed, load_epoch, save_epoch, saved_epoch
+from tenfold.recovery.distillation import distance_to_teacher
 from tenfold.recovery.randomness import at_epoch, seeded
+from tenfold.tasks import Objective
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -109,6 +113,7 @@ def finetune(
     seed: int = 0,
     mixed_precision: Literal["no", "bf16", "fp16"] = "no",
     state: Path | None = None,
+    run: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
     """Train a network in place under a one-cycle schedule, yielding every step.
 
@@ -123,22 +128,25 @@ def finetune(
 
     Args:
         model: its parameters that require gradients are trained.
-        data: `train`, `feed` and `loss` are used, and `validation` and `score` after each epoch.
+        data: `train`, `feed` and the loss are used, and `validation` and the score after each epoch.
         epochs: passes over `data.train`.
         lr: largest learning rate of the cycle.
         momentum: the same throughout.
         weight_decay: of parameters with more than one axis; biases and norms have none.
         optimizer: `sgd` (Nesterov's) or `adam` (second moments over 100 steps, weight decay decoupled).
         warmup: share of the steps in which the rate rises from a 25th of `lr`; in the others it falls to nothing.
-        teacher: the dense network, read only; its outputs must be logits (n, classes).
+        teacher: the dense network, read only; for a task with classes.
         temperature: of the distillation loss.
         distill: weight of the distillation loss; the loss on the labels has the rest.
         seed: for what is drawn.
         mixed_precision: as accelerate knows it; one for all runs of a process.
-        state: a folder to resume from. It is written after each epoch, and removed when the run has ended; an
-            interrupted run, repeated with the same arguments, goes on after its last whole epoch.
-    Raises: TenfoldError if a setting is out of range, accelerate is missing or refuses, `state` is that of another
-        run, or a loss or gradient is not finite (the weights are then those before that step).
+        state: a folder to resume from, written after each epoch. A run that is repeated with the same arguments goes on
+            after its last whole epoch; after the last of all it has nothing left to train. The folder is the
+            caller's to delete (`tenfold.recovery.checkpoint.remove`), once the network is in a safe place.
+        run: what else tells this run from others that could use the folder, in values that JSON knows.
+    Raises: TenfoldError if a setting is out of range, the task of the data does not suit, accelerate is missing or
+        refuses, `state` is that of another run, or a loss, a gradient or a running statistic is not finite (weights and
+        buffers are then those before that step).
     Source: Smith and Topin, arXiv:1708.07120 (2017), for the cycle; Hinton et al. 2015 for the teacher.
     """
     if importlib.util.find_spec("accelerate") is None:
@@ -147,6 +155,9 @@ def finetune(
         raise TenfoldError("the teacher is the network to be trained; give the dense network, or teacher=None.")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise TenfoldError("no parameter of the network requires a gradient; nothing can be fine-tuned.")
+    objective = Objective.of(data)
+    if teacher is not None:
+        objective.check_distils()
     settings = _Settings(
         epochs=epochs,
         lr=lr,
@@ -162,19 +173,30 @@ def finetune(
         network=_fingerprint(model),
     )
     settings.check()
-    if state is not None:
-        saved_epoch(state, asdict(settings))  # refuses a foreign state before any work
-    return _epochs(model, data, teacher, settings, state)
+    kept = None if state is None else _Kept(state, {**asdict(settings), **(run or {})})
+    if kept is not None:
+        saved_epoch(kept.state, kept.run)  # refuses a foreign state before any work
+    return _epochs(model, objective, teacher, settings, kept)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Where a run's epochs are kept, and what tells it from others."""
+
+    state: Path
+    run: Mapping[str, Any]
 
 
 def _epochs(
-    model: nn.Module, data: Data, teacher: nn.Module | None, settings: _Settings, state: Path | None
+    model: nn.Module, objective: Objective, teacher: nn.Module | None, settings: _Settings, kept: _Kept | None
 ) -> Iterator[Step]:
     with ExitStack() as after:
-        trainer = _Trainer(after, model, data, teacher, settings)
-        done = 0 if state is None else saved_epoch(state, asdict(settings))
-        if state is not None and done:
-            load_epoch(trainer.accelerator, state, done)
+        if kept is not None:
+            after.enter_context(claimed(kept.state))
+        trainer = _Trainer(after, model, objective, teacher, settings)
+        done = 0 if kept is None else saved_epoch(kept.state, kept.run)
+        if kept is not None and done:
+            load_epoch(trainer.accelerator, kept.state, done)
         start = time.perf_counter()
         steps = settings.epochs * settings.batches
         for epoch in range(done, settings.epochs):
@@ -182,20 +204,18 @@ def _epochs(
                 step = epoch * settings.batches + k
                 found = None
                 if k == settings.batches:
-                    if state is not None:
-                        save_epoch(trainer.accelerator, state, epoch + 1, asdict(settings))
+                    if kept is not None:
+                        save_epoch(trainer.accelerator, kept.state, epoch + 1, kept.run)
                     found = trainer.score(epoch)
                 pace = (time.perf_counter() - start) / (step - done * settings.batches)
                 yield Step(epoch + 1, step, steps, loss, pace * (steps - step), found)
-    if state is not None:
-        remove(state)
 
 
 class _Trainer:
     """A network with its optimiser and schedule, on accelerate's device until `after` is left."""
 
     def __init__(
-        self, after: ExitStack, model: nn.Module, data: Data, teacher: nn.Module | None, settings: _Settings
+        self, after: ExitStack, model: nn.Module, objective: Objective, teacher: nn.Module | None, settings: _Settings
     ) -> None:
         self.accelerator = _accelerator(settings.mixed_precision)
         self.device: torch.device = self.accelerator.device
@@ -204,8 +224,11 @@ class _Trainer:
         _lend(after, model, self.device)
         if teacher is not None:
             _lend(after, teacher, self.device)
-            after.enter_context(evaluating(teacher))
-        self.model, self.data, self.teacher, self.settings = model, data, teacher, settings
+            after.enter_context(unchanged(teacher))
+            teacher.eval()
+        self.model, self.objective, self.data = model, objective, objective.data
+        self.teacher, self.settings = teacher, settings
+        self.norms = tracking(model)
         optimizer = OPTIMIZERS[settings.optimizer](_groups(model, settings.weight_decay), settings)
         steps = settings.epochs * settings.batches
         rise = _rise(settings.warmup, steps)
@@ -231,43 +254,51 @@ class _Trainer:
 
     def step(self, batch: Any, number: int) -> float:
         """One step down the gradient; the loss before it."""
-        loss = self.loss(batch)
-        value = loss.item()
-        self.expect_finite(value, "loss", number)
-        self.optimizer.zero_grad()
-        self.accelerator.backward(loss)
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), CLIP)
-        if self.accelerator.scaler is None:  # a scaler skips such steps by itself
-            self.expect_finite(float(norm), "gradient", number)
+        inputs = self.data.feed(batch)
+        with restored_on_error(list(self.model.buffers())):
+            loss = self.loss(inputs, batch)
+            value = loss.item()
+            self.expect_finite(value, "loss", number, inputs)
+            check_statistics(self.norms, inputs, self.place(number))
+            self.optimizer.zero_grad()
+            self.accelerator.backward(loss)
+            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), CLIP)
+            if self.accelerator.scaler is None:  # a scaler skips such steps by itself
+                self.expect_finite(float(norm), "gradient", number, inputs)
         self.optimizer.step()
         self.schedule.step()
         return value
 
-    def loss(self, batch: Any) -> Tensor:
+    def loss(self, inputs: Any, batch: Any) -> Tensor:
         """Of the labels, and of the teacher if there is one; scalar."""
-        inputs = self.data.feed(batch)
         outputs = self.network(inputs)
-        loss = self.data.loss(outputs, batch)
+        loss = self.objective.loss(outputs, batch)
         if self.teacher is None:
             return loss
         with torch.no_grad(), self.accelerator.autocast():
             wanted = call(self.teacher, inputs)
-        distill = self.settings.distill
-        return (1 - distill) * loss + distill * distillation_loss(outputs, wanted, self.settings.temperature)
+        distance = distance_to_teacher(self.objective, outputs, wanted, batch, self.settings.temperature)
+        return (1 - self.settings.distill) * loss + self.settings.distill * distance
 
     def score(self, epoch: int) -> float | None:
         """On the validation batches, in full precision."""
         with seeded(self.settings.seed, f"epoch {epoch}/validation", self.device):
             return score(self.model, self.data.validation, self.data, device=self.device)
 
-    def expect_finite(self, value: float, what: str, number: int) -> None:
-        if not math.isfinite(value):
-            rate = self.schedule.get_last_lr()[0]
-            raise TenfoldError(
-                f"the {what} is {value} at step {number} of {self.settings.epochs * self.settings.batches}, where the "
-                f"learning rate is {rate:.3g}; try lr={self.settings.lr / 10:.3g}, and see that inputs and targets are "
-                "finite."
-            )
+    def expect_finite(self, value: float, what: str, number: int, inputs: Any) -> None:
+        if math.isfinite(value):
+            return
+        rate, other = self.schedule.get_last_lr()[0], self.settings.lr / 10
+        raise TenfoldError(
+            f"the {what} is {value} at {self.place(number)}, where the learning rate is {rate:.3g}"
+            + because(inputs, f"try lr={other:.3g}, and see that inputs and targets are finite")
+        )
+
+    def place(self, number: int) -> str:
+        """A step, counted over the whole run and within its epoch."""
+        epoch, batch = divmod(number - 1, self.settings.batches)
+        steps = self.settings.epochs * self.settings.batches
+        return f"step {number} of {steps} (batch {batch + 1} of epoch {epoch + 1})"
 
 
 class _Shell(nn.Module):

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from tenfold.protocols import TenfoldError
+
 
 @contextmanager
 def seeded(seed: int, place: str, device: torch.device) -> Iterator[None]:
@@ -40,3 +42,24 @@ def at_epoch(batches: Iterable[Any], epoch: int) -> Iterable[Any]:
     if callable(set_epoch := getattr(batches, "set_epoch", None)):
         set_epoch(epoch)
     return batches
+
+
+def first(name: str, batches: Iterable[Any]) -> Any:
+    """The first batch, None where there is none; what torch's loaders and ours count and draw by is left as it was.
+
+    Raises: TenfoldError for an iterator, which would have lost it.
+    """
+    if isinstance(batches, Iterator):
+        raise TenfoldError(
+            f"data.{name} is a {type(batches).__name__}, which can be gone through only once; give a list or a loader."
+        )
+    holders = (batches, getattr(batches, "sampler", None))
+    drawn = [g for holder in holders if isinstance(g := getattr(holder, "generator", None), torch.Generator)]
+    states, epoch = [generator.get_state() for generator in drawn], getattr(batches, "epoch", None)
+    try:
+        return next(iter(batches), None)
+    finally:
+        for generator, state in zip(drawn, states, strict=True):
+            generator.set_state(state)
+        if epoch is not None:
+            at_epoch(batches, epoch)

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from tenfold import measure
+from tenfold.inputs import Inputs, inputs_for
 from tenfold.measure import MsPerBatch, OutputError, Speedup
-from tenfold.measure.forward import batch_size
 from tenfold.protocols import Score, within
 from tenfold.surgery import lower
+from tenfold.surgery.copying import copied
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,11 @@ class ScoreValue:
     name: str
     value: float
     higher_is_better: bool
+
+    @property
+    def shown(self) -> str:
+        """The value with two decimals; with three digits where it is below 1."""
+        return f"{self.value:.2f}" if abs(self.value) >= 1 else f"{self.value:.3g}"
 
     @staticmethod
     def of(score: Score, value: float | None) -> "ScoreValue | None":
@@ -38,6 +44,7 @@ class Measurement:
         peak_memory_bytes: parameters and the largest sum of live tensors in one forward.
         ms_per_batch: milliseconds of one forward.
         deployed_params: parameters of the lowered form.
+        lowering_failed: why there is no lowered form that runs, so that the folder's own was measured in its place.
         outputs: by name, how far each output went from the dense network's on the same inputs; empty for that network
             itself, and where the two were not compared.
         speedup: how many times as long the dense network takes; None likewise.
@@ -50,6 +57,7 @@ class Measurement:
     ms_per_batch: MsPerBatch | None
     score: ScoreValue | None
     deployed_params: int
+    lowering_failed: str | None = None
     outputs: Mapping[str, OutputError] = field(default_factory=dict, hash=False)
     speedup: Speedup | None = None
 
@@ -57,6 +65,13 @@ class Measurement:
     def furthest(self) -> tuple[str, OutputError] | None:
         """The output that went furthest, with its name; None where nothing was compared."""
         return max(self.outputs.items(), key=lambda item: item[1].relative_error or 0.0, default=None)
+
+
+class Cost(NamedTuple):
+    """Of a network as it will run; None without inputs."""
+
+    macs: int | None
+    peak_memory_bytes: int | None
 
 
 def compare(
@@ -68,29 +83,32 @@ def compare(
     repeats: int = 20,
     warmup: int = 3,
 ) -> dict[str, Measurement]:
-    """Measure networks side by side: each lowered first, then all timed in turn in one run.
+    """Measure networks side by side: each lowered first (where that can be), then all timed in turn in one run.
 
     Args:
         networks: by name, in the folder's form (compressed layers or dense modules); none is changed.
-        inputs: what `tenfold.protocols.call` takes; without them MACs, memory and time are None.
+        inputs: what `tenfold.inputs.inputs_for` takes, their batch as the first network sees it; without them MACs,
+            memory and time are None.
         scores: by the same names, as values.
         reference: the name of the network that the others are compared with, in outputs and time.
         repeats: timed rounds; warmup: rounds before them.
     Raises: TenfoldError, naming the network, if one cannot run on the inputs.
     """
-    lowered = {name: lower(network) for name, network in networks.items()}
-    costs = {name: cost(name, network, inputs) for name, network in lowered.items()}
-    times = {} if inputs is None else measure.forward_timings(lowered, inputs, repeats=repeats, warmup=warmup)
-    errors = {} if inputs is None or reference is None else output_errors(lowered, inputs, reference)
+    given = None if inputs is None else inputs_for(next(iter(networks.values())), inputs)
+    each = {name: as_it_runs(name, network, given) for name, network in networks.items()}
+    lowered = {name: form for name, (form, _, _) in each.items()}
+    times = {} if given is None else measure.forward_timings(lowered, given, repeats=repeats, warmup=warmup)
+    errors = {} if given is None or reference is None else output_errors(lowered, given, reference)
     return {
         name: Measurement(
             params=measure.params(network),
             file_bytes=measure.state_bytes(network),
-            macs=costs[name][0],
-            peak_memory_bytes=costs[name][1],
-            ms_per_batch=None if inputs is None else MsPerBatch.of(times[name], batch_size(inputs)),
+            macs=each[name][1].macs,
+            peak_memory_bytes=each[name][1].peak_memory_bytes,
+            ms_per_batch=None if given is None else MsPerBatch.of(times[name], given.size),
             score=(scores or {}).get(name),
             deployed_params=measure.params(lowered[name]),
+            lowering_failed=each[name][2],
             outputs=errors.get(name, {}),
             speedup=Speedup.of(times[name], times[reference]) if name in errors and reference is not None else None,
         )
@@ -98,19 +116,31 @@ def compare(
     }
 
 
-def cost(name: str, network: nn.Module, inputs: Any) -> tuple[int | None, int | None]:
+def as_it_runs(name: str, network: nn.Module, inputs: Inputs | None) -> tuple[nn.Module, Cost, str | None]:
+    """A network lowered, and its cost; where that fails, the network as it is, and why."""
+    try:
+        plain = lower(network)
+        return plain, cost(name, plain, inputs), None
+    except Exception as error:  # noqa: BLE001  (a forward may raise anything, and a trained network is at stake)
+        kept = copied(network).eval()
+        return kept, cost(name, kept, inputs), str(error)
+
+
+def cost(name: str, network: nn.Module, inputs: Inputs | None) -> Cost:
     """Multiply-adds and peak memory of a network as it will run."""
     if inputs is None:
-        return None, None
+        return Cost(None, None)
     with within(f"the {name} network"):
-        return measure.macs(network, inputs).total, measure.peak_memory_bytes(network, inputs)
+        return Cost(measure.macs(network, inputs).total, measure.peak_memory_bytes(network, inputs))
 
 
-def output_errors(networks: Mapping[str, nn.Module], inputs: Any, reference: str) -> dict[str, dict[str, OutputError]]:
+def output_errors(
+    networks: Mapping[str, nn.Module], inputs: Inputs, reference: str
+) -> dict[str, dict[str, OutputError]]:
     """How far the outputs of every other network went from those of the reference."""
-    given = measure.outputs(networks[reference], inputs)
+    given = measure.outputs(networks[reference], inputs.value)
     return {
-        name: measure.output_errors(given, measure.outputs(network, inputs))
+        name: measure.output_errors(given, measure.outputs(network, inputs.value))
         for name, network in networks.items()
         if name != reference
     }

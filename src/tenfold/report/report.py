@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tenfold.measure import documents
+from tenfold import documents
 from tenfold.report.layer_row import LayerRow
 from tenfold.report.measurement import Measurement
 
@@ -78,7 +78,7 @@ class Report:
 
     def to_json(self) -> str:
         """The report as a JSON document; keys `schema dense compressed recovered ratio part layers settings`."""
-        return documents.to_json(self, SCHEMA, ratio=asdict(self.ratio))
+        return documents.to_json({"schema": SCHEMA, **asdict(self), "ratio": asdict(self.ratio)})
 
     @staticmethod
     def from_json(text: str) -> "Report":
@@ -86,7 +86,7 @@ class Report:
 
         Raises: TenfoldError that names the part which is not as it should be.
         """
-        return documents.from_json(text, Report, SCHEMA, derived=("ratio",))
+        return documents.from_json(text, Report, "a report", SCHEMA, derived=("ratio",))
 
 
 def over(dense: float | None, final: float | None) -> float | None:

@@ -191,7 +191,7 @@ def batch_time(network: Measurement) -> str:
 
 def scored(network: Measurement) -> str:
     """`top-1 93.10`."""
-    return UNKNOWN if network.score is None else f"{network.score.name} {network.score.value:.2f}"
+    return UNKNOWN if network.score is None else f"{network.score.name} {network.score.shown}"
 
 
 def output_error(network: Measurement) -> str:

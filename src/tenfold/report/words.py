@@ -56,6 +56,8 @@ def sentences(report: Report, before: Profile | None = None, after: Profile | No
         faster(report.final.speedup, blamed),
         score(report),
         deployed(report),
+        lowering(report),
+        "" if before is None else before.sampling,
     ]
     losses = [outputs(report), hollow(report)]
     found = [*losses, *gains] if is_destroyed(report.final) else [*gains, *losses]
@@ -135,6 +137,7 @@ def notes(profile: Profile) -> list[str]:
         return [*found, "No inputs, so no MACs, time or memory; give --input 3x224x224, or --data."]
     threads = f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
     batch = f"{profile.batch} sample{'s' if profile.batch > 1 else ''}"
+    found += [profile.sampling] if profile.sampling else []
     return [*found, f"Measured on {batch} with {threads} on {profile.device}; MACs are those of one sample."]
 
 
@@ -177,9 +180,9 @@ def score(report: Report) -> str:
     if final is None:
         return ""
     if dense is None:
-        return f"{final.name} {final.value:.2f}."
+        return f"{final.name} {final.shown}."
     better = (final.value >= dense.value) == dense.higher_is_better or final.value == dense.value
-    return f"{dense.name} {final.value:.2f} against {dense.value:.2f} dense{'' if better else ' (worse)'}."
+    return f"{dense.name} {final.shown} against {dense.shown} dense{'' if better else ' (worse)'}."
 
 
 def deployed(report: Report) -> str:
@@ -191,6 +194,12 @@ def deployed(report: Report) -> str:
         f"The form that runs holds {final.deployed_params:,} parameters, the folder {final.params:,}: layers of one "
         "stage have their dense weight rebuilt, and a tied weight stands in each of its places."
     )
+
+
+def lowering(report: Report) -> str:
+    """That the network does not run lowered, if so."""
+    reason = report.final.lowering_failed
+    return f"The LOWERED form fails ({reason}); what was measured is the network in cores." if reason else ""
 
 
 def growths(before: Profile, after: Profile) -> list[Growth]:

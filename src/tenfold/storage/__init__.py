@@ -1,8 +1,9 @@
 """The folder that leaves the house: a network, its plan and its documents, written atomically and read safely."""
 
 from tenfold.storage.document import JSON, Document, Origin
-from tenfold.storage.folder import load, read_document, read_plan, read_report, save
-from tenfold.storage.replace import check_writable, is_folder, write_text
+from tenfold.storage.folder import load, read_document, read_plan, read_report, save, with_sources
+from tenfold.storage.lock import alone, holding
+from tenfold.storage.replace import check_ours, check_writable, is_folder, write_text
 
-__all__ = ["JSON", "Document", "Origin", "check_writable", "is_folder", "load", "read_document", "read_plan",
-           "read_report", "save", "write_text"]  # fmt: skip
+__all__ = ["JSON", "Document", "Origin", "alone", "check_ours", "check_writable", "holding", "is_folder", "load",
+           "read_document", "read_plan", "read_report", "save", "with_sources", "write_text"]  # fmt: skip

@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias
 
-from tenfold.protocols import TenfoldError
+from tenfold.documents import read, to_json
+from tenfold.protocols import TenfoldError, within
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 Kind = Literal["zoo", "file", "package", "given"]
@@ -28,11 +29,21 @@ class Origin:
         kind: `zoo`: tenfold's own; `file` and `package`: code that is run to build it; `given`: a model in Python.
         name: the zoo's name, `net.py:function`, `package.module:function`, or the class of what was given.
         code: the file behind `net.py:function`; once read from a folder, the copy there.
+        neighbours: the files beside it, and in folders below, that it imports.
     """
 
     kind: Kind
     name: str
     code: Path | None = None
+    neighbours: tuple[Path, ...] = ()
+
+    @property
+    def sources(self) -> dict[str, Path]:
+        """Its files by the names that they have in a folder, `code/net.py` first; none where it has no code."""
+        if self.code is None:
+            return {}
+        places = (self.code, *self.neighbours)
+        return {f"{CODE}/{path.relative_to(self.code.parent).as_posix()}": path for path in places}
 
 
 @dataclass(frozen=True)
@@ -43,14 +54,14 @@ class Document:
         normalisation: `{"mean": [...], "std": [...]}` of the inputs.
         input: the shape of one sample by the name of the input, `{"x": [3, 32, 32]}`; for the page that people read.
         dtypes: of inputs that are whole numbers or truth values, by name, `{"ids": "int64"}`.
-        settings: whatever else a caller wants back: the data's name, classes.
+        settings: whatever else a caller wants back, in values that JSON knows: the data's name, classes.
     """
 
     origin: Origin
     normalisation: Mapping[str, Sequence[float]] | None = None
     input: Mapping[str, Sequence[int]] | None = None
     dtypes: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, JSON] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,27 +85,12 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of model.json; the same for the same contents."""
-        document = self.document
-        code = document.origin.code
-        values: dict[str, Any] = {
-            "format": MARK,
-            "schema": SCHEMA,
-            "origin": {
-                "kind": document.origin.kind,
-                "name": document.origin.name,
-                "code": None if code is None else f"{CODE}/{code.name}",
-            },
-            "normalisation": document.normalisation,
-            "input": document.input,
-            "dtypes": document.dtypes,
-            "settings": document.settings,
-            "tied": self.tied,
-            "strides": self.strides,
-            "remade": self.remade,
-            "files": self.files,
-            "versions": self.versions,
-        }
-        return json_text(MODEL, values, sort=True)
+        document, own = self.document, {key: value for key, value in vars(self).items() if key != "document"}
+        code, *beside = document.origin.sources or [None]
+        origin = {**vars(document.origin), "code": code, "neighbours": beside}
+        return json_text(
+            MODEL, {"format": MARK, "schema": SCHEMA, **vars(document), "origin": origin, **own}, sort=True
+        )
 
     @staticmethod
     def read(folder: Path) -> "Manifest":
@@ -116,31 +112,31 @@ class Manifest:
             )
         try:
             return parsed(folder, given)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise TenfoldError(f"'{folder / MODEL}' is damaged ({error}); copy the folder again, whole.") from error
+        except TenfoldError as error:
+            said = str(error).removesuffix(".")
+            raise TenfoldError(f"'{folder / MODEL}' is damaged ({said}); copy the folder again, whole.") from error
 
 
 def parsed(folder: Path, given: Mapping[str, Any]) -> Manifest:
-    """The parts of a model.json of our schema; whatever is not as we write it raises."""
-    origin, files = given["origin"], dict(given["files"])
-    if origin["kind"] not in get_args(Kind):
-        raise ValueError(f"no origin is of the kind {origin['kind']!r}")
-    for name in (*files, *filter(None, [origin["code"]])):
+    """The parts of a model.json of our schema.
+
+    Raises: TenfoldError for what is not as we write it.
+    """
+    parts = {item.name: given[item.name] for item in fields(Document) if item.name in given}
+    own = {item.name: given[item.name] for item in fields(Manifest) if item.name in given}
+    manifest = read({"document": parts, **own}, Manifest)
+    origin, files = manifest.document.origin, manifest.files
+    sources = [path.as_posix() for path in (origin.code, *origin.neighbours) if path is not None]
+    for name in (*files, *sources):
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or name not in files:
-            raise ValueError(f"'{name}' is not one of its files")
-    document = Document(
-        origin=Origin(
-            cast(Kind, origin["kind"]), str(origin["name"]), folder / origin["code"] if origin["code"] else None
-        ),
-        normalisation=given["normalisation"],
-        input=given["input"],
-        dtypes=dict(given.get("dtypes", {})),
-        settings=dict(given["settings"]),
+            raise TenfoldError(f"'{name}' is not one of its files")
+    placed = replace(
+        origin,
+        code=None if origin.code is None else folder / origin.code,
+        neighbours=tuple(folder / path for path in origin.neighbours),
     )
-    return Manifest(
-        document, dict(given["tied"]), dict(given["strides"]), dict(given["remade"]), files, dict(given["versions"])
-    )
+    return replace(manifest, document=replace(manifest.document, origin=placed))
 
 
 def marked(folder: Path) -> dict[str, Any] | None:
@@ -179,11 +175,9 @@ def sha256(path: Path) -> str:
 
 
 def json_text(name: str, values: Mapping[str, Any], *, sort: bool = False) -> str:
-    """The text of a JSON file.
+    """The text of a JSON file of the folder.
 
     Raises: TenfoldError for what JSON cannot hold.
     """
-    try:
-        return json.dumps(values, indent=2, sort_keys=sort, ensure_ascii=False, allow_nan=False) + "\n"
-    except (TypeError, ValueError) as error:
-        raise TenfoldError(f"{name} cannot be written: {error}; give text, finite numbers, lists and dicts.") from error
+    with within(name):
+        return to_json(values, indent=2, sort=sort)

@@ -4,6 +4,7 @@ import json
 import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tenfold.layers import FactoredWeight
+from tenfold.neighbours import neighbours
 from tenfold.protocols import TenfoldError, within
 from tenfold.storage.document import (
-    CODE,
     MODEL,
     PAGE,
     PLAN,
     README,
     REPORT,
-    STATE,
     WEIGHTS,
     Document,
     Manifest,
@@ -35,6 +35,7 @@ from tenfold.storage.replace import check_writable, replacing, resolved, standin
 from tenfold.storage.tensors import Packed, fill, packed
 from tenfold.surgery import Plan, unwrapped
 from tenfold.surgery.carry_out import skeleton
+from tenfold.surgery.finite import check_finite
 from tenfold.surgery.sites import layer_weights
 
 Build = Callable[[Origin, Path], nn.Module]
@@ -51,7 +52,6 @@ def save(
     words: Sequence[str] = (),
     readme: str | None = None,
     overwrite: bool = False,
-    keep_state: bool = True,
 ) -> None:
     """Write a network as a folder, all of it or nothing; the same network gives the same bytes.
 
@@ -60,17 +60,17 @@ def save(
         model: what `decompose` made with `plan`, trained on or not; compiled or not.
         words: what was measured, in sentences for that page.
         readme: the page for whoever gets the folder; written from plan and document otherwise.
-        overwrite: replace a folder that tenfold wrote.
-        keep_state: keep its `state/`, by which a run that was stopped goes on.
+        overwrite: replace a folder that tenfold wrote; its `state/`, by which a run that was stopped goes on, stays.
     Raises: TenfoldError for a folder that cannot be written, a plan that is not the model's, a tensor that cannot
-        be stored; nothing is written then.
+        be stored or is not finite; nothing is written then.
     """
     check_writable(folder, overwrite)
     place = resolved(folder)
     model = unwrapped(model)
     check_plan(model, plan)
-    check_code(document.origin)
+    document = with_sources(document)
     found = packed(model)
+    check_finite(model)
     texts = {
         PLAN: plan.to_yaml(),
         README: page(place.name, model, plan, document, found.tensors, versions()["tenfold"], words)
@@ -82,8 +82,6 @@ def save(
     json_text(MODEL, {"settings": document.settings})  # what cannot be written is refused before anything is
     with replacing(place) as partial:
         write(partial, found, texts, document)
-    if not keep_state:
-        shutil.rmtree(place / STATE, ignore_errors=True)
 
 
 def write(folder: Path, found: Packed, texts: Mapping[str, str | None], document: Document) -> None:
@@ -93,11 +91,10 @@ def write(folder: Path, found: Packed, texts: Mapping[str, str | None], document
             (folder / name).write_text(text, encoding="utf-8")
     save_file(dict(sorted(found.tensors.items())), folder / WEIGHTS, metadata={"format": "pt"})
     shutil.copymode(folder / PLAN, folder / WEIGHTS)  # safetensors leaves it to the owner alone
-    listed = [WEIGHTS, PLAN]
-    if document.origin.code is not None:
-        listed.append(f"{CODE}/{document.origin.code.name}")
-        (folder / CODE).mkdir()
-        shutil.copyfile(document.origin.code, folder / listed[-1])
+    listed = [WEIGHTS, PLAN, *document.origin.sources]
+    for name, source in document.origin.sources.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / name)
     manifest = Manifest(
         document=document,
         tied=found.tied,
@@ -118,10 +115,19 @@ def versions() -> dict[str, str]:
     return {"tenfold": own, "torch": torch.__version__, "python": platform.python_version()}
 
 
-def check_code(origin: Origin) -> None:
-    """Raise where the architecture's file is not there to be copied."""
-    if origin.kind == "file" and (origin.code is None or not origin.code.is_file()):
+def with_sources(document: Document) -> Document:
+    """The document with all source files that go into the folder.
+
+    Raises: TenfoldError where the architecture's file is not there, or imports what cannot go along.
+    """
+    origin = document.origin
+    if origin.kind != "file":
+        return document
+    if origin.code is None or not origin.code.is_file():
         raise TenfoldError(f"the file behind '{origin.name}' is not there ({origin.code}); it goes into the folder.")
+    code = origin.code.resolve()
+    found = {path.resolve() for path in origin.neighbours} | set(neighbours(code))
+    return replace(document, origin=replace(origin, code=code, neighbours=tuple(sorted(found))))
 
 
 def check_plan(model: nn.Module, plan: Plan) -> None:

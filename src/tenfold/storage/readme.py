@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tenfold.layers import FactoredWeight
-from tenfold.storage.document import CODE, Document
+from tenfold.storage.document import Document
 from tenfold.surgery import Plan
 
 PAGE = """\
@@ -51,8 +51,9 @@ def page(
     params = sum(parameter.numel() for parameter in model.parameters())
     cores = {id(core): core.numel() for weight in weights.values() for core in weight.cores}
     dense = params - sum(cores.values()) + sum(saved.values())
-    origin, code = document.origin, document.origin.code
-    files = [f"| `{CODE}/{code.name}` | the architecture's source |"] if code else []
+    origin = document.origin
+    said = ["the architecture's source", *["imported by it"] * len(origin.neighbours)]
+    files = [f"| `{name}` | {what} |" for name, what in zip(origin.sources, said, strict=False)]
     return PAGE.format(
         name=name,
         what=what(origin.name, len(weights), params, dense),
@@ -125,12 +126,17 @@ def argument(document: Document) -> str:
     }[document.origin.kind]
 
 
+def among(names: Sequence[str]) -> str:
+    """`a`; read it first. Or `a`, `b`; read them first."""
+    return f"{', '.join(f'`{name}`' for name in names)}; read {'it' if len(names) == 1 else 'them'} first"
+
+
 def notes(document: Document) -> str:
     """What the reader should know before running the snippet."""
     origin = document.origin
     lines = []
     if origin.kind == "file" and origin.code:
-        lines.append(f"`trust_code=True` runs `{CODE}/{origin.code.name}`; read it first.")
+        lines.append(f"`trust_code=True` runs {among([*origin.sources])}.")
     if origin.kind == "package":
         lines.append(f"`trust_code=True` imports and runs `{origin.name}`, which has to be installed.")
     if origin.kind == "given":

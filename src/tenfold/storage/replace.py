@@ -6,13 +6,16 @@ that one. What a run that was killed left behind is settled by the next that wri
 """
 
 import fcntl
+import json
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import yaml
 
 from tenfold.protocols import TenfoldError
 from tenfold.storage.document import OWN, STATE, marked
@@ -157,11 +160,13 @@ def is_held(partial: Path) -> bool:
     return False
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a single file, all of it or nothing; its folder is made.
+def write_text(path: Path, text: str, marks: Collection[str]) -> None:
+    """Write a single document, all of it or nothing; its folder is made.
 
+    Args: marks: the keys by which documents of this kind are known; a file without them is not ours and never replaced.
     Raises: TenfoldError if it cannot be written.
     """
+    check_ours(path, marks)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,3 +174,19 @@ def write_text(path: Path, text: str) -> None:
         os.replace(partial, path)
     except OSError as error:
         raise TenfoldError(f"'{path}' cannot be written ({error.strerror}).") from error
+
+
+def check_ours(path: Path, marks: Collection[str]) -> None:
+    """Raise where a file stands that tenfold did not write: no mapping, in JSON or YAML, that has these keys."""
+    if path.exists() and not set(marks) <= keys(path):
+        raise TenfoldError(f"'{path}' was not written by tenfold, so it is never replaced; name another file.")
+
+
+def keys(path: Path) -> set[str]:
+    """The keys of the mapping in a JSON or YAML file; none for any other file, an empty one included."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text) if text.startswith("{") else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return set()
+    return {str(key) for key in found} if isinstance(found, dict) else set()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from tenfold.protocols import TenfoldError
+from tenfold.surgery.references import redirected
 
 STORABLE = {
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,
@@ -140,14 +141,17 @@ def fill(
         with safe_open(path, framework="pt") as file:
             check_fit(own, tied, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118
             made: dict[tuple[str, bool], Tensor] = {}
+            swaps: dict[Tensor, Tensor] = {}
             for name, slot in own.items():
                 source = tied.get(name, name), slot.is_parameter
                 if source not in made:
                     numbers = aligned(file.get_tensor(source[0]), strides.get(source[0]))
                     made[source] = in_place_of(slot, numbers.to(slot.tensor.device))
+                swaps[slot.tensor] = made[source]
                 setattr(slot.module, slot.key, made[source])
     except SafetensorError as error:
         raise TenfoldError(f"'{path}' is no safetensors file: {error}.") from error
+    redirected(model, swaps)
     for name, slot in slots(model, persistent=False).items():
         if remade.get(name, dtype_name(slot.tensor)) != dtype_name(slot.tensor):
             setattr(slot.module, slot.key, slot.tensor.to(getattr(torch, remade[name])))

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from tenfold.fitting import Metric
 from tenfold.formats import Format
 from tenfold.layers import FactoredWeight, Layer
-from tenfold.network import TensorNetwork
+from tenfold.network import Stages, TensorNetwork
 from tenfold.protocols import TenfoldError, near_misses, within
 from tenfold.surgery.carry_over import carry_over
 from tenfold.surgery.copying import copied
 from tenfold.surgery.finite import check_finite
 from tenfold.surgery.plan import Plan, Row
 from tenfold.surgery.references import redirected
+from tenfold.surgery.room import check_room
 from tenfold.surgery.sites import Site, sites
 from tenfold.surgery.untaken import untaken
 
@@ -40,10 +41,17 @@ def decompose(model: nn.Module, plan: Plan, metrics: Mapping[str, Metric] | None
     check_finite(result)
     planned = networks(result, plan)
     weights: dict[str, FactoredWeight] = {}
+    concerns: dict[str, list[str]] = {}  # what is said once for all layers
     for names in groups(plan, planned):
         with within(f"layer '{names[0]}'" if len(names) == 1 else f"group of {', '.join(names)}"):
             members = {name: planned[name] for name in names}
-            weights.update(factored(result, plan, members, fitted(result, plan, members, metrics or {}, seed)))
+            each = fitted(result, plan, members, metrics or {}, seed)
+            weights.update(factored(result, plan, members, each))
+        for name, cores in zip(names, each, strict=True):
+            if concern := plan.rows[name].maker().concern(planned[name][1], cores):
+                concerns.setdefault(concern, []).append(name)
+    for concern, names in concerns.items():
+        log.warning("%s: %s", ", ".join(names), concern)
     return replaced(result, [planned[name][0] for name in weights], weights)
 
 
@@ -63,7 +71,7 @@ def skeleton(model: nn.Module, plan: Plan) -> nn.Module:
 def networks(model: nn.Module, plan: Plan) -> dict[str, tuple[Site, TensorNetwork]]:
     """The site and the network of every row that is not dense.
 
-    Raises: TenfoldError for rows that the network does not have, or that do not fit their weight.
+    Raises: TenfoldError for rows that the network does not have, or that do not fit their weight or the memory.
     """
     known, others = sites(model), untaken(model)
     found = {}
@@ -80,7 +88,7 @@ def networks(model: nn.Module, plan: Plan) -> dict[str, tuple[Site, TensorNetwor
                 raise TenfoldError(f"{site.bound}; leave the layer dense.")
             with within(described(site)):
                 net = row.network(site.axes)
-                site.partition(net, row.stages)
+                check_room(Stages.of(net, site.partition(net, row.stages)))
             found[name] = (site, net)
     return found
 

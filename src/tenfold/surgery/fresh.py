@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tenfold.fitting import balanced
 from tenfold.formats import Format
 from tenfold.layers import FactoredWeight
-from tenfold.network import TensorNetwork
+from tenfold.network import TensorNetwork, deviation_of, random_cores
 from tenfold.protocols import TenfoldError, near_misses, within
 from tenfold.surgery.carry_out import Members, factored, groups, networks, one_format, replaced
 from tenfold.surgery.copying import copied
@@ -129,7 +129,10 @@ def from_dense(maker: Format, nets: Nets, seed: int) -> list[list[Tensor]]:
 
 def from_cores(maker: Format, nets: Nets, seed: int) -> list[list[Tensor]]:
     """Independent Gaussian cores; those that the format gives to several members are the first one's."""
-    each = [net.draw(1.0, generator=generator(seed, name, "cores"), dtype=torch.float64) for name, net in nets.items()]
+    each = [
+        random_cores(net, 1.0, generator=generator(seed, name, "cores"), dtype=torch.float64)
+        for name, net in nets.items()
+    ]
     common = maker.shared_cores(list(nets.values()))
     return [[each[0][k] if k in common else core for k, core in enumerate(cores)] for cores in each]
 
@@ -165,5 +168,5 @@ def rescaled(
 def scaled(net: TensorNetwork, cores: Sequence[Tensor], own: Sequence[int], wanted: float) -> list[Tensor]:
     """Cores whose weight has the wanted deviation, by even factors on those that are the weight's own."""
     result = balanced(net, cores) if len(own) == len(cores) else list(cores)
-    gain = (wanted / float(net.deviation(result))) ** (1 / len(own))
+    gain = (wanted / float(deviation_of(net, result))) ** (1 / len(own))
     return [core * gain if k in own else core for k, core in enumerate(result)]

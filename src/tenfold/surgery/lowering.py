@@ -8,7 +8,8 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tenfold.layers import Layer
-from tenfold.layers.plain import TRANSPOSED, Closed
+from tenfold.layers.base import lowered
+from tenfold.layers.plain import TRANSPOSED
 from tenfold.surgery.carry_out import swapped
 from tenfold.surgery.copying import copied
 
@@ -25,7 +26,7 @@ def lower(model: nn.Module, *, fold: bool = True) -> nn.Module:
             order of modules cannot be traced, they stay, and the log says where.
     """
     result = copied(model).eval()
-    result = swapped(result, {module: module.lower() for module in result.modules() if isinstance(module, Layer)})
+    result = swapped(result, {module: lowered(module) for module in result.modules() if isinstance(module, Layer)})
     if fold:
         fold_batch_norms(result)
     return result
@@ -50,10 +51,10 @@ def fold_batch_norms(model: nn.Module) -> None:
 
 
 class Tracer(fx.Tracer):
-    """Every module without children is a leaf, torch's or not, and so are closed ones."""
+    """Every module without children is a leaf, torch's or not."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not list(m.children()) or isinstance(m, Closed) or super().is_leaf_module(m, module_qualified_name)
+        return not list(m.children()) or super().is_leaf_module(m, module_qualified_name)
 
 
 def traced(model: nn.Module) -> fx.Graph | None:

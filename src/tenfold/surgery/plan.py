@@ -1,17 +1,18 @@
 """`Plan`: what becomes of every weight; a YAML file that a person edits."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
-import yaml
+from msgspec import Meta
 
+from tenfold import documents
+from tenfold.documents import Natural, Positive
 from tenfold.formats import Format, format_named
 from tenfold.network import TensorNetwork
-from tenfold.protocols import TenfoldError, near_misses, within
+from tenfold.protocols import TenfoldError, within
 
 SCHEMA = 1
-KEYS = ("schema", "batch", "layers")  # of a plan file
 DENSE = "dense"
 MERGED = "full"  # how a plan file writes a bond that is not cut
 
@@ -70,9 +71,8 @@ class Plan:
     def to_yaml(self) -> str:
         """The plan as a file that a person edits."""
         layers = {name: row_to_yaml(row) for name, row in self.rows.items()}
-        document = {"schema": SCHEMA, **({} if self.batch is None else {"batch": self.batch}), "layers": layers}
-        text: str = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
-        return HEADER + text
+        batch = {} if self.batch is None else {"batch": self.batch}
+        return HEADER + documents.to_yaml({"schema": SCHEMA, **batch, "layers": layers})
 
     @staticmethod
     def from_yaml(text: str) -> "Plan":
@@ -80,25 +80,12 @@ class Plan:
 
         Raises: TenfoldError, one sentence that names the layer and what would work.
         """
-        try:
-            document = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError) as error:  # a date that does not exist is a ValueError
-            raise TenfoldError(f"not a YAML file: {' '.join(str(error).split())}.") from error
-        if not isinstance(document, dict) or not isinstance(document.get("layers"), dict):
-            raise TenfoldError("not a plan: a plan has 'schema' and 'layers'.")
-        if document.get("schema") != SCHEMA:
-            raise TenfoldError(f"schema {document.get('schema')!r} is not known; this version reads schema {SCHEMA}.")
-        for key in document:
-            if key not in KEYS:
-                raise TenfoldError(f"nothing is called '{key}'{near_misses(str(key), KEYS)}")
-        batch = document.get("batch")
-        if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
-            raise TenfoldError(f"batch {batch!r} is no number of samples; use a whole number from 1.")
+        file = documents.from_yaml(text, PlanFile, "a plan", SCHEMA)
         rows = {}
-        for name, given in document["layers"].items():
+        for name, given in file.layers.items():
             with within(f"layer '{name}'"):
-                rows[str(name)] = row_from_yaml(str(name), given)
-        return Plan(rows, batch)
+                rows[name] = row_from_yaml(name, given)
+        return Plan(rows, file.batch)
 
 
 HEADER = """\
@@ -108,72 +95,48 @@ HEADER = """\
 """
 
 
+@dataclass(frozen=True)
+class PlanFile:
+    """A plan as its file has it; a layer is a `RowFile`, read by itself so that errors can name it."""
+
+    layers: Mapping[str, Any]
+    batch: Annotated[int, Meta(ge=1, description="a whole number of samples from 1")] | None = None
+
+
+@dataclass(frozen=True)
+class RowFile:
+    """A `Row` as a plan file has it; what people write without quotes may come as a number."""
+
+    format: Annotated[str, Meta(description="the name of a format or 'dense'")] = DENSE
+    modes: Mapping[str, tuple[Positive, ...]] = field(default_factory=dict)
+    ranks: tuple[Positive | Literal["full"], ...] = ()
+    stages: tuple[tuple[Natural, ...], ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    group: str | int | float | None = None
+    reason: str | int | float | bool = ""
+
+
 def row_to_yaml(row: Row) -> dict[str, Any]:
     """The parts of a row that say something."""
-    values: dict[str, Any] = {
-        "format": row.format,
-        "modes": {axis: list(sizes) for axis, sizes in row.modes.items()},
-        "ranks": [MERGED if rank is None else rank for rank in row.ranks],
-        "stages": [list(stage) for stage in row.stages],
-        "options": dict(row.options),
-        "group": row.group,
-        "reason": row.reason,
-    }
-    return {key: value for key, value in values.items() if value or key == "format"}
+    values = {**vars(row), "ranks": [MERGED if rank is None else rank for rank in row.ranks]}
+    return {key: value for key, value in values.items() if key == "format" or (value and key != "name")}
 
 
 def row_from_yaml(name: str, given: object) -> Row:
     """A row, every part checked."""
-    if not isinstance(given, dict):
-        raise TenfoldError(f"a layer is a mapping with 'format', 'ranks', ..; this one is {given!r}.")
-    known = [item.name for item in fields(Row) if item.name != "name"]
-    for key in given:
-        if key not in known:
-            raise TenfoldError(f"nothing is called '{key}'{near_misses(str(key), known)}")
-    kind = given.get("format", DENSE)
-    if not isinstance(kind, str):
-        raise TenfoldError(f"'format' is the name of a format or '{DENSE}', not {kind!r}.")
-    modes, options = given.get("modes") or {}, given.get("options") or {}
-    for key, value in (("modes", modes), ("options", options)):
-        if not isinstance(value, dict):
-            raise TenfoldError(f"'{key}' is a mapping, not {value!r}.")
+    file = documents.read(given, RowFile)
     row = Row(
         name=name,
-        format=kind.lower(),
-        modes={str(axis): whole_numbers(f"modes of '{axis}'", sizes, least=1) for axis, sizes in modes.items()},
-        ranks=tuple(None if rank == MERGED else rank for rank in ranks_from_yaml(given.get("ranks") or [])),
-        stages=tuple(whole_numbers("stages", stage, least=0) for stage in listed("stages", given.get("stages") or [])),
-        options=dict(options),
-        group=None if given.get("group") is None else str(given["group"]),
-        reason=str(given.get("reason") or ""),
+        format=file.format.lower(),
+        modes=file.modes,
+        ranks=tuple(rank if isinstance(rank, int) else None for rank in file.ranks),
+        stages=file.stages,
+        options=file.options,
+        group=None if file.group is None else str(file.group),
+        reason=str(file.reason),
     )
     if not row.is_dense:
         row.maker()
     elif row.ranks or row.stages or row.modes or row.options:
         raise TenfoldError("a dense layer has no ranks, stages, modes or options; name a format or take them out.")
     return row
-
-
-def ranks_from_yaml(given: object) -> list[Any]:
-    """Ranks: whole numbers from 1, or `full`."""
-    ranks = listed("ranks", given)
-    for rank in ranks:
-        if rank != MERGED and (isinstance(rank, bool) or not isinstance(rank, int) or rank < 1):
-            raise TenfoldError(f"no rank {rank!r}; a rank is a whole number from 1, or '{MERGED}'.")
-    return ranks
-
-
-def listed(what: str, given: object) -> list[Any]:
-    """A list, or an error that says it should be one."""
-    if not isinstance(given, list):
-        raise TenfoldError(f"'{what}' is a list, not {given!r}.")
-    return given
-
-
-def whole_numbers(what: str, given: object, *, least: int) -> tuple[int, ...]:
-    """A list of whole numbers from `least`."""
-    numbers: Sequence[Any] = listed(what, given)
-    for number in numbers:
-        if isinstance(number, bool) or not isinstance(number, int) or number < least:
-            raise TenfoldError(f"'{what}' holds {number!r}; these are whole numbers from {least}.")
-    return tuple(numbers)

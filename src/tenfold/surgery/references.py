@@ -18,12 +18,12 @@ PLAIN = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleTy
 Replace = Callable[[Any], Any]  # what stands for a module, tensor or function: itself, or another
 
 
-def redirected(model: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> None:
-    """Lead, in place, every reference outside the tree of a network from some modules to others.
+def redirected(model: nn.Module, swaps: Mapping[Any, Any]) -> None:
+    """Lead, in place, every reference outside the tree of a network from some modules, or tensors, to others.
 
     A bound method becomes the method of that name of the other module.
     """
-    walk = Walk(model, lambda value: swaps.get(value, value) if isinstance(value, nn.Module) else value)
+    walk = Walk(model, lambda value: swaps.get(value, value))
     for module in model.modules():
         walk.attributes(module)
 

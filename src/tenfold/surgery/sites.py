@@ -11,7 +11,7 @@ from tenfold.formats import Format, available
 from tenfold.formats.base import Suits
 from tenfold.layers import OPAQUE, Layer, kind_of
 from tenfold.layers.computed import origins
-from tenfold.network import Count, Partition, Positions, Stages, TensorNetwork, backwards
+from tenfold.network import Count, Partition, Positions, Stages, TensorNetwork, backwards, partitions_of
 from tenfold.protocols import TenfoldError
 from tenfold.surgery.carry_over import obstacle
 from tenfold.surgery.references import outside
@@ -87,7 +87,7 @@ class Site:
 
         Raises: TenfoldError, with the formats that suit, if there is none.
         """
-        every = [net.stages(partition) for partition in net.partitions()]
+        every = [Stages.of(net, partition) for partition in partitions_of(net)]
         found = tuple(stages for stages in every if self.objection(stages) is None)
         if not found:
             raise TenfoldError(f"{self.objection(every[-1])}; formats that suit: {', '.join(self.suiting())}.")
@@ -100,7 +100,7 @@ class Site:
         """
         if not asked:
             return self.evaluations(net)[-1].partition
-        if reason := self.objection(net.stages(asked)):
+        if reason := self.objection(Stages.of(net, asked)):
             raise TenfoldError(f"stages {asked}: {reason}.")
         return asked
 
@@ -113,8 +113,8 @@ class Site:
         if isinstance(answer, str):
             return answer
         net, reason = answer.network(self.axes), None
-        for partition in net.partitions():
-            reason = self.objection(net.stages(partition))
+        for partition in partitions_of(net):
+            reason = self.objection(Stages.of(net, partition))
             if reason is None:
                 return answer
         assert reason is not None  # there is a partition

@@ -2,15 +2,16 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
+from tenfold.layers import base
 from tenfold.layers.base import FactoredWeight, Layer
 from tenfold.layers.kinds.linear import Linear
 from tenfold.layers.multihead import PROJECTIONS, MultiHead, PlainAttention, copied
-from tenfold.layers.plain import Chained
+from tenfold.layers.plain import StandIn
 from tenfold.layers.products import matrix_chain
 from tenfold.layers.staged import Chain
 from tenfold.network import Positions
@@ -98,6 +99,9 @@ class Attention(MultiHead, Layer):
             y = self.chains[k](x, self.tensors(PACKED[k]), self.biases()[k])
         return y
 
+    def inputs(self) -> list[Any]:
+        return [self.held(name) for name in PACKED]
+
     def biases(self) -> Sequence[Tensor | None]:
         """Of q, k and v."""
         return (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
@@ -128,13 +132,18 @@ def own_parameter(module: nn.MultiheadAttention, name: str) -> nn.Parameter:
 
 def with_cores(module: nn.Module, weight: FactoredWeight | None) -> nn.Module:
     """A linear module with its weight in cores; itself where there are none."""
-    return module if weight is None else Linear.from_dense(module, {"weight": weight})
+    if weight is None:
+        return module
+    weight.unseen()
+    return Linear.from_dense(module, {"weight": weight})
 
 
 def lowered(module: nn.Module) -> nn.Module:
     """What `with_cores` gave, as plain modules."""
-    plain = module.lower() if isinstance(module, Layer) else copy.deepcopy(module)
-    return Chained(*plain) if isinstance(plain, nn.Sequential) else plain
+    plain = base.lowered(module) if isinstance(module, Layer) else copy.deepcopy(module)
+    if isinstance(plain, StandIn):
+        plain.unseen = True
+    return plain
 
 
 def torchs_own(like: MultiHead, projections: Sequence[nn.Linear]) -> nn.MultiheadAttention:

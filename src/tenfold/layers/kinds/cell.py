@@ -79,6 +79,11 @@ class LoweredCell(StepModule):
         self.describe(like.mode, like.input_size, like.hidden_size)
         self.inputs, self.hidden = parts
 
+    def __getattr__(self, name: str) -> Any:
+        part, _, which = name.partition("_")
+        owner = {"ih": "inputs", "hh": "hidden"}.get(which)
+        return super().__getattr__(name) if owner is None else getattr(getattr(self, owner), part)
+
     def gates(self, at: int, x: Tensor) -> Tensor:
         y: Tensor = (self.inputs, self.hidden)[at](x)
         return y

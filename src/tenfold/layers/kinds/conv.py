@@ -1,10 +1,8 @@
 """`nn.Conv1d`, `nn.Conv2d` and `nn.Conv3d` as stages of smaller convolutions."""
 
-from typing import cast
-
 from torch import Tensor, nn
 
-from tenfold.layers.sliding import Module, Sliding, Window
+from tenfold.layers.sliding import Sliding, Window
 from tenfold.layers.staged import Step
 from tenfold.network import Stage
 
@@ -17,10 +15,7 @@ class Conv(Sliding):
 
     replaces = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     channels = ("g", "o", "i")
-
-    def describe(self, module: nn.Module) -> None:
-        super().describe(module)
-        self.padding_mode = cast(Module, module).padding_mode
+    padding_mode: str
 
     def step(self, stage: Stage | None) -> Step:
         return Window(

@@ -14,12 +14,14 @@ from tenfold.layers.lookup import (
     Lookup,
     Reading,
     Renorm,
+    TableReader,
     bagged,
     looked_up,
     padded,
     renormed,
     row_labels,
 )  # fmt: skip
+from tenfold.layers.plain import StandIn
 from tenfold.network import Count, Positions, Stage, Stages
 
 Module = nn.Embedding | nn.EmbeddingBag
@@ -114,7 +116,11 @@ class Table(Layer):
         """`rows` as plain modules."""
         parts = self.chain() or [Lookup(self.reading, self.tables(), self.padding_idx, self.padding_row)]
         parts += [] if self.max_norm is None else [Renorm(self.max_norm, self.norm_type)]
-        return parts[0] if len(parts) == 1 else nn.Sequential(*parts)
+        if len(parts) == 1 and isinstance(parts[0], nn.Embedding):
+            return parts[0]
+        plain = StandIn(*parts)
+        plain.reader = TableReader((self.num_embeddings, self.embedding_dim))
+        return plain
 
     def chain(self) -> list[nn.Module] | None:
         """An embedding and linear layers that find the rows, where there are such; a padding of zeros is a zero row."""
@@ -123,8 +129,10 @@ class Table(Layer):
             return parts
         if self.padding_row.any():
             return None
+        first = cast(nn.Embedding, parts[0])
+        first.padding_idx = self.padding_idx
         with torch.no_grad():
-            cast(nn.Embedding, parts[0]).weight[self.padding_idx] = 0
+            first.weight[self.padding_idx] = 0
         return parts
 
     def extra_repr(self) -> str:

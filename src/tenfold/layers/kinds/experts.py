@@ -1,5 +1,6 @@
 """Experts of a mixture, held in parameters of three dimensions: one weight an expert, under one batched label."""
 
+import math
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,8 +9,7 @@ from typing import Any, Self, cast
 from torch import Tensor, nn
 
 from tenfold.layers.base import FactoredWeight, Layer
-from tenfold.network import Count, Positions, Stages
-from tenfold.network.stages import GROUPS
+from tenfold.network import GROUPS, Count, Positions, Stages
 
 
 class Experts(Layer):
@@ -58,7 +58,7 @@ class Experts(Layer):
 
     @classmethod
     def dense_macs(cls, name: str, axes: Mapping[str, int], positions: Positions) -> int:
-        return axes["o"] * axes["i"] * positions["tokens"][1]
+        return axes["o"] * axes["i"] * math.prod(after for _, after in positions.values())
 
     @classmethod
     def mac_count(cls, name: str, stages: Stages, positions: Positions) -> Count:

@@ -8,7 +8,7 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tenfold.layers.plain import Resizing, filled
+from tenfold.layers.plain import filled
 from tenfold.layers.sliding import Sliding, Window
 from tenfold.layers.staged import Step
 from tenfold.network import Count, Positions, Stage, Stages, backwards
@@ -65,6 +65,10 @@ class Spread(Step):
         )
         return filled(conv, kernel, bias)
 
+    def tensor(self, module: nn.Module) -> Tensor:
+        kernel = super().tensor(module)
+        return kernel if self.whole else kernel.reshape(self.groups, -1, *kernel.shape[1:]).transpose(1, 2)
+
 
 class Transposed(Sliding):
     """A transposed convolution whose kernel (i, o, *window), `g` in front where it is grouped, is a tensor network.
@@ -75,6 +79,7 @@ class Transposed(Sliding):
 
     replaces = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
     padding: tuple[int, ...]
+    output_padding: tuple[int, ...]
     channels = ("g", "i", "o")
 
     @classmethod
@@ -91,10 +96,6 @@ class Transposed(Sliding):
     def mac_count(cls, name: str, stages: Stages, positions: Positions) -> Count:
         """As many as the convolution the other way has, stage by stage."""
         return stages.mirrored().mac_count(backwards(positions))
-
-    def describe(self, module: nn.Module) -> None:
-        super().describe(module)
-        self.output_padding = cast(Module, module).output_padding
 
     def step(self, stage: Stage | None) -> Step:
         if stage is not None and not stage.window:
@@ -139,7 +140,3 @@ class Transposed(Sliding):
             most = [low + s - 1 for low, s in zip(least, self.stride, strict=True)]
             raise TenfoldError(f"no output of {list(wanted)} from {list(given)}; use {least} to {most}.")
         return found
-
-    def lower(self) -> nn.Module:
-        plain = super().lower()
-        return Resizing(*plain).train(plain.training) if isinstance(plain, nn.Sequential) else plain

@@ -1,0 +1,12 @@
+"""What a network is given: containers, samples, the batch; and a forward that leaves the network as it was."""
+
+from tenfold.inputs.containers import tensors_in, to_device
+from tenfold.inputs.finding import inputs_for
+from tenfold.inputs.forward import call, described, device_of, evaluating, run
+from tenfold.inputs.inputs import ENTRIES, Inputs
+from tenfold.inputs.states import unchanged
+
+__all__ = [
+    "ENTRIES", "Inputs", "call", "described", "device_of", "evaluating", "inputs_for", "run", "tensors_in",
+    "to_device", "unchanged",
+]  # fmt: skip
