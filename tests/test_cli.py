@@ -224,7 +224,7 @@ def test_inputs_by_name_and_type(place: Path) -> None:
 def test_a_plan_is_written_edited_and_handed_back(place: Path) -> None:
     found = document("plan", "net.py:build", "--input", "1x8x8", "--params", "1.5x", "--format", "svd")
     assert found["ratio"]["params"] >= 1.5
-    assert set(found) == {"schema", "ratio", "layers"}
+    assert set(found) == {"schema", "ratio", "part", "layers"}
     plan = yaml.safe_load((place / "plan.yaml").read_text())
     assert plan["layers"]["3"]["format"] == "svd"
     plan["layers"]["3"] = {"format": "svd", "ranks": [5], "reason": "by hand"}
@@ -387,7 +387,7 @@ def test_json_is_the_report_and_all_else_is_elsewhere(place: Path) -> None:
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report == json.loads((place / "small/report.json").read_text())
-    assert set(report) == {"schema", "dense", "compressed", "recovered", "ratio", "layers", "settings"}
+    assert set(report) == {"schema", "dense", "compressed", "recovered", "ratio", "part", "layers", "settings"}
     assert report["recovered"]["score"]["name"] == "top-1"
     assert (report["settings"]["data"], report["settings"]["params"]) == ("own.py:own", "1.5x")
     assert report["settings"]["inputs"] == [[1, 8, 8]]

@@ -15,11 +15,13 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from tenfold.measure import (
+    MsPerBatch,
     Profile,
+    Speedup,
     Timing,
+    forward_timings,
     inspect,
     macs,
-    ms_per_batch,
     paired,
     parameter_bytes,
     params,
@@ -213,9 +215,13 @@ def test_ratios_are_taken_round_by_round() -> None:
 def test_a_longer_wait_takes_longer() -> None:
     times = paired({"long": lambda: time.sleep(0.004), "short": lambda: None}, repeats=3)
     assert ratio(times["long"], times["short"]).median > 2
-    shown = ms_per_batch({"net": nn.Linear(3, 3)}, torch.zeros(5, 3), repeats=2)["net"]
+    faster = Speedup.of(times["short"], times["long"])
+    assert faster.median > 2
+    assert faster.is_clear
+    timing = forward_timings({"net": nn.Linear(3, 3)}, torch.zeros(5, 3), repeats=2)["net"]
+    shown = MsPerBatch.of(timing, 5)
     assert shown.batch == 5
-    assert shown.median > 0
+    assert shown.median == 1e3 * timing.median > 0
 
 
 @pytest.mark.parametrize("repeats", [0, -1])

@@ -6,13 +6,26 @@ from io import StringIO
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tenfold.layers import Layer
-from tenfold.measure import LayerProfile, MsPerBatch, Profile, inspect, macs, params, peak_memory_bytes, state_bytes
+from tenfold.measure import (
+    LayerProfile,
+    MsPerBatch,
+    OutputError,
+    Profile,
+    Speedup,
+    inspect,
+    macs,
+    params,
+    peak_memory_bytes,
+    state_bytes,
+)
 from tenfold.protocols import Score, TenfoldError
 from tenfold.report import (
     Measurement,
@@ -31,7 +44,7 @@ from tenfold.report import (
 )
 from tenfold.surgery import Plan, Row, decompose, lower, sites
 
-KEYS = ["compressed", "dense", "layers", "ratio", "recovered", "schema", "settings"]
+KEYS = ["compressed", "dense", "layers", "part", "ratio", "recovered", "schema", "settings"]
 X = torch.zeros(2, 3, 8, 8)
 
 
@@ -74,7 +87,9 @@ def timed(median: float) -> MsPerBatch:
 
 
 def report(**changes: object) -> Report:
-    small = measured(params=400, file_bytes=1100, macs=2000, ms_per_batch=timed(2.0), deployed_params=400)
+    small = measured(
+        params=400, file_bytes=1100, macs=2000, ms_per_batch=timed(2.0), deployed_params=500, speedup=Speedup(2.0, 0.1)
+    )
     dense = network()
     rows = layer_rows(dense, decompose(dense, the_plan()), the_plan())
     known = Report(measured(), small, None, rows, {"params": "4x", "epochs": 0})
@@ -194,19 +209,13 @@ def test_a_report_has_exactly_these_keys_and_comes_back() -> None:
     document = json.loads(given.to_json())
     assert sorted(document) == KEYS
     assert document["recovered"] is None
-    assert document["ratio"] == {"params": 2.5, "file_bytes": 4.0, "macs": 2.5, "time": 2.0}
+    assert document["ratio"] == {
+        "params": 2.5, "deployed_params": 2.0, "file_bytes": 4.0, "macs": 2.5, "time": 2.0, "time_spread": 0.1,
+    }  # fmt: skip
     assert sorted(document["dense"]) == sorted(
-        [
-            "params",
-            "file_bytes",
-            "macs",
-            "peak_memory_bytes",
-            "ms_per_batch",
-            "score",
-            "deployed_params",
-            "lowering_failed",
-        ]
-    )
+        ["params", "file_bytes", "macs", "peak_memory_bytes", "ms_per_batch", "score", "deployed_params",
+         "lowering_failed", "outputs", "speedup"]
+    )  # fmt: skip
     assert sorted(document["dense"]["ms_per_batch"]) == ["batch", "median", "spread", "threads"]
     assert sorted(document["dense"]["score"]) == ["higher_is_better", "name", "value"]
     assert sorted(document["layers"][1]) == sorted(
@@ -243,14 +252,17 @@ def test_a_broken_report_is_named(before: str, after: str, words: list[str]) -> 
 # ---- words
 def test_what_was_gained_in_words() -> None:
     said = sentences(report())
-    assert said[:4] == [
+    assert said[:5] == [
         "2.50 times fewer parameters.",
+        "2.00 times fewer parameters in the form that runs.",
         "4.00 times fewer bytes in the file.",
         "2.50 times fewer multiply-adds a sample.",
-        "2.00 times faster than the dense network on this machine.",
+        "2.00 times faster (± 0.10) than the dense network on this machine.",
     ]
-    assert said[4] == "top-1 93.50 against 93.50 dense."
-    assert len(said) == 5
+    assert said[5] == "top-1 93.50 against 93.50 dense."
+    assert said[6].startswith("The form that runs holds 500 parameters, the folder 400")
+    assert "was not measured" in said[7]
+    assert len(said) == 8
 
 
 def layer(name: str, seconds: float) -> LayerProfile:
@@ -265,7 +277,7 @@ def profile(**seconds: float) -> Profile:
 
 
 def test_a_slower_network_is_said_to_be_slower_and_why() -> None:
-    slow = replace(report().compressed, ms_per_batch=timed(5.2))
+    slow = replace(report().compressed, speedup=Speedup(1 / 1.3, 0.1))
     before = profile(a=0.001, b=0.002, ab=0.001, c=0.002)
     after = profile(a_0=0.001, a_1=0.002, b=0.0015, ab=0.001, c=0.003)
     assert [(each.name, round(each.seconds, 6)) for each in growths(before, after)] == [("a", 0.002), ("c", 0.001)]
@@ -280,13 +292,13 @@ def test_a_slower_network_is_said_to_be_slower_and_why() -> None:
 
 
 def test_what_did_not_change_is_said_so() -> None:
-    said = sentences(report(compressed=measured(params=998)))
+    said = sentences(report(compressed=measured(params=998, deployed_params=998, speedup=Speedup(1.0, 0.0))))
     assert said[0] == "As many parameters as the dense network."
-    assert "As fast as the dense network on this machine." in said
+    assert "No difference in time within the noise: 1.00 times as fast as the dense network (± 0.00)." in said
 
 
 def test_what_got_worse_is_said() -> None:
-    worse = measured(params=1250, deployed_params=3000, score=ScoreValue("top-1", 90.0, True), ms_per_batch=None)
+    worse = measured(params=1250, deployed_params=3000, score=ScoreValue("top-1", 90.0, True))
     said = sentences(report(recovered=worse))
     assert "MORE parameters than the dense network: 1.25 times as many." in said
     assert "top-1 90.00 against 93.50 dense (worse)." in said
@@ -298,6 +310,69 @@ def test_what_got_worse_is_said() -> None:
 def test_a_loss_is_better_when_it_is_lower(value: float, worse: bool) -> None:
     dense, small = (measured(score=ScoreValue("loss", each, False)) for each in (0.5, value))
     assert any("(worse)" in each for each in sentences(report(dense=dense, compressed=small))) == worse
+
+
+@given(st.floats(0.2, 5), st.floats(0, 2))
+def test_no_claim_of_speed_where_the_spread_exceeds_the_difference(median: float, spread: float) -> None:
+    [said] = [each for each in sentences(report(compressed=measured(speedup=Speedup(median, spread)))) if "ime" in each]
+    claims = "faster" in said or "SLOWER" in said
+    assert claims == (abs(median - 1) > spread)
+    assert claims or "within the noise" in said
+
+
+def test_an_identical_network_is_as_fast_within_the_noise() -> None:
+    model = network()
+    found = compare({"dense": model, "same": model}, X, repeats=21, reference="dense")
+    assert found["dense"].speedup is None
+    speedup = found["same"].speedup
+    assert speedup is not None
+    assert not speedup.is_clear
+    assert found["same"].outputs["output"] == OutputError(0.0, pytest.approx(1.0), 1.0, 1)
+
+
+# ---- how far the outputs went
+def far(error: float, cosine: float, agreement: float | None = 0.25) -> OutputError:
+    return OutputError(error, cosine, agreement, None if agreement is None else 1)
+
+
+@given(st.floats(0, 3), st.floats(-1, 1))
+def test_outputs_with_next_to_nothing_left_are_called_destroyed_first(error: float, cosine: float) -> None:
+    """From a relative error of 0.9 up, or a cosine of 0.1 down."""
+    said = sentences(report(compressed=measured(outputs={"a": far(0.1, 0.99), "b": far(error, cosine)})))
+    destroyed = error >= 0.9 or cosine <= 0.1
+    assert said[0].startswith("DESTROYED") == destroyed
+    assert any("DESTROYED" in each for each in said) == destroyed
+    [line] = [each for each in said if "relative error" in each]
+    if error > 0.1:
+        assert "output 'b', the one that went furthest" in line
+        assert f"relative error {error:.3f}, cosine {cosine:.3f}, the same largest entry along axis 1 in 25.0 %" in line
+
+
+def test_without_inputs_nobody_looked_and_it_is_said() -> None:
+    assert any("was not measured; compress does it with --input" in each for each in sentences(report()))
+    rows = tuple(replace(row, rel_error=None) for row in report().layers)
+    assert not any("not measured" in each for each in sentences(report(layers=rows)))  # trained from the start
+
+
+def test_outputs_of_another_shape_are_not_compared_and_it_is_said() -> None:
+    error = OutputError(None, None, None, None)
+    said = sentences(report(compressed=measured(outputs={"boxes": error})))
+    assert "The outputs cannot be compared with the dense network's: not of the same shape." in said
+    assert "outputs' error" not in shown(summary_table(report(compressed=measured(outputs={"boxes": error}))))
+
+
+def test_layers_of_which_almost_nothing_is_left_are_named() -> None:
+    rows = [
+        replace(report().layers[0], name=f"l{k}", rel_error=error) for k, error in enumerate([0.2, 0.95, None, 0.9])
+    ]
+    assert "ALMOST NOTHING IS LEFT of the weights of l1: relative errors above 0.9." in sentences(report(layers=rows))
+    assert not any("ALMOST" in each for each in sentences(report()))
+
+
+def test_the_summary_shows_how_far_the_outputs_went() -> None:
+    text = shown(summary_table(report(compressed=measured(outputs={"output": far(0.123, 0.9)}))))
+    assert "0.123" in text
+    assert "25.0 %" in text
 
 
 # ---- tables
@@ -316,8 +391,10 @@ def test_the_summary_shows_every_network_and_the_ratio() -> None:
         assert part in text
     text = shown(summary_table(report()))
     assert "recovered" not in text
-    assert "parameters that run" not in text
     assert "2.50x" in text
+    first, second = (line.split() for line in text.splitlines() if "parameters" in line)
+    assert first == ["parameters", "1,000", "400", "2.50x"]
+    assert second == ["parameters", "that", "run", "1,000", "500", "2.00x"]
     assert "compressed" in shown(side_by_side({"compressed": measured()}))
 
 

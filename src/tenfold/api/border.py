@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from tenfold.measure import is_inside, modules_of
 from tenfold.planning import BUDGETS, Asked
 from tenfold.planning.asked import AUTO, formats_asked, overrides_asked, ranks_asked
 from tenfold.planning.budgets import limit
@@ -57,14 +58,17 @@ def check_asked(model: nn.Module, asked: Asked, *, known_macs: bool = True) -> N
     """Refuse what `tenfold.plan` would refuse, as far as that can be seen before the network has run."""
     budgets = [name for name in BUDGETS if name in asked]
     rules = [name for name in ("energy", "ranks") if name in asked]
-    check_together(budgets, rules, asked.get("energy"), asked.get("multiple", 1), asked.get("allocation", "global"))
+    check_together(budgets, rules, asked.get("energy"), asked.get("multiple", 1), asked.get("allocation", "global"),
+                   asked.get("max_error"))  # fmt: skip
     formats_asked(asked.get("format", AUTO))
     if (ranks := asked.get("ranks")) is not None:
         ranks_asked(ranks)
     for name, value in asked.items():
         if name in budgets and isinstance(value, str | int | float):
             limit(name, value, None if name == "macs" and not known_macs else 1)
-    names = list(sites(model))
+    of = asked.get("of", ())
+    parts = modules_of(model, of)
+    names = [name for name in sites(model) if not of or is_inside(name, parts)]
     for pattern in (*asked.get("include", ()), *asked.get("exclude", ())):
         matching(pattern, names)
     overrides_asked(asked.get("layers") or {}, names)

@@ -1,6 +1,6 @@
 """All of it: measure, plan, decompose, recover and measure again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -12,6 +12,7 @@ from tenfold.api.compressed import Compressed, documented, plain, sampled
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import plan_from, planned, profiled
+from tenfold.api.predicted import predicted
 from tenfold.api.recover import Watch, recovered, recovers, whose
 from tenfold.api.samples import given_inputs, timed
 from tenfold.inputs import Inputs
@@ -98,7 +99,8 @@ def compress(
                 seed=seed, state=state, run=run, watch=watch)  # fmt: skip
     used = {**wanted, "epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed, "device": device,
             "threads": torch.get_num_threads(), **sampled(given), **(settings or {})}  # fmt: skip
-    report, words = reported(networks, chosen, before, data, given, {key: plain(value) for key, value in used.items()})
+    noted = {key: plain(value) for key, value in used.items()}
+    report, words = reported(networks, chosen, before, data, given, noted, wanted.get("of", ()))
     final = networks.get("recovered", small)
     kept = Path(state) if state is not None and epochs else None
     return Compressed(final, chosen, report, words, documented(document or Document(origin_of(model)), given), kept)
@@ -123,13 +125,15 @@ def reported(
     data: Data | None,
     inputs: Inputs | None,
     settings: Mapping[str, JSON],
+    of: Sequence[str],
 ) -> tuple[Report, tuple[str, ...]]:
     """Everything measured on the networks, and the sentences that say it."""
     scores = {name: judged(network, data) for name, network in networks.items()}
     batch = None if inputs is None else timed(inputs, before.macs or 1)
-    measured = compare(networks, batch, scores=scores)
+    measured = compare(networks, batch, scores=scores, reference="dense")
     last = list(networks)[-1]
     rows = layer_rows(networks["dense"], networks["compressed"], plan, before)
-    report = Report(measured["dense"], measured["compressed"], measured.get("recovered"), rows, settings)
+    part = predicted(networks["dense"], plan, before, of).part
+    report = Report(measured["dense"], measured["compressed"], measured.get("recovered"), rows, settings, part)
     after = inspect(networks[last], None if inputs is None else inputs.samples(1))
     return report, tuple(sentences(report, before, after))

@@ -44,7 +44,10 @@ def save(compressed: Compressed, folder: str | Path, *, overwrite: bool = False)
     Raises: TenfoldError for a folder that cannot be written.
     """
     report = json.loads(compressed.report.to_json())
-    storage.save(folder, compressed.model, compressed.plan, compressed.document, report=report, overwrite=overwrite)
+    storage.save(
+        folder, compressed.model, compressed.plan, compressed.document, report=report, words=compressed.words,
+        overwrite=overwrite,
+    )  # fmt: skip
     if compressed.state is not None:
         remove(compressed.state)
 

@@ -1,7 +1,7 @@
 """What a plan will make of a network, known before any weight is decomposed."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -10,10 +10,11 @@ from torch import nn
 from tenfold.api.border import check_asked, check_one, given_only
 from tenfold.api.plan import planned, profiled
 from tenfold.api.samples import given_inputs
-from tenfold.measure import Profile
+from tenfold.measure import Profile, part
 from tenfold.network import Stages
 from tenfold.planning import Asked
 from tenfold.protocols import Data
+from tenfold.report import Part
 from tenfold.surgery import Plan, unwrapped
 from tenfold.surgery.carry_out import networks
 
@@ -35,30 +36,34 @@ class PlannedRatios:
     params: float
     bytes: float
     macs: float | None
+    deployed_params: float
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a plan will make of a network; `layers` by name."""
+    """What a plan will make of a network; `layers` by name; `part`: of the part that was asked for, if one was."""
 
     layers: Mapping[str, PlannedLayer] = field(hash=False)
     ratio: PlannedRatios
+    part: Part | None = None
 
 
-def predicted(model: nn.Module, plan: Plan, profile: Profile) -> Predicted:
+def predicted(model: nn.Module, plan: Plan, profile: Profile, of: Sequence[str] = ()) -> Predicted:
     """Sizes and costs by the plan alone.
 
+    Args: of: patterns of modules' names, to have their ratios, too.
     Raises: TenfoldError that names the layer where the plan is not this network's.
     """
     nets = networks(model, plan)
     layers = {}
-    saved_bytes = 0
+    saved_bytes = saved_deployed = 0
     for name, measured in profile.layers.items():
         params, macs = measured.params, measured.macs
         if name in nets:
             site, net = nets[name]
             stages = Stages.of(net, site.partition(net, plan.rows[name].stages))
             params, macs = net.params, site.macs(stages, measured.positions, measured.macs, measured.calls)
+            saved_deployed += measured.params - stages.params * len(site.places)
         layers[name] = PlannedLayer(measured.params, params, measured.macs, macs)
         saved_bytes += (measured.params - params) * measured.itemsize
     layers |= {name: PlannedLayer(other.params, other.params, None, None) for name, other in profile.untaken.items()}
@@ -70,8 +75,10 @@ def predicted(model: nn.Module, plan: Plan, profile: Profile) -> Predicted:
         params=profile.params / max(profile.params - saved, 1),
         bytes=profile.bytes / max(profile.bytes - saved_bytes, 1),
         macs=None if profile.macs is None or not whole else profile.macs / whole,
+        deployed_params=profile.params / max(profile.params - saved_deployed, 1),
     )
-    return Predicted(layers, ratio)
+    ratios = predicted(model, plan, part(profile, model, of)).ratio if of else None
+    return Predicted(layers, ratio, None if ratios is None else Part(of=tuple(of), **asdict(ratios)))
 
 
 def foreseen(
@@ -95,4 +102,4 @@ def foreseen(
     measured = profiled(model, given, profile=profile)
     if plan is None:
         plan = planned(model, measured, profile=profile, inputs=given, batch=batch, seed=seed, **wanted)
-    return plan, predicted(model, plan, measured)
+    return plan, predicted(model, plan, measured, wanted.get("of", ()))

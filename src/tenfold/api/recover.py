@@ -14,12 +14,14 @@ from tenfold.api.border import check_training, sha256
 from tenfold.api.compressed import Compressed, plain, save
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import Opened, build
-from tenfold.measure import weights_hash
+from tenfold.api.samples import first_inputs, timed
+from tenfold.inputs import inputs_for
+from tenfold.measure import OutputError, output_errors, outputs, weights_hash
 from tenfold.measure.score import device_of
 from tenfold.models import load_weights
 from tenfold.protocols import Data, TenfoldError
 from tenfold.recovery import Step, rehearse
-from tenfold.report import Report, ScoreValue
+from tenfold.report import Report, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import copied
 from tenfold.tasks import Objective
@@ -128,8 +130,11 @@ def recover_folder(
     used = {"epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed, **(settings or {})}
     past = before.settings.get("recover", [])
     again = [*past, {key: plain(value) for key, value in used.items()}]
-    report = with_score(replace(before, settings={**before.settings, "recover": again}), judged(model, data))
-    result = Compressed(model.cpu(), opened.plan, report, (), document, state if epochs else None)
+    errors = {} if teacher is None else differences(teacher, model, data, before.final.macs)
+    noted = replace(before, settings={**before.settings, "recover": again})
+    report = replace(noted, recovered=replace(noted.final, score=judged(model, data), outputs=errors))
+    words = tuple(sentences(report))
+    result = Compressed(model.cpu(), opened.plan, report, words, document, state if epochs else None)
     save(result, folder, overwrite=True)
     return report
 
@@ -140,9 +145,10 @@ def recovers(model: nn.Module, bn: bool, epochs: int) -> bool:
     return epochs > 0 or (bn and norms)
 
 
-def with_score(report: Report, value: ScoreValue | None) -> Report:
-    """A report whose recovered network has this score; all else is as measured before, for the cores' shapes are."""
-    return replace(report, recovered=replace(report.final, score=value))
+def differences(teacher: nn.Module, model: nn.Module, data: Data, macs: int | None) -> dict[str, OutputError]:
+    """How far the outputs went from the dense network's on the first of the data's inputs."""
+    batch = timed(inputs_for(teacher, first_inputs(data), data.batch), macs or 1).value
+    return output_errors(outputs(teacher, batch), outputs(model, batch))
 
 
 def whose(settings: Mapping[str, JSON] | None) -> dict[str, JSON]:

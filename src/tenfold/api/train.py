@@ -1,7 +1,7 @@
 """Training from the start: a network in cores, or the dense one."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -14,6 +14,7 @@ from tenfold.api.compressed import Compressed, documented, plain, sampled
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import plan_from
+from tenfold.api.predicted import predicted
 from tenfold.api.recover import Watch, recovered, whose
 from tenfold.api.samples import given_inputs, timed
 from tenfold.inputs import Inputs
@@ -87,9 +88,8 @@ def train(
     recovered(small, data, epochs=epochs, bn=False, lr=lr, seed=seed, state=state, run=run, watch=watch, **RECIPE)
     used = {**wanted, "init": init, "epochs": epochs, "lr": lr, "seed": seed, "device": device,
             "threads": torch.get_num_threads(), **sampled(given), **(settings or {})}  # fmt: skip
-    report, words = reported(
-        dense, small, chosen, before, data, given, {key: plain(value) for key, value in used.items()}
-    )
+    noted = {key: plain(value) for key, value in used.items()}
+    report, words = reported(dense, small, chosen, before, data, given, noted, wanted.get("of", ()))
     kept = None if state is None else Path(state)
     return Compressed(small, chosen, report, words, documented(document or Document(origin_of(model)), given), kept)
 
@@ -116,6 +116,8 @@ def planned(model: nn.Module, profile: Profile, seed: int, asked: Asked) -> Plan
         return Plan({name: Row(name, reason="trained dense") for name in sites(model)})
     if any(budget in asked for budget in BUDGETS):
         asked = {"allocation": "uniform", **asked}
+        if asked["allocation"] == "global":  # an error of random weights says little, so none is too large
+            asked = {"max_error": 1.0, **asked}
     return found_plan(model, profile, seed=seed, **asked)
 
 
@@ -127,13 +129,16 @@ def reported(
     data: Data,
     inputs: Inputs,
     settings: Mapping[str, JSON],
+    of: Sequence[str],
 ) -> tuple[Report, tuple[str, ...]]:
     """What was measured on the trained network, beside the sizes and costs of the dense one it stands for."""
     rows = tuple(replace(row, rel_error=None) for row in layer_rows(dense, small, plan, before))
     networks = {"compressed": small} if is_dense(plan) else {"dense": dense, "compressed": small}
     batch = timed(inputs, before.macs or 1)
-    measured = compare(networks, batch, scores={"compressed": judged(small, data)})
-    report = Report(measured.get("dense", measured["compressed"]), measured["compressed"], None, rows, settings)
+    first = next(iter(networks))
+    measured = compare(networks, batch, scores={"compressed": judged(small, data)}, reference=first)
+    final = replace(measured["compressed"], outputs={})  # the dense network was not trained
+    report = Report(measured[first], final, None, rows, settings, predicted(dense, plan, before, of).part)
     after = None if is_dense(plan) else inspect(small, inputs.samples(1))
     return report, tuple(sentences(report, before, after))
 

@@ -17,8 +17,11 @@ def compress(
     params: o.Params = None,
     macs: o.Macs = None,
     bytes: o.Bytes = None,
+    deployed_params: o.DeployedParams = None,
+    of: o.Of = None,
     energy: o.Energy = None,
     ranks: o.Ranks = None,
+    max_error: o.MaxError = None,
     allocation: o.Allocation = None,
     multiple: o.Multiple = None,
     batch: o.Batch = None,
@@ -55,8 +58,9 @@ def compress(
     if out is not None and not dry_run:
         check_out(out, overwrite)
     asked = asked_for(
-        layer, params=params, macs=macs, bytes=bytes, energy=energy, ranks=ranks, allocation=allocation,
-        multiple=multiple, format=format, include=include, exclude=exclude,
+        layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, of=of, energy=energy,
+        ranks=ranks, max_error=max_error, allocation=allocation, multiple=multiple, format=format, include=include,
+        exclude=exclude,
     )  # fmt: skip
     api.check_training(epochs=epochs, lr=lr, distill=distill, has_data=data is not None)
     api.check_one(plan, asked, batch)

@@ -85,6 +85,18 @@ Macs = Annotated[
 Bytes = Annotated[
     str | None, typer.Option(help="Bytes of the parameters, likewise.", rich_help_panel=BUDGET, metavar="RATIO")
 ]
+DeployedParams = Annotated[
+    str | None,
+    typer.Option(help="Parameters of the form that runs, likewise.", rich_help_panel=BUDGET, metavar="RATIO"),
+]
+Of = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Only this part, whose parameters and multiply-adds budgets then count: 'encoder.*'; repeatable.",
+        rich_help_panel=BUDGET,
+    ),
+]
 Energy = Annotated[
     float | None,
     typer.Option(
@@ -93,6 +105,12 @@ Energy = Annotated[
 ]
 Ranks = Annotated[
     str | None, typer.Option(metavar="RANKS", help="Rule: 8 for every bond, or 24,40,24.", rich_help_panel=BUDGET)
+]
+MaxError = Annotated[
+    float | None,
+    typer.Option(
+        metavar="ERROR", help="Largest relative error of one weight under budgets; 0.9.", rich_help_panel=BUDGET
+    ),
 ]
 Allocation = Annotated[
     str | None,

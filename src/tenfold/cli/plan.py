@@ -16,8 +16,11 @@ def plan(
     params: o.Params = None,
     macs: o.Macs = None,
     bytes: o.Bytes = None,
+    deployed_params: o.DeployedParams = None,
+    of: o.Of = None,
     energy: o.Energy = None,
     ranks: o.Ranks = None,
+    max_error: o.MaxError = None,
     allocation: o.Allocation = None,
     multiple: o.Multiple = None,
     batch: o.Batch = None,
@@ -42,8 +45,9 @@ def plan(
     where = machine(device, threads)
     check_file(out, overwrite)
     asked = asked_for(
-        layer, params=params, macs=macs, bytes=bytes, energy=energy, ranks=ranks, allocation=allocation,
-        multiple=multiple, format=format, include=include, exclude=exclude,
+        layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, of=of, energy=energy,
+        ranks=ranks, max_error=max_error, allocation=allocation, multiple=multiple, format=format, include=include,
+        exclude=exclude,
     )  # fmt: skip
     given = prepare(
         model,
@@ -62,7 +66,7 @@ def plan(
     inputs = given_inputs(network, given.data, given.inputs)
     measured = profiled(network, inputs, profile=profile)
     found = planned(network, measured, profile=profile, inputs=inputs, batch=batch, seed=seed, **asked)
-    expected = predicted(network, found, measured)
+    expected = predicted(network, found, measured, asked.get("of", ()))
     write_plan(out, found, overwrite=overwrite)
     if as_json:
         screen.show_json(plan_document(found, expected))

@@ -15,12 +15,21 @@ def show_plan(plan: Plan, expected: Predicted) -> None:
     """The rows, what the network will hold, and why each layer is so."""
     screen.show(plan_table(plan, expected.layers))
     screen.say(*reasons(plan.rows.values()), "")
-    words = {"params": "parameters", "bytes": "bytes", "macs": "multiply-adds a sample"}
-    for name, ratio in asdict(expected.ratio).items():
+    words = {
+        "params": "parameters",
+        "deployed_params": "parameters in the form that runs",
+        "bytes": "bytes",
+        "macs": "multiply-adds a sample",
+    }
+    for name in words:
+        ratio = getattr(expected.ratio, name)
+        if expected.part is not None and (inner := getattr(expected.part, name)) is not None:
+            screen.say(f"{words[name]} in {' and '.join(map(repr, expected.part.of))}: {inner:.2f}x fewer")
         screen.say(f"{words[name]}: {'not known without inputs (--input)' if ratio is None else f'{ratio:.2f}x fewer'}")
 
 
 def plan_document(plan: Plan, expected: Predicted) -> dict[str, Any]:
     """For `--json`: the rows, and dense over planned."""
     rows = [{**asdict(row), **asdict(expected.layers[name])} for name, row in plan.rows.items()]
-    return {"schema": SCHEMA, "ratio": asdict(expected.ratio), "layers": rows}
+    part = None if expected.part is None else asdict(expected.part)
+    return {"schema": SCHEMA, "ratio": asdict(expected.ratio), "part": part, "layers": rows}

@@ -56,7 +56,7 @@ def recover(
         screen.show_json(report.to_json().rstrip("\n"))
         return
     from tenfold.report import summary_table
-    from tenfold.report.words import score
+    from tenfold.report.words import outputs, score
 
     screen.show(summary_table(report))
-    screen.say(*filter(None, [score(report)]), f"Written to {folder}")
+    screen.say(*filter(None, [score(report), outputs(report)]), f"Written to {folder}")

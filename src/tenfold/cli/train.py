@@ -17,8 +17,11 @@ def train(
     params: o.Params = None,
     macs: o.Macs = None,
     bytes: o.Bytes = None,
+    deployed_params: o.DeployedParams = None,
+    of: o.Of = None,
     energy: o.Energy = None,
     ranks: o.Ranks = None,
+    max_error: o.MaxError = None,
     allocation: o.TrainAllocation = None,
     multiple: o.Multiple = None,
     plan: o.PlanFile = None,
@@ -56,8 +59,9 @@ def train(
         )
     check_out(out, overwrite)
     asked = asked_for(
-        layer, params=params, macs=macs, bytes=bytes, energy=energy, ranks=ranks, allocation=allocation,
-        multiple=multiple, format=format, include=include, exclude=exclude,
+        layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, of=of, energy=energy,
+        ranks=ranks, max_error=max_error, allocation=allocation, multiple=multiple, format=format, include=include,
+        exclude=exclude,
     )  # fmt: skip
     api.check_train(plan, asked, init, epochs, lr)
     read = None if plan is None else api.plan_from(plan)

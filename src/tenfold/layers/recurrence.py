@@ -11,10 +11,12 @@ from torch.nn.utils.rnn import PackedSequence
 
 from tenfold.layers.plain import Closed
 from tenfold.layers.tensor_like import Rebuilt
+from tenfold.network import Positions
 
 State = tuple[Tensor, ...]  # (h,), or (h, c) of an LSTM; each (units, n, size)
 Hidden = tuple[Tensor, Tensor | None, Tensor | None]  # the recurrent matrix, its bias, the projection
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+MOST_STEPS = 16  # that an error is taken to last; assumed where nobody knows the length of a sequence
 ONE_UNIT = {"num_layers": 1, "batch_first": False, "bidirectional": False}
 MODULES: dict[str, type[nn.RNNBase]] = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN_TANH": nn.RNN, "RNN_RELU": nn.RNN}
 KERNELS: dict[str, Callable[..., Any]] = {
@@ -129,6 +131,12 @@ class Recurrence(Closed):
         words += [f"{name}={value}" for name in ("bias", "batch_first", "bidirectional") if
                   (value := getattr(self, name)) != (name == "bias")]  # fmt: skip
         return ", ".join([self.mode, *words])
+
+
+def fed_back(positions: Positions, calls: int) -> float:
+    """Over how many steps the squared error of a recurrent matrix adds up: all of them, until gates forget it."""
+    steps = calls * positions["tokens"][1] if positions else MOST_STEPS
+    return float(min(max(steps, 1), MOST_STEPS))
 
 
 def suffixes(module: Any) -> list[str]:

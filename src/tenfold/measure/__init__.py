@@ -3,11 +3,14 @@
 from tenfold.measure.calls import calls, check_calls
 from tenfold.measure.counts import Macs, WeightMacs, macs, parameter_bytes, params, state_bytes
 from tenfold.measure.memory import peak_memory_bytes
+from tenfold.measure.outputs import OutputError, output_errors, outputs, relative_error
+from tenfold.measure.part import is_inside, modules_of, part
 from tenfold.measure.profile import LayerProfile, Profile, inspect, weights_hash
-from tenfold.measure.timing import MsPerBatch, Ratio, Timing, ms_per_batch, paired, ratio
+from tenfold.measure.timing import MsPerBatch, Ratio, Speedup, Timing, forward_timings, paired, ratio
 
 __all__ = [
-    "LayerProfile", "Macs", "MsPerBatch", "Profile", "Ratio", "Timing", "WeightMacs", "calls", "check_calls",
-    "inspect", "macs", "ms_per_batch", "paired", "parameter_bytes", "params", "peak_memory_bytes", "ratio",
+    "LayerProfile", "Macs", "MsPerBatch", "OutputError", "Profile", "Ratio", "Speedup", "Timing", "WeightMacs",
+    "calls", "check_calls", "forward_timings", "inspect", "is_inside", "macs", "modules_of", "output_errors",
+    "outputs", "paired", "parameter_bytes", "params", "part", "peak_memory_bytes", "ratio", "relative_error",
     "state_bytes", "weights_hash",
 ]  # fmt: skip

@@ -106,30 +106,44 @@ class MsPerBatch:
     batch: int
     threads: int
 
+    @staticmethod
+    def of(timing: Timing, batch: int) -> "MsPerBatch":
+        """Of so many samples."""
+        return MsPerBatch(1e3 * timing.median, 1e3 * timing.spread, batch, timing.threads)
 
-def ms_per_batch(
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times as long another network takes, round by round: median and distance between the quartiles."""
+
+    median: float
+    spread: float
+
+    @staticmethod
+    def of(timing: Timing, other: Timing) -> "Speedup":
+        """Of two that were timed in one run."""
+        found = ratio(other, timing)
+        return Speedup(found.median, found.spread)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the difference exceeds the noise."""
+        return abs(self.median - 1) > self.spread
+
+
+def forward_timings(
     networks: Mapping[str, nn.Module], inputs: Any, *, repeats: int = 20, warmup: int = 3
-) -> dict[str, MsPerBatch]:
-    """Time of one forward of every network, as it stands, on the same inputs and in one run.
+) -> dict[str, Timing]:
+    """`paired` over the forwards of networks as they stand, all of them in eval mode without gradients.
 
     Raises: TenfoldError if a network cannot run on the inputs.
     """
     given: dict[str, Inputs] = {}
     for name, model in networks.items():  # what is found for the first serves them all
         given[name] = inputs_for(model, next(iter(given.values()), inputs))
-    timings = forward_timings(networks, given, repeats=repeats, warmup=warmup)
-    return {
-        name: MsPerBatch(1e3 * t.median, 1e3 * t.spread, given[name].size, t.threads) for name, t in timings.items()
-    }
-
-
-def forward_timings(
-    networks: Mapping[str, nn.Module], inputs: Mapping[str, Inputs], *, repeats: int, warmup: int
-) -> dict[str, Timing]:
-    """`paired` over the forwards of networks, each on its inputs, all of them in eval mode without gradients."""
 
     def forward(name: str) -> Callable[[], object]:
-        return lambda: run(networks[name], inputs[name].value)
+        return lambda: run(networks[name], given[name].value)
 
     with ExitStack() as stack:
         for model in networks.values():

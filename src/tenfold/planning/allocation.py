@@ -21,19 +21,25 @@ class Limits:
     left: Array  # (budgets,) limit less what is not planned
     fixed: Array  # (budgets,) what is not planned
     whole: Array  # (budgets,) the dense network
+    max_error: float = 1.0  # the largest relative error of one weight
+
+    @property
+    def cap(self) -> str:
+        """What a sentence on what is out of reach says of the largest error."""
+        return f" and no weight's relative error above {self.max_error:g} (--max-error)" if self.max_error < 1 else ""
 
 
 class Candidates:
     """The curves of all weights end to end, so that one multiplier for each budget picks in one pass."""
 
     def __init__(self, curves: Sequence[Curve]) -> None:
-        self.errors = np.concatenate([curve.errors for curve in curves])
+        self.losses = np.concatenate([curve.losses for curve in curves])
         self.costs = np.concatenate([curve.costs for curve in curves])
-        self.starts = np.cumsum([0, *(len(curve.errors) for curve in curves)])
+        self.starts = np.cumsum([0, *(len(curve.losses) for curve in curves)])
 
     def pick(self, multipliers: Array) -> list[int]:
-        """For each weight the place on its curve that minimises error plus multipliers times costs."""
-        value = self.errors + self.costs @ multipliers
+        """For each weight the place on its curve that minimises loss plus multipliers times costs."""
+        value = self.losses + self.costs @ multipliers
         return [int(value[a:b].argmin()) for a, b in zip(self.starts, self.starts[1:], strict=False)]
 
     def total(self, picks: Sequence[int]) -> Array:
@@ -73,8 +79,8 @@ def check(candidates: Candidates, limits: Limits) -> None:
         if small > left:
             asked, reachable = whole / (left + fixed), whole / (small + fixed)
             raise TenfoldError(
-                f"{name} {asked:.4g}x cannot be met; the largest reachable ratio with these layers and formats is "
-                f"{np.floor(reachable * 100) / 100:.2f}x."
+                f"{name} {asked:.4g}x cannot be met; the largest reachable ratio with these layers and formats"
+                f"{limits.cap} is {np.floor(reachable * 100) / 100:.2f}x."
             )
 
 
@@ -83,7 +89,10 @@ def together(candidates: Candidates, limits: Limits) -> str:
     scale = 1 / limits.whole
     total = candidates.total(candidates.pick(scale * 1e9)) + limits.fixed
     parts = [f"{name} {ratio:.2f}x" for name, ratio in zip(limits.budgets, limits.whole / total, strict=True)]
-    return f"these budgets cannot be met together; a network as small as possible in all has {', '.join(parts)}."
+    return (
+        f"these budgets cannot be met together; a network as small as possible in all, with these layers and formats"
+        f"{limits.cap}, has {', '.join(parts)}."
+    )
 
 
 def bisected(candidates: Candidates, limits: Limits, multipliers: Array, at: int) -> list[int] | None:
@@ -130,7 +139,7 @@ def grown(choices: Sequence[Choice], limits: Limits, multiple: int) -> list[Choi
         for k, options in enumerate(steps):
             for option, extra in options:
                 if (extra <= room).all():
-                    saved = (result[k].error - option.error) / max(float((extra / limits.whole).max()), 1e-15)
+                    saved = (result[k].loss - option.loss) / max(float((extra / limits.whole).max()), 1e-15)
                     if saved > gain:
                         best, gain, extra_cost = (k, option), saved, extra
         if best is None:

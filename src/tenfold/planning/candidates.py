@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tenfold.formats import Format
 from tenfold.formats.base import Suits
-from tenfold.network import Labels, Positions, Stages, TensorNetwork, full_rank, unfolding_of
+from tenfold.network import Count, Labels, Positions, Stages, TensorNetwork, full_rank, unfolding_of
 from tenfold.planning.budgets import Budget, Cost
 from tenfold.planning.curves import Array, ErrorCurves, rank_of_params
 from tenfold.protocols import TenfoldError
@@ -34,6 +34,8 @@ class Subject:
         macs: multiply-adds of one sample, over all calls of the module.
         times: how often what a layer counts at these positions happens for one sample.
         first: whether it belongs to the first convolution.
+        lean: whether its stages are to hold few numbers, before they are to take few multiply-adds.
+        gain: what a squared error counts for, once for a weight whose error does not come back to it.
     """
 
     site: Site
@@ -42,6 +44,8 @@ class Subject:
     macs: int
     times: float
     first: bool
+    lean: bool = False
+    gain: float = 1.0
 
     @property
     def params(self) -> int:
@@ -51,7 +55,7 @@ class Subject:
     @property
     def dense(self) -> Cost:
         """What the weight costs as it is."""
-        return Cost(self.params, self.macs, self.weight.element_size())
+        return Cost(self.params, self.macs, self.params, self.weight.element_size())
 
     def answer(self, maker: Suits) -> Format | str:
         """A format as it suits the weight, or the reason why none does: its options may be one."""
@@ -129,13 +133,18 @@ class Family:
         """What ranks (groups, ..) cost with the cheapest stages, and which evaluation that is."""
         sizes = self.sizes(ranks)
         shape = ranks.shape[1:]
-        subject = self.subject
-        counts = [subject.site.mac_count(stages, subject.positions) for stages in self.evaluations]
-        each = np.stack([np.broadcast_to(count(sizes), shape) for count in counts])
-        best = each.argmin(axis=0)
-        macs = np.take_along_axis(each, best[None], axis=0)[0] * subject.times
+        site = self.subject.site
+
+        def each(counts: Iterable[Count]) -> Array:  # (evaluations, ..)
+            return np.stack([np.broadcast_to(count(sizes), shape) for count in counts])
+
+        macs = each(site.mac_count(stages, self.subject.positions) for stages in self.evaluations)
+        held = each(stages.param_count for stages in self.evaluations) * len(site.places)
+        cheapest = np.where(held == held.min(axis=0), macs, np.inf) if self.subject.lean else macs
+        best = cheapest.argmin(axis=0)
+        macs, held = (np.take_along_axis(counted, best[None], axis=0)[0] for counted in (macs, held))
         params = np.broadcast_to(self.net.param_count(sizes), shape)
-        return Cost(params, macs, self.subject.weight.element_size()), best
+        return Cost(params, macs * self.subject.times, held, self.subject.weight.element_size()), best
 
     def planned_ranks(self, ranks: Sequence[int]) -> tuple[int | None, ...]:
         """Ranks for every bond of the format, None where it is not cut."""
@@ -234,7 +243,7 @@ def round_up(ranks: Any, multiple: int) -> Ints:
 
 @dataclass(frozen=True)
 class Choice:
-    """One candidate: a family at some ranks, or the dense weight (no family)."""
+    """One candidate: a family at some ranks, or the dense weight (no family); `error` is the squared relative one."""
 
     error: float
     cost: Cost
@@ -242,13 +251,18 @@ class Choice:
     ranks: tuple[int, ...] = ()
     evaluation: int = 0
 
+    @property
+    def loss(self) -> float:
+        """What the error counts for."""
+        return self.error if self.family is None else self.error * self.family.subject.gain
+
 
 @dataclass(frozen=True)
 class Curve:
     """Candidates of one weight that no other beats on error and on every budget; the first is the dense weight.
 
     Attributes:
-        errors: (n,) squared relative errors.
+        losses: (n,) squared relative errors times the weight's gain.
         costs: (n, budgets).
         origin: (n, 2): which family, which column of its rank grid; -1 for the dense weight.
     """
@@ -256,7 +270,7 @@ class Curve:
     subject: Subject
     families: tuple[Family, ...]
     grids: tuple[Ints, ...]
-    errors: Array
+    losses: Array
     costs: Array
     origin: Ints
 
@@ -272,26 +286,34 @@ def chosen(family: Family, ranks: tuple[int, ...]) -> Choice:
     """A family at these ranks."""
     column = np.array(ranks, np.int64)
     cost, best = family.cost(column[:, None])
-    plain = replace(cost, params=int(cost.params[0]), macs=float(cost.macs[0]))
+    plain = replace(cost, params=int(cost.params[0]), macs=float(cost.macs[0]), deployed=int(cost.deployed[0]))
     return Choice(float(family.error(column[:, None])[0]), plain, family, ranks, int(best[0]))
 
 
-def curve(subject: Subject, found: Sequence[Family], budgets: Mapping[str, Budget], multiple: int) -> Curve:
-    """The curve of a weight over these families. Nothing on it stores or computes more than the dense weight."""
+def curve(
+    subject: Subject, found: Sequence[Family], budgets: Mapping[str, Budget], multiple: int, most: float
+) -> Curve:
+    """The curve of a weight over these families. Nothing on it stores or computes more than the dense weight.
+
+    Args: most: the largest relative error that a candidate may have.
+    """
     dense = subject.dense
-    errors, costs, origin, grids = [np.zeros(1)], [cost_row(budgets, dense)], [np.array([[-1, -1]])], []
+    losses, costs, origin, grids = [np.zeros(1)], [cost_row(budgets, dense)], [np.array([[-1, -1]])], []
     for k, family in enumerate(found):
         grid = rank_grid(family, multiple)
         cost, _ = family.cost(grid)
-        keep = family.useful(grid) & subject.is_gain(cost)
+        error = family.error(grid)
+        keep = (
+            family.useful(grid) & subject.is_gain(cost) & (np.minimum(error, 1.0) <= most**2)
+        )  # sums of tails may pass 1
         grids.append(grid)
-        errors.append(family.error(grid)[keep])
+        losses.append(subject.gain * error[keep])
         costs.append(cost_row(budgets, cost)[keep])
         columns = np.nonzero(keep)[0]
         origin.append(np.stack([np.full_like(columns, k), columns], axis=1))
-    error, cost_all, place = np.concatenate(errors), np.concatenate(costs), np.concatenate(origin)
-    front = pareto(error, cost_all)
-    return Curve(subject, tuple(found), tuple(grids), error[front], cost_all[front], place[front])
+    loss, cost_all, place = np.concatenate(losses), np.concatenate(costs), np.concatenate(origin)
+    front = pareto(loss, cost_all)
+    return Curve(subject, tuple(found), tuple(grids), loss[front], cost_all[front], place[front])
 
 
 def cost_row(budgets: Mapping[str, Budget], cost: Cost) -> Array:

@@ -11,7 +11,7 @@ from torch import nn
 from tenfold.formats import Format, name_of, options_of
 from tenfold.formats.base import Suits
 from tenfold.layers import name_of as kind_name
-from tenfold.measure import Profile, weights_hash
+from tenfold.measure import Profile, part, weights_hash
 from tenfold.planning.allocation import Limits, allocate, costs_of
 from tenfold.planning.asked import AUTO, Override, formats_asked, overrides_asked, ranks_asked
 from tenfold.planning.budgets import BUDGETS, limit
@@ -23,6 +23,7 @@ from tenfold.protocols import TenfoldError, within
 from tenfold.surgery import Plan, Row, check_finite, matching, sites, untaken, unwrapped
 
 Wanted = str | float | None
+MAX_ERROR = 0.9  # of one weight, unless another is asked for: summed squares cap at 1, so that one would be given up
 
 
 class Asked(TypedDict, total=False):
@@ -31,12 +32,15 @@ class Asked(TypedDict, total=False):
     params: Wanted
     macs: Wanted
     bytes: Wanted
+    deployed_params: Wanted
+    of: Sequence[str]
     energy: float | None
     ranks: str | int | Sequence[int] | None
     format: str
     include: Sequence[str]
     exclude: Sequence[str]
     layers: Mapping[str, str] | None
+    max_error: float | None
     multiple: int
     allocation: Literal["global", "uniform"]
 
@@ -48,12 +52,15 @@ def plan(
     params: Wanted = None,
     macs: Wanted = None,
     bytes: Wanted = None,
+    deployed_params: Wanted = None,
+    of: Sequence[str] = (),
     energy: float | None = None,
     ranks: str | int | Sequence[int] | None = None,
     format: str = AUTO,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     layers: Mapping[str, str] | None = None,
+    max_error: float | None = None,
     multiple: int = 1,
     allocation: Literal["global", "uniform"] = "global",
     seed: int = 0,
@@ -64,7 +71,10 @@ def plan(
 
     Args:
         profile: what `inspect` measured on it.
-        params, macs, bytes: budgets on the whole network, alone or together: `"4x"`, `"25%"`, or a ratio.
+        params, macs, bytes, deployed_params: budgets on the whole network, alone or together: `"4x"`, `"25%"`, or a
+            ratio; `deployed_params` are those of the form that runs.
+        of: the part of the network that is planned and that budgets count: the modules of these names or patterns and
+            all that is in them. The rest stays dense; without it, all is planned.
         energy: instead of budgets: for every bond the smallest rank above this share of the squared norm, 0 to 1; of
             the settings that the first format leaves open the one with the fewest parameters.
         ranks: instead of budgets: `8` for every bond, or one for each; of these settings the one that errs least
@@ -72,6 +82,8 @@ def plan(
         format: a format, several, `conv=ht2,linear=svd`, or `auto`.
         include, exclude: layers by exact name, glob or `re:` pattern; without `include` all.
         layers: single layers by pattern: `dense`, a format, or a format at ranks (`svd:16`).
+        max_error: the largest relative error (Frobenius norm) that a budget may cost one weight, up to 1, where weights
+            may be given up; by default 0.9. Where no spectrum gives the error, its estimate counts.
         multiple: every rank is a multiple of this where its bound allows.
         allocation: `global`, or `uniform` (one share of the full ranks everywhere).
         curves: error curves found before; what is missing is added to them.
@@ -82,23 +94,35 @@ def plan(
     """
     model = unwrapped(model)
     check_finite(model)
-    asked = {name: value for name, value in (("params", params), ("macs", macs), ("bytes", bytes)) if value is not None}
+    budgets = {"params": params, "macs": macs, "bytes": bytes, "deployed_params": deployed_params}
+    asked = {name: value for name, value in budgets.items() if value is not None}
     rules = [name for name, value in (("energy", energy), ("ranks", ranks)) if value is not None]
-    check_asked(list(asked), rules, energy, multiple, allocation)
+    check_asked(list(asked), rules, energy, multiple, allocation, max_error)
     curves = curves if curves is not None else ErrorCurves(weights_hash(model))
-    search = Search(model, profile, include, exclude, layers or {}, formats_asked(format), curves, seed)
+    counted = part(profile, model, of) if of else profile
+    search = Search(model, counted, include, exclude, layers or {}, formats_asked(format), curves, seed,
+                    lean=deployed_params is not None)  # fmt: skip
     if rules:
         choices = search.by_rule(energy, None if ranks is None else ranks_asked(ranks), multiple)
     else:
-        choices = search.under_budgets(asked, multiple, allocation)
-    rows = {name: search.row(name, choices.get(name)) for name in search.sites}
+        choices = search.under_budgets(asked, multiple, allocation, MAX_ERROR if max_error is None else max_error)
+    outside = f"not in {' or '.join(map(repr, of))}, which is what was planned"
+    rows = {
+        name: search.row(name, choices.get(name)) if name in search.sites else Row(name, reason=outside)
+        for name in sites(model)
+    }
     rows |= {name: Row(name, reason=other.reason) for name, other in untaken(model).items()}
     found = Plan(rows)
-    return found if inputs is None else with_fastest_stages(model, found, profile, inputs, keep_macs="macs" in asked)
+    return found if inputs is None else with_fastest_stages(model, found, profile, inputs, budgets=asked)
 
 
 def check_asked(
-    budgets: Sequence[str], rules: Sequence[str], energy: float | None, multiple: int, allocation: str
+    budgets: Sequence[str],
+    rules: Sequence[str],
+    energy: float | None,
+    multiple: int,
+    allocation: str,
+    max_error: float | None,
 ) -> None:
     """Refuse what contradicts itself, before any work."""
     if not budgets and not rules:
@@ -114,6 +138,13 @@ def check_asked(
         raise TenfoldError(f"multiple {multiple} is below 1.")
     if allocation not in ("global", "uniform"):
         raise TenfoldError(f"allocation '{allocation}' is neither 'global' nor 'uniform'.")
+    if max_error is not None and not 0 < max_error <= 1:
+        raise TenfoldError(
+            f"max_error {max_error} is no relative error above 0 and up to 1, where weights are given up."
+        )
+    if max_error is not None and (rules or allocation == "uniform"):
+        other = f"--{rules[0]}" if rules else "--allocation uniform"
+        raise TenfoldError(f"--max-error limits what budgets choose, and {other} chooses by ranks alone; give one.")
 
 
 class Search:
@@ -129,11 +160,15 @@ class Search:
         formats: Mapping[str, Sequence[Suits]],
         curves: ErrorCurves,
         seed: int,
+        *,
+        lean: bool,
     ) -> None:
-        self.sites, self.profile, self.curves, self.seed = sites(model), profile, curves, seed
+        """Args: profile: of the network, or of the part that is planned."""
+        self.lean, self.profile, self.curves, self.seed = lean, profile, curves, seed
+        self.sites = {name: site for name, site in sites(model).items() if name in profile.layers}
         names = list(self.sites)
         if not names:
-            raise TenfoldError("the network has no layer that can be compressed.")
+            raise TenfoldError("there is no layer that can be compressed.")
         self.overrides = overrides_asked(layers, names)
         self.reasons: dict[str, str] = {}
         self.makers: dict[str, list[Format]] = {}
@@ -152,7 +187,9 @@ class Search:
         weight = site.weight(model)
         positions = row.positions or {}
         macs = weight.numel() if row.macs is None else row.macs
-        return Subject(site, weight, positions, macs, site.times(row.positions, row.macs, row.calls), row.first)
+        times = site.times(row.positions, row.macs, row.calls)
+        gain = site.error_gain(row.positions, row.calls)
+        return Subject(site, weight, positions, macs, times, row.first, self.lean, gain)
 
     def suited(
         self, name: str, included: set[str], excluded: Mapping[str, str], formats: Mapping[str, Sequence[Suits]]
@@ -235,12 +272,16 @@ class Search:
         return choices
 
     def under_budgets(
-        self, asked: Mapping[str, str | float], multiple: int, allocation: Literal["global", "uniform"]
+        self,
+        asked: Mapping[str, str | float],
+        multiple: int,
+        allocation: Literal["global", "uniform"],
+        max_error: float,
     ) -> dict[str, Choice]:
         """The allocation under budgets on the whole network."""
         choices = self.fixed()
         free = [name for name in self.sites if self.makers[name] and name not in choices]
-        limits = self.limits(asked, free, choices)
+        limits = self.limits(asked, free, choices, max_error)
         if not free:
             raise TenfoldError(
                 "no layer is left to compress: all are excluded, fixed by name, or cannot be compressed."
@@ -248,15 +289,19 @@ class Search:
         if allocation == "uniform":
             found = uniform([next(self.settings(name)) for name in free], limits, multiple)
         else:
-            budgets = limits.budgets
-            each = [curve(self.subjects[name], list(self.families(name)), budgets, multiple) for name in free]
+            each = [
+                curve(self.subjects[name], list(self.families(name)), limits.budgets, multiple, max_error)
+                for name in free
+            ]
             found = allocate(each, limits, multiple)
         for name, choice in zip(free, found, strict=True):
             if choice.family is None:
                 self.reasons[name] = "left dense: what it would save costs less accuracy in other layers"
         return choices | dict(zip(free, found, strict=True))
 
-    def limits(self, asked: Mapping[str, str | float], free: Sequence[str], fixed: Mapping[str, Choice]) -> Limits:
+    def limits(
+        self, asked: Mapping[str, str | float], free: Sequence[str], fixed: Mapping[str, Choice], max_error: float
+    ) -> Limits:
         """The budgets, less what is not planned."""
         budgets = {name: BUDGETS[name] for name in asked}
         totals = {name: budget.whole(self.profile) for name, budget in budgets.items()}
@@ -265,7 +310,7 @@ class Search:
         bare = Limits(budgets, ceilings, np.zeros_like(whole), whole)
         rest = whole - sum(costs_of(bare, Choice(0.0, self.subjects[name].dense)) for name in [*free, *fixed])
         rest = rest + sum(costs_of(bare, choice) for choice in fixed.values())
-        return Limits(budgets, ceilings - rest, rest, whole)
+        return Limits(budgets, ceilings - rest, rest, whole, max_error)
 
     def row(self, name: str, choice: Choice | None) -> Row:
         """The plan's row for a weight."""

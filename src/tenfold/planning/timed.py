@@ -1,6 +1,6 @@
 """Stages chosen by time, for one batch on this machine."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,7 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def with_fastest_stages(
-    model: nn.Module, plan: Plan, profile: Profile, inputs: Any, *, keep_macs: bool = False, repeats: int = 9
+    model: nn.Module, plan: Plan, profile: Profile, inputs: Any, *, budgets: Collection[str] = (), repeats: int = 9
 ) -> Plan:
     """The plan in which the stages of every weight are the fastest for these inputs on this machine.
 
@@ -33,7 +33,7 @@ def with_fastest_stages(
     Args:
         model: the dense network; profile: what was measured on it.
         inputs: the batch that the plan is for.
-        keep_macs: whether no weight may take more multiply-adds than it is planned with (under a budget on them).
+        budgets: under `macs` and `deployed_params` no weight may take, or hold, more than it is planned with.
         repeats: timed rounds.
     Raises: TenfoldError if the network cannot run on the inputs.
     """
@@ -44,7 +44,7 @@ def with_fastest_stages(
         call = calls.get(site.places[0].module)
         if call is not None:
             with within(f"layer '{name}'"):
-                tried = candidates(site, net, rows[name].stages, profile.layers[name].positions or {}, keep_macs)
+                tried = candidates(site, net, rows[name].stages, profile.layers[name].positions or {}, budgets)
                 times = milliseconds(model, site, net, tried, call, repeats)
                 rows[name] = replace(rows[name], **chosen(net, tried, times, rows[name].reason))
     return Plan(rows, batch=given.size)
@@ -89,19 +89,22 @@ def described(stages: Stages) -> str:
 
 
 def candidates(
-    site: Site, net: TensorNetwork, asked: Partition, positions: Positions, keep_macs: bool
+    site: Site, net: TensorNetwork, asked: Partition, positions: Positions, budgets: Collection[str]
 ) -> list[Partition]:
     """The planned stages first, the rebuilt weight, and those with the fewest multiply-adds."""
 
     def macs(stages: Stages) -> int:
         return int(site.mac_count(stages, positions)(net.sizes))
 
-    planned = site.partition(net, asked)
+    def held(stages: Stages) -> int:
+        return stages.params
+
+    planned = Stages.of(net, site.partition(net, asked))
+    kept = [cost for name, cost in (("macs", macs), ("deployed_params", held)) if name in budgets]
     every = sorted(site.evaluations(net), key=macs)
-    most = macs(Stages.of(net, planned))
-    allowed = [stages for stages in every if not keep_macs or macs(stages) <= most]
+    allowed = [stages for stages in every if all(cost(stages) <= cost(planned) for cost in kept)]
     rebuilt = [stages for stages in allowed if stages.rebuilds]
-    return list(dict.fromkeys([planned, *(stages.partition for stages in (*rebuilt, *allowed[:TRIED]))]))
+    return list(dict.fromkeys([planned.partition, *(stages.partition for stages in (*rebuilt, *allowed[:TRIED]))]))
 
 
 def milliseconds(

@@ -2,11 +2,11 @@
 
 from tenfold.report.layer_row import LayerRow, layer_rows
 from tenfold.report.measurement import Measurement, ScoreValue, compare
-from tenfold.report.report import Ratios, Report
+from tenfold.report.report import Part, Ratios, Report
 from tenfold.report.tables import layer_table, plan_table, profile_table, side_by_side, summary_table
 from tenfold.report.words import growths, notes, reasons, sentences
 
 __all__ = [
-    "LayerRow", "Measurement", "Ratios", "Report", "ScoreValue", "compare", "growths", "layer_rows", "layer_table",
-    "notes", "plan_table", "profile_table", "reasons", "sentences", "side_by_side", "summary_table",
+    "LayerRow", "Measurement", "Part", "Ratios", "Report", "ScoreValue", "compare", "growths", "layer_rows",
+    "layer_table", "notes", "plan_table", "profile_table", "reasons", "sentences", "side_by_side", "summary_table",
 ]  # fmt: skip

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from tenfold.layers import FactoredWeight, Layer, kind_of, name_of
-from tenfold.measure import LayerProfile, Profile
+from tenfold.measure import LayerProfile, Profile, relative_error
 from tenfold.protocols import TenfoldError, within
 from tenfold.surgery import Plan, Row, Site, Untaken, sites, untaken
 from tenfold.surgery.plan import DENSE
@@ -66,6 +65,9 @@ def untaken_row(other: Untaken) -> LayerRow:
 def layer_row(site: Site, dense: nn.Module, small: nn.Module, row: Row, measured: LayerProfile | None) -> LayerRow:
     """What became of one weight."""
     before, after = numbers(weight_at(site, dense)), weight_at(site, small)
+    now = numbers(after)
+    if before.shape != now.shape:
+        raise TenfoldError(f"a weight of shape {tuple(now.shape)} stands for one of {tuple(before.shape)}.")
     return LayerRow(
         name=site.name,
         kind=name_of(site.kind),
@@ -76,7 +78,7 @@ def layer_row(site: Site, dense: nn.Module, small: nn.Module, row: Row, measured
         stages=after.stages.partition if isinstance(after, FactoredWeight) else (),
         params=after.net.params if isinstance(after, FactoredWeight) else after.numel(),
         macs=macs_of(site, after, measured),
-        rel_error=relative_error(before, numbers(after)),
+        rel_error=relative_error(before, now),
         reason=row.reason,
     )
 
@@ -109,15 +111,3 @@ def macs_of(site: Site, weight: Tensor | FactoredWeight, measured: LayerProfile 
     if measured is None or isinstance(weight, Tensor):
         return None if measured is None else measured.macs
     return site.macs(weight.stages, measured.positions, measured.macs, measured.calls)
-
-
-def relative_error(before: Tensor, after: Tensor) -> float:
-    """Norm of the difference over the norm, in float64; a weight of zeros counts as one of norm 1.
-
-    Raises: TenfoldError if the two have not the same axes.
-    """
-    if before.shape != after.shape:
-        raise TenfoldError(f"a weight of shape {tuple(after.shape)} stands for one of {tuple(before.shape)}.")
-    exact = before.detach().cpu().double()
-    distance = torch.dist(after.detach().cpu().double(), exact)
-    return float(distance / (exact.norm() or 1.0))

@@ -1,14 +1,14 @@
 """`Measurement`: what was measured on one network; networks side by side, in the form in which they will run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch import nn
 
 from tenfold import measure
 from tenfold.inputs import Inputs, inputs_for
-from tenfold.measure import MsPerBatch
+from tenfold.measure import MsPerBatch, OutputError, Speedup
 from tenfold.protocols import Score, within
 from tenfold.surgery import lower
 from tenfold.surgery.copying import copied
@@ -45,6 +45,9 @@ class Measurement:
         ms_per_batch: milliseconds of one forward.
         deployed_params: parameters of the lowered form.
         lowering_failed: why there is no lowered form that runs, so that the folder's own was measured in its place.
+        outputs: by name, how far each output went from the dense network's on the same inputs; empty for that network
+            itself, and where the two were not compared.
+        speedup: how many times as long the dense network takes; None likewise.
     """
 
     params: int
@@ -55,6 +58,13 @@ class Measurement:
     score: ScoreValue | None
     deployed_params: int
     lowering_failed: str | None = None
+    outputs: Mapping[str, OutputError] = field(default_factory=dict, hash=False)
+    speedup: Speedup | None = None
+
+    @property
+    def furthest(self) -> tuple[str, OutputError] | None:
+        """The output that went furthest, with its name; None where nothing was compared."""
+        return max(self.outputs.items(), key=lambda item: item[1].relative_error or 0.0, default=None)
 
 
 class Cost(NamedTuple):
@@ -69,6 +79,7 @@ def compare(
     inputs: Any = None,
     *,
     scores: Mapping[str, ScoreValue | None] | None = None,
+    reference: str | None = None,
     repeats: int = 20,
     warmup: int = 3,
 ) -> dict[str, Measurement]:
@@ -79,23 +90,27 @@ def compare(
         inputs: what `tenfold.inputs.inputs_for` takes, their batch as the first network sees it; without them MACs,
             memory and time are None.
         scores: by the same names, as values.
+        reference: the name of the network that the others are compared with, in outputs and time.
         repeats: timed rounds; warmup: rounds before them.
     Raises: TenfoldError, naming the network, if one cannot run on the inputs.
     """
     given = None if inputs is None else inputs_for(next(iter(networks.values())), inputs)
     each = {name: as_it_runs(name, network, given) for name, network in networks.items()}
     lowered = {name: form for name, (form, _, _) in each.items()}
-    times = {} if given is None else measure.ms_per_batch(lowered, given, repeats=repeats, warmup=warmup)
+    times = {} if given is None else measure.forward_timings(lowered, given, repeats=repeats, warmup=warmup)
+    errors = {} if given is None or reference is None else output_errors(lowered, given, reference)
     return {
         name: Measurement(
             params=measure.params(network),
             file_bytes=measure.state_bytes(network),
             macs=each[name][1].macs,
             peak_memory_bytes=each[name][1].peak_memory_bytes,
-            ms_per_batch=times.get(name),
+            ms_per_batch=None if given is None else MsPerBatch.of(times[name], given.size),
             score=(scores or {}).get(name),
             deployed_params=measure.params(lowered[name]),
             lowering_failed=each[name][2],
+            outputs=errors.get(name, {}),
+            speedup=Speedup.of(times[name], times[reference]) if name in errors and reference is not None else None,
         )
         for name, network in networks.items()
     }
@@ -117,3 +132,15 @@ def cost(name: str, network: nn.Module, inputs: Inputs | None) -> Cost:
         return Cost(None, None)
     with within(f"the {name} network"):
         return Cost(measure.macs(network, inputs).total, measure.peak_memory_bytes(network, inputs))
+
+
+def output_errors(
+    networks: Mapping[str, nn.Module], inputs: Inputs, reference: str
+) -> dict[str, dict[str, OutputError]]:
+    """How far the outputs of every other network went from those of the reference."""
+    given = measure.outputs(networks[reference], inputs.value)
+    return {
+        name: measure.output_errors(given, measure.outputs(network, inputs.value))
+        for name, network in networks.items()
+        if name != reference
+    }

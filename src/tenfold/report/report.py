@@ -13,12 +13,30 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Ratios:
-    """Dense over final: 4.0 is four times smaller, or four times faster; None where one side is not known."""
+    """Dense over final: 4.0 is four times smaller, or four times faster; None where one side is not known.
+
+    Attributes:
+        deployed_params: of the form that runs.
+        time: the median over rounds in which both ran; time_spread: the distance between the quartiles.
+    """
 
     params: float | None
+    deployed_params: float | None
     file_bytes: float | None
     macs: float | None
     time: float | None
+    time_spread: float | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of a network that budgets were asked of, dense over final; `of`: patterns of its modules' names."""
+
+    of: tuple[str, ...]
+    params: float
+    deployed_params: float
+    bytes: float
+    macs: float | None
 
 
 @dataclass(frozen=True)
@@ -26,6 +44,7 @@ class Report:
     """What was measured.
 
     Attributes:
+        part: what was asked for of a part alone; None where it was of the whole network.
         recovered: None where there was no recovery.
         layers: what became of every weight.
         settings: what was asked for, in values that JSON knows.
@@ -36,6 +55,7 @@ class Report:
     recovered: Measurement | None
     layers: tuple[LayerRow, ...]
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    part: Part | None = None
 
     @property
     def final(self) -> Measurement:
@@ -46,16 +66,18 @@ class Report:
     def ratio(self) -> Ratios:
         """The dense network over the final one."""
         dense, final = self.dense, self.final
-        times = [None if m.ms_per_batch is None else m.ms_per_batch.median for m in (dense, final)]
+        speedup = final.speedup
         return Ratios(
             params=over(dense.params, final.params),
+            deployed_params=over(dense.deployed_params, final.deployed_params),
             file_bytes=over(dense.file_bytes, final.file_bytes),
             macs=over(dense.macs, final.macs),
-            time=over(times[0], times[1]),
+            time=None if speedup is None else speedup.median,
+            time_spread=None if speedup is None else speedup.spread,
         )
 
     def to_json(self) -> str:
-        """The report as a JSON document; keys `schema dense compressed recovered ratio layers settings`."""
+        """The report as a JSON document; keys `schema dense compressed recovered ratio part layers settings`."""
         return documents.to_json({"schema": SCHEMA, **asdict(self), "ratio": asdict(self.ratio)})
 
     @staticmethod

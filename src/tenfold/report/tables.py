@@ -40,9 +40,10 @@ def summary_table(report: Report) -> Table:
     ratio = report.ratio
     ratios = {
         "parameters": times(ratio.params),
+        "parameters that run": times(ratio.deployed_params),
         "bytes in the file": times(ratio.file_bytes),
         "MACs a sample": times(ratio.macs),
-        "ms a batch": times(ratio.time),
+        "ms a batch": "" if ratio.time is None else f"{ratio.time:.2f}x ± {ratio.time_spread:.2f}",
     }
     return side_by_side(networks, ratios)
 
@@ -193,18 +194,27 @@ def scored(network: Measurement) -> str:
     return UNKNOWN if network.score is None else f"{network.score.name} {network.score.shown}"
 
 
-def more_deployed(network: Measurement) -> str:
-    """Parameters of the form that runs, where they are more than the folder's."""
-    return number(network.deployed_params) if network.deployed_params > network.params else UNKNOWN
+def output_error(network: Measurement) -> str:
+    """Relative error of the output that went furthest."""
+    error = network.furthest[1].relative_error if network.furthest else None
+    return UNKNOWN if error is None else f"{error:.3f}"
+
+
+def agreement(network: Measurement) -> str:
+    """How often its largest entry is the dense network's, in per cent."""
+    share = network.furthest[1].agreement if network.furthest else None
+    return UNKNOWN if share is None else f"{100 * share:.1f} %"
 
 
 ROWS: dict[str, Callable[[Measurement], str]] = {
     "parameters": lambda network: number(network.params),
-    "parameters that run": more_deployed,
+    "parameters that run": lambda network: number(network.deployed_params),
     "bytes in the file": lambda network: number(network.file_bytes),
     "MACs a sample": lambda network: number(network.macs),
     "peak memory, MiB": lambda network: mebibytes(network.peak_memory_bytes),
     "ms a batch": batch_time,
     "score": scored,
+    "outputs' error": output_error,
+    "same largest entry": agreement,
 }
-OPTIONAL = ("parameters that run", "score")
+OPTIONAL = ("score", "outputs' error", "same largest entry")

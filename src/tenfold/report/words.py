@@ -4,11 +4,18 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
-from tenfold.measure import Profile
-from tenfold.report.report import Report
+from tenfold.measure import OutputError, Profile, Speedup
+from tenfold.report.measurement import Measurement
+from tenfold.report.report import Part, Report
 
 MEASURED = re.compile(r"[\d.]+x fewer |relative error about ")  # parts of a reason that tables have as numbers
 MOST_NAMES = 8
+LOST = 0.9  # relative error from which outputs are destroyed, and above which almost nothing is left of a weight
+UNRELATED = 0.1  # cosine down to which outputs are destroyed
+NOT_COMPARED = (
+    "How far the outputs went from the dense network's was not measured; compress does it with --input 3x224x224 or "
+    "--data, recover with --weights."
+)
 
 
 class Explained(Protocol):
@@ -32,7 +39,7 @@ class Growth(NamedTuple):
 
 
 def sentences(report: Report, before: Profile | None = None, after: Profile | None = None) -> list[str]:
-    """The ratios in words, and what a reader should be warned of.
+    """The ratios in words, how far the outputs went, and what a reader should be warned of; damage comes first.
 
     Args:
         before, after: profiles of the dense network and of the final one (compressed or lowered) on the same inputs;
@@ -40,17 +47,69 @@ def sentences(report: Report, before: Profile | None = None, after: Profile | No
     """
     ratio = report.ratio
     blamed = growths(before, after) if before is not None and after is not None else []
-    found = [
+    gains = [
+        part(report.part),
         smaller(ratio.params, "parameters"),
+        smaller(ratio.deployed_params, "parameters in the form that runs"),
         smaller(ratio.file_bytes, "bytes in the file"),
         smaller(ratio.macs, "multiply-adds a sample"),
-        faster(ratio.time, blamed),
+        faster(report.final.speedup, blamed),
         score(report),
         deployed(report),
         lowering(report),
         "" if before is None else before.sampling,
     ]
+    losses = [outputs(report), hollow(report)]
+    found = [*losses, *gains] if is_destroyed(report.final) else [*gains, *losses]
     return [sentence for sentence in found if sentence]
+
+
+def is_destroyed(network: Measurement) -> bool:
+    """Whether some output has next to nothing left of the dense network's."""
+    return any(is_lost(error) for error in network.outputs.values())
+
+
+def is_lost(error: OutputError) -> bool:
+    """Whether an output has next to nothing left of the dense network's."""
+    if error.relative_error is None or error.cosine is None:
+        return False
+    return error.relative_error >= LOST or error.cosine <= UNRELATED
+
+
+def outputs(report: Report) -> str:
+    """How far the outputs went from the dense network's, or that nobody looked; nothing where that was not trained."""
+    network = report.final
+    if network.furthest is None:
+        return NOT_COMPARED if any(row.rel_error is not None for row in report.layers) else ""
+    name, error = network.furthest
+    whose = "outputs" if len(network.outputs) == 1 else f"output '{name}', the one that went furthest,"
+    if error.relative_error is None:
+        return f"The {whose} cannot be compared with the dense network's: not of the same shape."
+    far = f"relative error {error.relative_error:.3f}, cosine {error.cosine:.3f}"
+    if error.agreement is not None:
+        far += f", the same largest entry along axis {error.axis} in {100 * error.agreement:.1f} %"
+    if is_destroyed(network):
+        return f"DESTROYED: next to nothing of the dense network is left in the {whose} on these inputs: {far}."
+    return f"The {whose} on these inputs against the dense network's: {far}."
+
+
+def part(found: Part | None) -> str:
+    """What was gained in the part that budgets were asked of."""
+    if found is None:
+        return ""
+    macs = "" if found.macs is None else f", {found.macs:.2f}x multiply-adds"
+    return (
+        f"In {' and '.join(map(repr, found.of))}, dense over compressed: {found.params:.2f}x parameters "
+        f"({found.deployed_params:.2f}x in the form that runs), {found.bytes:.2f}x bytes{macs}; in the whole network:"
+    )
+
+
+def hollow(report: Report) -> str:
+    """The layers of whose weights almost nothing is left."""
+    names = [row.name for row in report.layers if row.rel_error is not None and row.rel_error > LOST]
+    if not names:
+        return ""
+    return f"ALMOST NOTHING IS LEFT of the weights of {some(names)}: relative errors above {LOST}."
 
 
 def reasons(rows: Iterable[Explained]) -> list[str]:
@@ -101,14 +160,15 @@ def smaller(ratio: float | None, what: str) -> str:
     return f"{ratio:.2f} times fewer {what}."
 
 
-def faster(ratio: float | None, blamed: list[Growth]) -> str:
-    """`1.21 times faster`, or that it is slower and why."""
-    if ratio is None:
+def faster(speedup: Speedup | None, blamed: list[Growth]) -> str:
+    """`1.21 times faster`, that it is slower and why, or that nobody can tell."""
+    if speedup is None:
         return ""
-    if round(ratio, 2) == 1:
-        return "As fast as the dense network on this machine."
+    ratio, noise = speedup.median, f"(± {speedup.spread:.2f})"
+    if not speedup.is_clear:
+        return f"No difference in time within the noise: {ratio:.2f} times as fast as the dense network {noise}."
     if ratio > 1:
-        return f"{ratio:.2f} times faster than the dense network on this machine."
+        return f"{ratio:.2f} times faster {noise} than the dense network on this machine."
     named = ", ".join(f"{name} (+{1e3 * seconds:,.2f} ms)" for name, seconds in blamed[:3])
     why = f"; the layers to blame: {named}" if named else ""
     return f"SLOWER: takes {1 / ratio:.2f} times as long as the dense network on this machine{why}."

@@ -3,7 +3,7 @@
 import json
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -49,6 +49,7 @@ def save(
     *,
     report: Mapping[str, Any] | None = None,
     report_html: str | None = None,
+    words: Sequence[str] = (),
     readme: str | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -57,6 +58,7 @@ def save(
     Args:
         folder: its parents are made; files in it that are not tenfold's stay.
         model: what `decompose` made with `plan`, trained on or not; compiled or not.
+        words: what was measured, in sentences for that page.
         readme: the page for whoever gets the folder; written from plan and document otherwise.
         overwrite: replace a folder that tenfold wrote; its `state/`, by which a run that was stopped goes on, stays.
     Raises: TenfoldError for a folder that cannot be written, a plan that is not the model's, a tensor that cannot
@@ -71,7 +73,7 @@ def save(
     check_finite(model)
     texts = {
         PLAN: plan.to_yaml(),
-        README: page(place.name, model, plan, document, found.tensors, versions()["tenfold"])
+        README: page(place.name, model, plan, document, found.tensors, versions()["tenfold"], words)
         if readme is None
         else readme,
         REPORT: None if report is None else json_text(REPORT, report),

@@ -19,7 +19,7 @@ With tenfold {version} or later installed:
 ```python
 {snippet}
 ```
-{notes}
+{notes}{measured}
 ## What is here
 | file | what |
 |---|---|
@@ -37,9 +37,15 @@ Layers that are not listed are as they were.
 
 
 def page(
-    name: str, model: nn.Module, plan: Plan, document: Document, tensors: Mapping[str, Tensor], version: str
+    name: str,
+    model: nn.Module,
+    plan: Plan,
+    document: Document,
+    tensors: Mapping[str, Tensor],
+    version: str,
+    words: Sequence[str] = (),
 ) -> str:
-    """The page, in Markdown."""
+    """The page, in Markdown. Args: words: what was measured, in sentences."""
     weights = factored(model)
     saved = {row: math.prod(weight.net.axes.values()) for row, weight in weights.items()}
     params = sum(parameter.numel() for parameter in model.parameters())
@@ -54,6 +60,7 @@ def page(
         version=version,
         snippet=snippet(name, document, next((p.dtype for p in model.parameters()), torch.float32)),
         notes=notes(document),
+        measured=measured(words),
         megabytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) / 1e6,
         files="".join(f"{line}\n" for line in files),
         rows="\n".join(row_line(plan, row, weight) for row, weight in weights.items()) or "| none | | | | |",
@@ -70,6 +77,11 @@ def what(origin: str, count: int, params: int, dense: int) -> str:
         f'A trained PyTorch network in tensor networks: {weights} stored as small tensors ("cores").\n'
         f"It holds {params:,} parameters instead of {dense:,}: {dense / max(params, 1):.2f} times fewer."
     )
+
+
+def measured(words: Sequence[str]) -> str:
+    """What was measured, a line a sentence; nothing where nobody says anything."""
+    return "\n## What was measured\n" + "".join(f"- {sentence}\n" for sentence in words) if words else ""
 
 
 def factored(model: nn.Module) -> dict[str, FactoredWeight]:

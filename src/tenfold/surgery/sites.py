@@ -153,6 +153,10 @@ class Site:
         once = int(self.mac_count(stages, positions)(stages.net.sizes))
         return round(self.times(positions, macs, calls) * once)
 
+    def error_gain(self, positions: Positions | None, calls: int | None) -> float:
+        """By how much a squared error of the weight counts for more than that of one whose error never comes back."""
+        return max(place.kind.error_gain(place.weight, positions or {}, calls or 0) for place in self.places)
+
     def times(self, positions: Positions | None, macs: int | None, calls: int | None) -> float:
         """How often what `dense_macs` and `mac_count` count happens in one forward, by what was measured there."""
         if positions is None or macs is None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tenfold.layers.base import FactoredWeight, Layer
 from tenfold.layers.products import matrix_chain
-from tenfold.layers.recurrence import StepModule, cell_mode, torch_cell
+from tenfold.layers.recurrence import StepModule, cell_mode, fed_back, torch_cell
 from tenfold.layers.staged import Chain
 from tenfold.network import Positions
 
@@ -44,6 +44,10 @@ class Cell(StepModule, Layer):
     def initial_deviation(cls, module: nn.Module, name: str) -> float:
         """Uniform, bound 1 / sqrt(hidden size), for both weights."""
         return float((3 * cast(nn.RNNCellBase, module).hidden_size) ** -0.5)
+
+    @classmethod
+    def error_gain(cls, name: str, positions: Positions, calls: int) -> float:
+        return fed_back(positions, calls) if name == "weight_hh" else 1.0
 
     @classmethod
     def positions(cls, module: nn.Module, name: str, given: Sequence[Tensor], result: Tensor) -> tuple[Positions, int]:

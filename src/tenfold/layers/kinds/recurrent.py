@@ -14,6 +14,7 @@ from tenfold.layers.recurrence import (
     Recurrence,
     State,
     Steps,
+    fed_back,
     kernel,
     steps,
     suffixes,
@@ -68,6 +69,10 @@ class Recurrent(Recurrence, Layer):
         if name.startswith("weight_ih") or stages.rebuilds:
             return None
         return "a recurrent matrix is rebuilt once a sequence and applied step after step, so it has one stage"
+
+    @classmethod
+    def error_gain(cls, name: str, positions: Positions, calls: int) -> float:
+        return 1.0 if name.startswith("weight_ih") else fed_back(positions, calls)
 
     @classmethod
     def positions(cls, module: nn.Module, name: str, given: Sequence[Tensor], result: Tensor) -> tuple[Positions, int]:

@@ -2,6 +2,7 @@
 
 from tenfold.planning.budgets.base import Budget, Cost, limit
 from tenfold.planning.budgets.bytes import Bytes
+from tenfold.planning.budgets.deployed_params import DeployedParams
 from tenfold.planning.budgets.macs import Macs
 from tenfold.planning.budgets.params import Params
 
@@ -9,6 +10,7 @@ BUDGETS: dict[str, Budget] = {
     "params": Params(),
     "macs": Macs(),
     "bytes": Bytes(),
+    "deployed_params": DeployedParams(),
 }
 
 __all__ = ["BUDGETS", "Budget", "Cost", "limit"]

@@ -15,11 +15,13 @@ class Cost:
     Attributes:
         params: numbers that the folder stores.
         macs: multiply-adds of one sample, in the form that will run.
+        deployed: numbers that the form which runs holds, of all modules that apply the weight.
         itemsize: bytes of one number.
     """
 
     params: Any
     macs: Any
+    deployed: Any
     itemsize: int
 
 
