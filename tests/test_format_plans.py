@@ -101,7 +101,7 @@ def test_an_option_that_suits_some_layers_is_refused_by_name_only(asked: str, ru
         tenfold.plan(model, profile, format="svd", layers={"3": asked}, **rule)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(1, 12), st.integers(2, 40), st.integers(2, 5), st.integers(1, 4))
 def test_rules_choose_among_the_settings_of_a_format(i: int, o: int, window: int, rank: int) -> None:
     torch.manual_seed(0)

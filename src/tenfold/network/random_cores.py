@@ -13,8 +13,8 @@ from tenfold.protocols import TenfoldError
 
 def deviation_of(net: TensorNetwork, cores: Sequence[Tensor]) -> Tensor:
     """Root mean square of `weight(cores)`, without building it; what is padding does not count."""
-    boxes = product(*(boxes(net, fold) for fold in net.folds))
-    norms = [net.norm(inside(net, cores, dict(chain(*map(dict.items, box))))) for box in boxes]
+    parts = product(*(boxes(net, fold) for fold in net.folds))
+    norms = [net.norm(inside(net, cores, dict(chain(*map(dict.items, box))))) for box in parts]
     return torch.stack(norms).square().sum().div(math.prod(net.axes.values())).sqrt()
 
 
