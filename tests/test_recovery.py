@@ -697,10 +697,13 @@ def test_a_segmentation_network_is_refused_its_teacher_at_once(data: Data, monke
     monkeypatch.setattr(
         importlib.import_module("tenfold.api.compress"), "profiled", lambda *_, **__: pytest.fail("measured")
     )
-    with pytest.raises(TenfoldError, match=r"data.train was tried before any work: distillation .* use distill=0"):
+    with pytest.raises(TenfoldError, match=r"tried before any work: task .* choose task='segmentation'"):
         tenfold.compress(model, used, params="1.5x", epochs=1)
+    own = replace(used, loss=lambda out, batch: nn.functional.cross_entropy(out, batch[1]))
+    with pytest.raises(TenfoldError, match=r"data.train was tried before any work: distillation .* leave out distill"):
+        tenfold.compress(model, own, params="1.5x", epochs=1, distill=0.5)
     monkeypatch.undo()
-    assert tenfold.compress(model, used, params="1.5x", epochs=1, distill=0.0, format="svd").report.recovered
+    assert tenfold.compress(model, own, params="1.5x", epochs=1, format="svd").report.recovered
 
 
 @pytest.mark.parametrize("verb", ["compress", "train", "recover"])
