@@ -284,7 +284,7 @@ def test_planning_again_reuses_the_profile(place: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("tenfold.planning.curves.tail_shares", lambda *_: pytest.fail("decomposed again"))
     again = document("plan", "lenet5", "--params", "4x", "--macs", "1.5x", "--profile", "kept", "--out", "b.yaml")
     assert again == first
-    document("plan", "lenet5", "--params", "8x", "--profile", "kept", "--out", "c.yaml")
+    document("plan", "lenet5", "--params", "6x", "--profile", "kept", "--out", "c.yaml")
 
 
 def test_a_profile_of_another_input_is_not_used(place: Path) -> None:
