@@ -472,7 +472,7 @@ def test_a_tied_network_is_planned_saved_loaded_lowered_and_trained(
 ) -> None:
     model, ids = small()
     profile = tenfold.inspect(model, ids)
-    plan = tenfold.plan(model, profile, format=name, **asked)
+    plan = tenfold.plan(model, profile, format=name, max_error=1, **asked)  # noise has no rank to find
     result = tenfold.decompose(model, plan)
     after = tenfold.inspect(result, ids)
     for budget, ratio in asked.items():
