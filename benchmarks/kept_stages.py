@@ -29,13 +29,14 @@ CASES: list[tuple[str, nn.Module, Format, tuple[int, ...], list[tuple[int, ...]]
 
 def versions(weight: FactoredWeight) -> Callable[[], list[Tensor]]:
     """Stages kept until an address or a version changes."""
-    kept: dict[str, object] = {}
+    kept: tuple[tuple[object, ...], list[Tensor]] | None = None
 
     def stages() -> list[Tensor]:
+        nonlocal kept
         key = tuple(x for core in weight.cores for x in (core.data_ptr(), core._version, core.dtype, core.device))
-        if kept.get("key") != key:
-            kept.update(key=key, stages=weight.stages.tensors(list(weight.cores), weight.builds))
-        return kept["stages"]  # type: ignore[return-value]
+        if kept is None or kept[0] != key:
+            kept = key, weight.stages.tensors(list(weight.cores), weight.builds)
+        return kept[1]
 
     return stages
 

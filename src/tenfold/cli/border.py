@@ -83,8 +83,10 @@ def shape_of(asked: Any) -> tuple[int, ...] | None:
 
 def dimension(text: str | None) -> BatchDim:
     """What `--batch-dim` says."""
-    if text is None or text == "none":
-        return text  # type: ignore[return-value]
+    if text is None:
+        return None
+    if text == "none":
+        return "none"
     if not text.isdecimal():
         raise TenfoldError(f"--batch-dim '{text}' is no dimension; write 0, 1, .. or none.")
     return int(text)

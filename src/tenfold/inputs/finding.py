@@ -135,7 +135,7 @@ def answers(model: nn.Module, inputs: Inputs) -> list[Tensor] | None:
     device = device_of(model)
     given = inputs if device is None else inputs.to(device)
     with warnings.catch_warnings(), evaluating(model):
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # of a trial on inputs that the user never gave
         try:
             return [tensor.clone() for tensor in tensors_in(call(model, given.value))]
         except Exception:  # noqa: BLE001  (a forward may raise anything on what it is not made for)

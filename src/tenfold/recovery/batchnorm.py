@@ -84,7 +84,7 @@ def restored_on_error(tensors: Sequence[Tensor]) -> Iterator[None]:
     before = [tensor.clone() for tensor in tensors]
     try:
         yield
-    except BaseException:
+    except BaseException:  # a stop by the keyboard, too; raised again below
         with torch.no_grad():
             for tensor, value in zip(tensors, before, strict=True):
                 tensor.copy_(value)

@@ -99,7 +99,7 @@ class Experts(Layer):
     def lower(self) -> nn.Module:
         """The module as it was, with rebuilt weights."""
         plain = self.code.__new__(self.code)
-        kept = {"sizes", "code", "built", "hung"}
+        kept = {"sizes", "code", "built", "hung", "taken_over"}
         for name, value in vars(self).items():
             if name not in kept:
                 vars(plain)[name] = value.copy() if name in ("_parameters", "_buffers", "_modules") else value
