@@ -33,9 +33,8 @@ def obstacle(module: nn.Module, kind: type[Layer]) -> str | None:
         return f"it was given an attribute '{taken[0]}', a name that a compressed layer needs for itself"
     if own := [name for name, _ in module.named_buffers(recurse=False) if not is_mask(module, name)]:
         return f"it was given a buffer '{own[0]}', which the kind of layer does not know"
-    if own := [
-        name for name, _ in module.named_children() if name not in (*assigned(type(module)), "parametrizations")
-    ]:
+    known = {*assigned(type(module)), "parametrizations"}
+    if own := [name for name, _ in module.named_children() if name not in known]:
         return f"it was given a module '{own[0]}', which the kind of layer does not know"
     return None
 
@@ -57,11 +56,7 @@ def carry_over(old: nn.Module, new: nn.Module) -> None:
 
 def attributes(module: nn.Module) -> Iterator[str]:
     """Attributes that somebody put on a module: those that no method of its class assigns."""
-    known = {
-        *vars(nn.Module()),
-        *assigned(plain_type(module)),
-        "weight",
-    }  # (a weight that hooks compute is an attribute)
+    known = {*vars(nn.Module()), *assigned(plain_type(module)), "weight"}  # torch's hooks keep a weight there
     return (name for name in vars(module) if name not in known and not name.startswith("_"))
 
 
