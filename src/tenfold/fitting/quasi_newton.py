@@ -32,7 +32,7 @@ def quasi_newton(
     start = [core.detach().double() for core in cores]
     if total == 0 or steps < 1:
         return start, 0.0 if total == 0 else measure.squared_error(net.weight(start) - wanted, axes) / total
-    moving = [core.clone().requires_grad_() for core in start]
+    moving = [core.clone(memory_format=torch.contiguous_format).requires_grad_() for core in start]
     search = torch.optim.LBFGS(
         moving, max_iter=steps, max_eval=2 * steps, history_size=HISTORY, tolerance_grad=1e-14, tolerance_change=1e-15,
         line_search_fn="strong_wolfe",

@@ -8,10 +8,12 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from tenfold.fitting import Metric, balanced
+from tenfold.fitting import Metric, balanced, quasi_newton
 from tenfold.network import SPATIAL, Fold, Labels, TensorNetwork, contract, full_rank
 from tenfold.protocols import TenfoldError
 
+STEPS = 100  # of the refinement in a metric, at most
+WORK = 2e12  # multiply-adds of it, about a minute: a weight for which they are more gets fewer steps
 Axes = Mapping[str, int]
 Modes = Mapping[str, Sequence[int]]  # "i" -> (4, 4, 4); "o i h w" -> (12, 12, 16) where modes straddle axes
 
@@ -134,8 +136,8 @@ class Format(ABC):
 
         Args:
             weight: in the order of `net.axes`, any floating dtype.
-            metric: what an error costs; without it the Frobenius norm. Of a fit in the metric and one without the
-                cores that err less in it are kept.
+            metric: what an error costs; without it the Frobenius norm. Of a fit in the metric's factors and one
+                without, the cores that err less in it are refined in the whole of it.
             generator: for formats that start at random; a fresh one of seed 0 otherwise.
         Raises: TenfoldError for a weight of another shape or with values that are not finite.
         """
@@ -148,6 +150,10 @@ class Format(ABC):
             whitened = self.fit_batched(metric.whitened(net.to_modes(dense), net), net, draw)
             found = cores, metric.unwhitened(balanced(net, whitened), net)
             cores = min(found, key=lambda each: metric.squared_error(net.weight(each) - dense, tuple(net.axes)))
+            closed = metric.is_product(net) and len(net.bonds) < 2 and not self.iterates  # nothing is nearer
+            if not closed:
+                steps = min(STEPS, int(WORK / metric.macs(net)))
+                cores = balanced(net, quasi_newton(dense, net, cores, steps=steps, metric=metric)[0])
         return [core.to(weight.dtype).to(weight.device).contiguous() for core in cores]
 
     def decompose_group(
