@@ -50,6 +50,10 @@ class Metric:
             tensor = applied(root, tensor, net.modes.index(mode))
         return tensor
 
+    def whitened_weight(self, weight: Tensor, net: TensorNetwork) -> Tensor:
+        """`whitened` of a weight in its axes, in float64; what falls into padding is lost."""
+        return net.to_axes(self.whitened(net.to_modes(weight.detach().cpu().double()), net))
+
     def unwhitened(self, cores: Sequence[Tensor], net: TensorNetwork) -> list[Tensor]:
         """Cores of a whitened tensor, back in the weight's own coordinates; ranks do not change."""
         result = list(cores)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tenfold.layers.computed import effective, origins
 from tenfold.layers.plain import Numbers
+from tenfold.layers.rows import Pick
 from tenfold.layers.tensor_like import TensorLike
 from tenfold.network import Count, Positions, Stages, TensorNetwork
 
@@ -243,6 +244,39 @@ class Layer(nn.Module, ABC):
         """
         del name, positions, calls
         return 1.0
+
+    # ---- what they meet
+    @classmethod
+    def apart(cls, module: nn.Module) -> tuple[nn.Module, Mapping[str, str]]:
+        """A module with the same outputs of which every weight is applied by a child that holds it alone.
+
+        Returns: it, and the child's name by weight (empty: the module itself); a weight that is not named cannot be
+            watched. By default a module of one weight is that child.
+        """
+        names = list(cls.axes(module))
+        return module, dict.fromkeys(names, "") if len(names) == 1 else {}
+
+    @classmethod
+    def input_rows(cls, module: nn.Module, x: Tensor, pick: Pick) -> tuple[Tensor, int] | None:
+        """What the weight meets in an input: rows (samples, p, groups, k) over `input_axes`, and all positions.
+
+        Whole numbers (samples, p) where rows of a table are read; None where a kind does not know.
+
+        Args: pick: which of a sample's positions are looked at.
+        """
+        del module, x, pick
+        return None
+
+    @classmethod
+    def output_rows(cls, module: nn.Module, y: Tensor, pick: Pick) -> tuple[Tensor, int] | None:
+        """The same of an output, or of a gradient there: over all axes but groups and those of inputs."""
+        del module, y, pick
+        return None
+
+    @classmethod
+    def input_axes(cls, axes: Mapping[str, int]) -> tuple[str, ...]:
+        """The axes of a weight over which an output is summed, in the order of rows' features."""
+        return tuple(axis for axis in axes if axis not in ("g", "o"))
 
     @classmethod
     def other_macs(cls, module: nn.Module, given: Sequence[Tensor], result: Tensor) -> int:

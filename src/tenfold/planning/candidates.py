@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tenfold.fitting import Metric
 from tenfold.formats import Format
 from tenfold.formats.base import Suits
 from tenfold.network import Count, Labels, Positions, Stages, TensorNetwork, full_rank, unfolding_of
@@ -36,6 +37,7 @@ class Subject:
         first: whether it belongs to the first convolution.
         lean: whether its stages are to hold few numbers, before they are to take few multiply-adds.
         gain: what a squared error counts for, once for a weight whose error does not come back to it.
+        metric: what an error costs, where that is known: errors and spectra are then those in it.
     """
 
     site: Site
@@ -46,6 +48,11 @@ class Subject:
     first: bool
     lean: bool = False
     gain: float = 1.0
+    metric: Metric | None = None
+
+    def seen(self, net: TensorNetwork) -> Tensor:
+        """The weight in coordinates in which its error is a Frobenius norm, as far as one factor a mode tells."""
+        return self.weight if self.metric is None else self.metric.whitened_weight(self.weight, net)
 
     @property
     def params(self) -> int:
@@ -172,7 +179,7 @@ def families(
             for bond, is_cut in zip(whole.bonds, cut, strict=True):
                 net = net if is_cut else net.merged(bond)
             net = full_rank(net)
-            tails = tuple(curves.tail(name, subject.weight, net, bond) for bond in net.bonds)
+            tails = tuple(curves.tail(name, partial(subject.seen, net), net, bond) for bond in net.bonds)
             yield Family(subject, variant, cut, net, tuple((bond,) for bond in net.bonds), tails)
 
 
@@ -186,7 +193,7 @@ def without_spectra(
 
     growing = tuple(bond for bond, one, two in zip(whole.bonds, at(1).ranks, at(2).ranks, strict=True) if one != two)
     bound = rank_of_params(at, subject.params) + 1  # beyond it there are more numbers than in the weight
-    fits = curves.fit(subject.site.name, subject.weight, maker, at, generator)
+    fits = curves.fit(subject.site.name, partial(subject.seen, whole), maker, at, generator)
     tail = interpolated(fits, max(bound, *full_rank(whole).ranks))
     return Family(subject, maker, (True,) * len(whole.bonds), at(bound), (growing,), (tail,))
 

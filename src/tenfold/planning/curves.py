@@ -25,7 +25,7 @@ class ErrorCurves:
     """Squared relative errors by rank, found when first asked for.
 
     Attributes:
-        weights_hash: of the network they belong to.
+        weights_hash: of the network they belong to (and of the statistics, where errors are those of outputs).
         tails: weight name -> unfolding -> entry r is the share of the squared norm beyond rank r.
         fits: weight name -> format -> (rank, squared relative error) of true fits, for formats without spectra.
     """
@@ -39,29 +39,38 @@ class ErrorCurves:
         """How many curves there are."""
         return sum(len(each) for kept in (self.tails, self.fits) for each in kept.values())
 
-    def tail(self, name: str, weight: Tensor, net: TensorNetwork, bond: str) -> Array:
-        """The tail of the unfolding that a bond cuts; the mean over the groups of a grouped convolution."""
+    def tail(self, name: str, weight: Callable[[], Tensor], net: TensorNetwork, bond: str) -> Array:
+        """The tail of the unfolding that a bond cuts; the mean over the groups of a grouped convolution.
+
+        `weight`: makes it, where the tail is not known.
+        """
         unfolding = unfolding_of(net, bond)
         assert unfolding is not None  # callers ask trees only
         rows, columns = sorted([sorted(side) for side in unfolding])
         key = " ".join(f"{x}={net.sizes[x]}" for x in rows) + " | " + " ".join(f"{x}={net.sizes[x]}" for x in columns)
         known = self.tails.setdefault(name, {})
         if key not in known:
-            known[key] = tail_shares(weight, net, unfolding[0])
+            known[key] = tail_shares(weight(), net, unfolding[0])
         return known[key]
 
     def fit(
-        self, name: str, weight: Tensor, maker: Format, at: Callable[[int], TensorNetwork], generator: torch.Generator
+        self,
+        name: str,
+        weight: Callable[[], Tensor],
+        maker: Format,
+        at: Callable[[int], TensorNetwork],
+        generator: torch.Generator,
     ) -> list[tuple[int, float]]:
         """(rank, squared relative error) at a few ranks of a network that no spectrum rules.
 
-        `at`: the network with one common rank.
+        `weight`: makes it, where the fits are not known; `at`: the network with one common rank.
         """
         key = " ".join([name_of(maker), *(f"{k}={v}" for k, v in options_of(maker).items())])
         known = self.fits.setdefault(name, {})
         if key not in known:
-            ranks = sorted({rank_of_params(at, share * weight.numel()) for share in TRIALS})
-            known[key] = [(rank, fitted_error(weight, maker, at(rank), generator)) for rank in ranks]
+            dense = weight()
+            ranks = sorted({rank_of_params(at, share * dense.numel()) for share in TRIALS})
+            known[key] = [(rank, fitted_error(dense, maker, at(rank), generator)) for rank in ranks]
         return known[key]
 
     def to_json(self) -> str:

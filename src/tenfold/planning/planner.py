@@ -2,12 +2,14 @@
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
 from torch import nn
 
+from tenfold.fitting import Metric
 from tenfold.formats import Format, name_of, options_of
 from tenfold.formats.base import Suits
 from tenfold.layers import name_of as kind_name
@@ -66,6 +68,7 @@ def plan(
     seed: int = 0,
     curves: ErrorCurves | None = None,
     inputs: Any = None,
+    metrics: Mapping[str, Metric] | None = None,
 ) -> Plan:
     """What becomes of every weight of a dense network.
 
@@ -89,6 +92,8 @@ def plan(
         curves: error curves found before; what is missing is added to them.
         inputs: a batch; every weight's stages are then the fastest for it on this machine (within the multiply-adds
             planned, where these are a budget). Without it they are those of the fewest multiply-adds.
+        metrics: by weight, what an error of it costs (`tenfold.statistics`): errors are then those of the outputs, and
+            those of different weights compare. A weight without one is taken to cost what the others do on average.
     Raises: TenfoldError, one sentence: budgets out of reach, names that match nothing, formats that suit no layer.
     Source of the allocation: Everett, Operations Research 11 (1963), 399-417 (one multiplier for each budget).
     """
@@ -101,7 +106,7 @@ def plan(
     curves = curves if curves is not None else ErrorCurves(weights_hash(model))
     counted = part(profile, model, of) if of else profile
     search = Search(model, counted, include, exclude, layers or {}, formats_asked(format), curves, seed,
-                    lean=deployed_params is not None)  # fmt: skip
+                    lean=deployed_params is not None, metrics=metrics or {})  # fmt: skip
     if rules:
         choices = search.by_rule(energy, None if ranks is None else ranks_asked(ranks), multiple)
     else:
@@ -147,6 +152,18 @@ def check_asked(
         raise TenfoldError(f"--max-error limits what budgets choose, and {other} chooses by ranks alone; give one.")
 
 
+def priced(subjects: Mapping[str, Subject], metrics: Mapping[str, Metric]) -> dict[str, Subject]:
+    """The weights with what their errors cost, where that is known; without any, relative errors count alike."""
+    known = {name: metrics[name].squared_error(s.weight, tuple(s.site.axes)) for name, s in subjects.items() if
+             name in metrics}  # fmt: skip
+    usual = sum(known.values()) / len(known) if known else 1.0
+    return {
+        name: replace(subject, metric=metrics[name], gain=known[name]) if name in known
+        else replace(subject, gain=subject.gain * usual)
+        for name, subject in subjects.items()
+    }  # fmt: skip
+
+
 class Search:
     """The weights of a network, what each may become, and why some stay dense."""
 
@@ -162,6 +179,7 @@ class Search:
         seed: int,
         *,
         lean: bool,
+        metrics: Mapping[str, Metric],
     ) -> None:
         """Args: profile: of the network, or of the part that is planned."""
         self.lean, self.profile, self.curves, self.seed = lean, profile, curves, seed
@@ -174,7 +192,7 @@ class Search:
         self.makers: dict[str, list[Format]] = {}
         included = {name for pattern in include for name in matching(pattern, names)} if include else set(names)
         excluded = {name: pattern for pattern in exclude for name in matching(pattern, names)}
-        self.subjects = {name: self.subject(model, name) for name in names}
+        self.subjects = priced({name: self.subject(model, name) for name in names}, metrics)
         for name in names:
             with within(f"layer '{name}'"):
                 self.makers[name] = self.suited(name, included, excluded, formats)

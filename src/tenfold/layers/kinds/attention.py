@@ -89,6 +89,12 @@ class Attention(MultiHead, Layer):
         """Of queries with keys, and of weights with values."""
         return products(module, given[0], given[1])
 
+    @classmethod
+    def apart(cls, module: nn.Module) -> tuple[nn.Module, Mapping[str, str]]:
+        layer = cls.from_dense(module, {})
+        plain = PlainAttention(layer, layer.parts()).train(module.training)
+        return plain, {**{name: f"{name[0]}_proj" for name in PACKED}, "out_proj.weight": "out_proj"}
+
     # ---- the layer
     def project(self, name: str, x: Tensor) -> Tensor:
         y: Tensor
@@ -108,14 +114,18 @@ class Attention(MultiHead, Layer):
 
     def lower(self) -> nn.Module:
         """torch's own where every weight is dense or rebuilt; else the same around chains of plain modules."""
-        parts = [
-            cast(Chain, chain).lower(self.tensors(name), bias)
-            for chain, name, bias in zip(self.chains, PACKED, self.biases(), strict=True)
-        ]
-        parts.append(lowered(self.out_proj))
+        parts = self.parts()
         linears = [part for part in parts if isinstance(part, nn.Linear)]
         whole = torchs_own(self, linears) if len(linears) == len(parts) else PlainAttention(self, parts)
         return whole.train(self.training)
+
+    def parts(self) -> list[nn.Module]:
+        """The projections q, k, v and out as plain modules."""
+        inputs = [
+            cast(Chain, chain).lower(self.tensors(name), bias)
+            for chain, name, bias in zip(self.chains, PACKED, self.biases(), strict=True)
+        ]
+        return [*inputs, lowered(self.out_proj)]
 
     def extra_repr(self) -> str:
         return f"embed_dim={self.embed_dim}, num_heads={self.num_heads}, batch_first={self.batch_first}"

@@ -22,6 +22,7 @@ from tenfold.layers.lookup import (
     row_labels,
 )  # fmt: skip
 from tenfold.layers.plain import StandIn
+from tenfold.layers.rows import Pick, tokens
 from tenfold.network import Count, Positions, Stage, Stages
 
 Module = nn.Embedding | nn.EmbeddingBag
@@ -92,6 +93,16 @@ class Table(Layer):
         tokens = math.prod(after for _, after in positions.values())
         count = Count(tuple((tokens, (*stage.carried, *stage.labels)) for stage in stages.each[1:]))
         return count.without(row_labels(stages))
+
+    @classmethod
+    def input_rows(cls, module: nn.Module, x: Tensor, pick: Pick) -> tuple[Tensor, int]:
+        """Indices: a moment of one-hot rows is how often each row is read."""
+        flat = x.reshape(x.shape[0] if x.ndim else 1, -1)
+        return flat[:, pick(flat.shape[1]).to(x.device)], flat.shape[1]
+
+    @classmethod
+    def output_rows(cls, module: nn.Module, y: Tensor, pick: Pick) -> tuple[Tensor, int]:
+        return tokens(y, pick)
 
     def tables(self) -> list[Tensor]:
         """What the factors read: a core, its digits in front (no copy), or the tensor of a stage without rows."""

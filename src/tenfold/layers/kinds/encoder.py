@@ -147,6 +147,17 @@ class EncoderLayer(PlainEncoderLayer, Layer):
         """Of its attention's products."""
         return products(cast(nn.TransformerEncoderLayer, module).self_attn, given[0], given[0])
 
+    @classmethod
+    def apart(cls, module: nn.Module) -> tuple[nn.Module, Mapping[str, str]]:
+        dense, plain = cast(nn.TransformerEncoderLayer, module), PlainEncoderLayer()
+        attention, inner = Attention.apart(dense.self_attn)
+        plain.self_attn = cast(MultiHead, attention)
+        plain.linear1, plain.linear2 = copy.deepcopy(dense.linear1), copy.deepcopy(dense.linear2)
+        for name in KEPT:
+            setattr(plain, name, copy.deepcopy(getattr(dense, name)))
+        names = {f"{ATTENTION}{name}": f"{ATTENTION}{child}" for name, child in inner.items()}
+        return plain.train(dense.training), {**names, "linear1.weight": "linear1", "linear2.weight": "linear2"}
+
     # ---- the layer
     def lower(self) -> nn.Module:
         """torch's own where every weight is dense or rebuilt; else the same around chains of plain modules."""

@@ -6,6 +6,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from tenfold.layers.products import product, tokens_of
+from tenfold.layers.rows import Pick, tokens
 from tenfold.layers.staged import Staged, Step
 from tenfold.network import Positions, Stage
 
@@ -23,6 +24,14 @@ class Linear(Staged):
     @classmethod
     def positions(cls, module: nn.Module, name: str, given: Sequence[Tensor], result: Tensor) -> tuple[Positions, int]:
         return tokens_of(given[0])
+
+    @classmethod
+    def input_rows(cls, module: nn.Module, x: Tensor, pick: Pick) -> tuple[Tensor, int]:
+        return tokens(x, pick)
+
+    @classmethod
+    def output_rows(cls, module: nn.Module, y: Tensor, pick: Pick) -> tuple[Tensor, int]:
+        return tokens(y, pick)
 
     def describe(self, module: nn.Module) -> None:
         self.in_features, self.out_features = (self.sizes["weight"][axis] for axis in ("i", "o"))

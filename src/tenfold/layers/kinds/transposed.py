@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tenfold.layers.plain import filled
+from tenfold.layers.rows import Pick, channels, padded, patches
 from tenfold.layers.sliding import Sliding, Window
 from tenfold.layers.staged import Step
 from tenfold.network import Count, Positions, Stage, Stages, backwards
@@ -96,6 +97,22 @@ class Transposed(Sliding):
     def mac_count(cls, name: str, stages: Stages, positions: Positions) -> Count:
         """As many as the convolution the other way has, stage by stage."""
         return stages.mirrored().mac_count(backwards(positions))
+
+    @classmethod
+    def input_axes(cls, axes: Mapping[str, int]) -> tuple[str, ...]:
+        return ("i",)
+
+    @classmethod
+    def input_rows(cls, module: nn.Module, x: Tensor, pick: Pick) -> tuple[Tensor, int]:
+        conv = cast(Module, module)
+        return channels(x, len(conv.kernel_size), conv.groups, pick)
+
+    @classmethod
+    def output_rows(cls, module: nn.Module, y: Tensor, pick: Pick) -> tuple[Tensor, int]:
+        """Every input position writes a patch: the patches that the convolution the other way would read."""
+        conv = cast(Module, module)
+        whole = padded(y, [(int(n), int(n)) for n in conv.padding], "zeros")
+        return patches(whole, conv.kernel_size, conv.stride, conv.dilation, conv.groups, pick)
 
     def step(self, stage: Stage | None) -> Step:
         if stage is not None and not stage.window:

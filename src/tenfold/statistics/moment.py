@@ -1,0 +1,56 @@
+"""`Moment`: sums over rows of features, from which means and second moments follow."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+MOST = 4096  # features: of more, only the diagonal is kept
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Sums over rows, in float64. Every field is a sum over rows: moments of several parts of the inputs, or of several
+    processes, are added field by field.
+
+    Attributes:
+        count: rows, ().
+        total: their sum, (groups, k).
+        outer: the sum of their outer products, (groups, k, k); their squares (groups, k) beyond `MOST` features and of
+            one-hot rows.
+    """
+
+    count: Tensor
+    total: Tensor
+    outer: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor, features: int) -> Self:
+        """Args: rows (n, groups, k), or indices (n,) of one-hot rows, and how many features those have."""
+        count = torch.tensor(len(rows), dtype=torch.float64)
+        if not rows.is_floating_point():
+            seen = torch.bincount(rows.flatten().cpu(), minlength=features).double().unsqueeze(0)
+            return cls(count, seen, seen.clone())
+        each = rows.transpose(0, 1).float()  # (groups, n, k)
+        outer = each.square().sum(1) if features > MOST else each.mT @ each
+        return cls(count, each.double().sum(1).cpu(), outer.double().cpu())
+
+    def __add__(self, other: "Moment") -> "Moment":
+        return Moment(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
+
+    def scaled(self, factor: float) -> "Moment":
+        """As many rows, each counted as if it were so much more likely: all sums but the count are multiplied."""
+        return replace(self, total=self.total * factor, outer=self.outer * factor)
+
+    @property
+    def mean(self) -> Tensor:
+        """(groups, k)."""
+        return self.total / self.count.clamp_min(1)
+
+    def second(self, *, centred: bool) -> Tensor:
+        """The second moment about the mean, or about zero: of the shape of `outer`."""
+        raw = self.outer / self.count.clamp_min(1)
+        if not centred:
+            return raw
+        return raw - (self.mean.square() if raw.ndim == 2 else self.mean.unsqueeze(-1) * self.mean.unsqueeze(-2))

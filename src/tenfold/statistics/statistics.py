@@ -1,0 +1,149 @@
+"""`Statistics`: what a network's inputs and outputs look like at every weight."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from tenfold.fitting import Metric
+from tenfold.statistics.moment import Moment
+
+DAMPING = 1e-6  # of the mean eigenvalue, added to every moment
+
+
+@dataclass(frozen=True)
+class Halves:
+    """A moment of most samples, and one of the samples held out from it."""
+
+    fitted: Moment
+    held: Moment | None
+
+    @property
+    def whole(self) -> Moment:
+        """Of all samples."""
+        return self.fitted if self.held is None else self.fitted + self.held
+
+    def second(self, *, centred: bool) -> Tensor:
+        """The second moment of all samples, drawn towards a multiple of the identity by the share that is nearest to
+        what the held-out samples show.
+        """
+        moment = self.whole.second(centred=centred)
+        if moment.ndim == 2:  # diagonals
+            return moment + moment.mean(-1, keepdim=True) * DAMPING
+        size = moment.shape[-1]
+        eye = torch.eye(size, dtype=moment.dtype)
+        share = DAMPING
+        if self.held is not None:
+            parts = (half.second(centred=centred) for half in (self.fitted, self.held))
+            share = max(share, shrinkage(*parts))
+        level = moment.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
+        return (1 - share) * moment + share * level * eye
+
+
+def shrinkage(fitted: Tensor, held: Tensor) -> float:
+    """The share, 0 to 1, of the prior (of equal trace, a multiple of the identity) in the mix with a fitted moment that
+    is nearest to a held-out one, (groups, k, k) each.
+
+    Source: the estimate of Ledoit and Wolf, J. Multivariate Analysis 88 (2004), 365-411, with held-out samples in the
+        place of fourth moments.
+    """
+    size = fitted.shape[-1]
+    level = fitted.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
+    apart = fitted - level * torch.eye(size, dtype=fitted.dtype)
+    spread = float(apart.square().sum())
+    return min(max(float(((fitted - held) * apart).sum()) / spread, 0.0), 1.0) if spread else 1.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of one place of a weight.
+
+    Attributes:
+        input_axes, output_axes: of the weight, as keys of a `Metric`.
+        inputs: rows that it met, over the input axes.
+        outputs: gradients at its outputs, over the output axes, summed over a sample's positions; None where none
+            reached it.
+    """
+
+    input_axes: str
+    output_axes: str
+    inputs: Halves
+    outputs: Halves | None
+
+    def moments(self, *, centred: bool) -> dict[str, Tensor]:
+        """The second moments, by axes."""
+        inputs = self.inputs.second(centred=centred and self.inputs.fitted.outer.ndim == 3)
+        if self.outputs is None:
+            return {self.input_axes: ungrouped(inputs)}
+        return {self.input_axes: ungrouped(inputs), self.output_axes: ungrouped(self.outputs.second(centred=False))}
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of every weight that could be watched, by the name of its site.
+
+    Attributes:
+        weights_hash: of the network that they belong to.
+        inputs_hash: of the samples that it was given.
+        samples: how many.
+        seen: by weight, for each of its places.
+        reasons: weights that could not be watched, with the reason.
+    """
+
+    weights_hash: str
+    inputs_hash: str
+    samples: int
+    seen: Mapping[str, tuple[Seen, ...]] = field(hash=False)
+    reasons: Mapping[str, str] = field(hash=False)
+
+    def metric(self, name: str, *, centred: bool = False) -> Metric | None:
+        """What an error of a weight costs: the expected square of what it does to the outputs; None if unknown.
+
+        Of a weight with several places the costs are added up, and what is nearest to the sum among products kept.
+
+        Args: centred: whether a shift of the mean of its outputs is made good elsewhere.
+        """
+        places = [each.moments(centred=centred) for each in self.seen.get(name, ())]
+        if not places:
+            return None
+        return Metric(places[0] if len(places) == 1 else summed(places))
+
+    def mean(self, name: str) -> Tensor:
+        """The mean of what a weight meets in its first place, (groups, k)."""
+        return self.seen[name][0].inputs.whole.mean
+
+
+def summed(places: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """One product for a sum of products: the partial traces of the sum, scaled to its trace."""
+    keys = list(places[0])
+    if any(set(place) != set(keys) for place in places) or len(keys) < 2:
+        return dict(places[0])
+    traces = [{key: float(trace(place[key])) for key in keys} for place in places]
+    total = sum(math.prod(each.values()) for each in traces)
+    found = {}
+    for key in keys:
+        parts = [
+            whole(place[key]) * (math.prod(each.values()) / each[key])
+            for place, each in zip(places, traces, strict=True)
+        ]
+        found[key] = sum(parts[1:], parts[0]) / total ** (1 / 2)
+    return found
+
+
+def trace(moment: Tensor) -> Tensor:
+    """Of a moment, full or a diagonal."""
+    return moment.sum() if moment.ndim == 1 else moment.diagonal(dim1=-2, dim2=-1).sum()
+
+
+def whole(moment: Tensor) -> Tensor:
+    """A diagonal as a matrix; a matrix as it is."""
+    return moment.diag() if moment.ndim == 1 else moment
+
+
+def ungrouped(moment: Tensor) -> Tensor:
+    """A moment as a `Metric` has it: without groups where there is one; of several, diagonals as matrices."""
+    if moment.shape[0] == 1:
+        return moment[0]
+    return moment.diag_embed() if moment.ndim == 2 else moment
