@@ -1,0 +1,131 @@
+"""The blocks of a network: parts that are called once, one after the other, found as plain data."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from tenfold.inputs import Inputs, evaluating, run, tensors_in
+from tenfold.layers import OPAQUE, kind_of
+
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Modules of which each takes what the one before gave, and nothing else runs between them.
+
+    Attributes:
+        modules: their names, in the order of their calls; the first takes what the block is given.
+    """
+
+    modules: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What people know it by."""
+        return self.modules[0] or "model"
+
+    def of(self, model: nn.Module) -> list[nn.Module]:
+        """The modules in a network."""
+        return [model.get_submodule(name) for name in self.modules]
+
+
+def blocks_of(model: nn.Module, inputs: Inputs) -> list[Block]:
+    """The blocks of a network in the order of their calls.
+
+    A block is one of several alike in a list (a residual block, an encoder layer), or a single layer outside such, with
+    the batch norm that follows it. What is called more than once, or not at all, is in none.
+
+    Args: inputs: a few samples, on which the calls are watched.
+    """
+    names = {module: name for name, module in units(model)}
+    calls: list[tuple[nn.Module, Any, Any]] = []
+    handles = [
+        module.register_forward_hook(lambda m, args, kwargs, y: calls.append((m, (args, kwargs), y)), with_kwargs=True)
+        for module in names
+    ]
+    try:
+        with evaluating(model):
+            run(model, inputs.value)
+    finally:
+        for handle in handles:
+            handle.remove()
+    order = [module for module, _, _ in calls]
+    found: list[list[str]] = []
+    last: Any = None
+    for module, given, result in calls:
+        if order.count(module) > 1:
+            last = None
+            continue
+        follows = isinstance(module, _BatchNorm) and last is not None and next(tensors_in(given), None) is last
+        if follows:
+            found[-1].append(names[module])
+        else:
+            found.append([names[module]])
+        last = next(tensors_in(result), None)
+    return [Block(tuple(each)) for each in found]
+
+
+def units(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules that blocks are made of, by name."""
+    yield from below("", model) if not is_leaf(model) else iter([("", model)])
+
+
+def below(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The units inside a module that is none itself."""
+    for key, child in module.named_children():
+        full = f"{name}.{key}" if name else key
+        if not any(True for _ in child.parameters()):
+            continue
+        listed = isinstance(module, CONTAINERS) and not isinstance(child, CONTAINERS)
+        if is_leaf(child) or listed or not holds_list(child):
+            yield full, child
+        else:
+            yield from below(full, child)
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Whether a module is one layer."""
+    return kind_of(module) is not None or isinstance(module, OPAQUE) or not compound(module)
+
+
+def compound(module: nn.Module) -> bool:
+    """Whether there are modules with parameters inside."""
+    return any(True for child in module.children() for _ in child.parameters())
+
+
+def holds_list(module: nn.Module) -> bool:
+    """Whether a module is a container, or has one of several compound parts inside."""
+    if isinstance(module, CONTAINERS):
+        return True
+    lists = [part for part in module.modules() if isinstance(part, CONTAINERS)]
+    return any(sum(compound(child) and not is_leaf(child) for child in part.children()) > 1 for part in lists)
+
+
+def following_norms(model: nn.Module, inputs: Inputs) -> dict[str, str]:
+    """The batch norm that takes the output of each module as it is, by the module's name."""
+    made: dict[int, tuple[str, Any]] = {}
+    found: dict[str, str] = {}
+
+    def after(name: str, module: nn.Module, args: Sequence[Any], result: Any) -> None:
+        given = args[0] if args else None
+        if isinstance(module, _BatchNorm) and module.running_mean is not None and id(given) in made:
+            found[made[id(given)][0]] = name
+        if isinstance(result, Tensor):
+            made[id(result)] = name, result  # (kept, so that no other tensor takes its place in memory)
+
+    handles = [
+        module.register_forward_hook(lambda m, args, y, name=name: after(name, m, args, y))
+        for name, module in model.named_modules()
+        if not any(True for _ in module.children())
+    ]
+    try:
+        with evaluating(model):
+            run(model, inputs.value)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found

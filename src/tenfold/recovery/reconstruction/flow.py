@@ -1,0 +1,112 @@
+"""What enters and leaves the blocks of a network, without running again what came before."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tenfold.inputs import Inputs, call, evaluating, tensors_in
+from tenfold.inputs.containers import mapped
+from tenfold.recovery.reconstruction.blocks import Block
+
+Given = tuple[tuple[Any, ...], dict[str, Any]]  # positional and keyword arguments
+
+
+class Arrived(Exception):
+    """The block is reached: nothing after it need run."""
+
+
+@dataclass
+class Flow:
+    """A network on all chunks of samples, block after block.
+
+    Before each block the network runs with what the last block gave in that one's place, and with empty numbers in the
+    places of those further up; where this gives the block other inputs (a skip that passes over a block), it runs
+    whole.
+
+    Attributes:
+        given: for each block that is done what it gave of every chunk; of all but the last the shapes only.
+    """
+
+    model: nn.Module
+    chunks: Sequence[Inputs]
+    given: dict[Block, list[Any]] = field(default_factory=dict)
+
+    def entering(self, block: Block) -> list[Given]:
+        """What a block is given, for every chunk."""
+        short = self.is_short(block)
+        return [self.arriving(block, k, short=short) for k in range(len(self.chunks))]
+
+    def is_short(self, block: Block) -> bool:
+        """Whether what the last block gave is all that the next one's inputs depend on."""
+        if not self.given:
+            return False
+        try:
+            found = list(tensors_in(self.arriving(block, 0, short=True)))
+        except RuntimeError:  # torch's, where empty numbers cannot be written to
+            return False
+        true = list(tensors_in(self.arriving(block, 0, short=False)))
+        return len(found) == len(true) and all(map(torch.equal, found, true))
+
+    def arriving(self, block: Block, k: int, *, short: bool) -> Given:
+        """What a block is given of one chunk."""
+        found: list[Given] = []
+
+        def arrive(*args: Any, **kwargs: Any) -> Any:
+            found.append((args, kwargs))
+            raise Arrived
+
+        forwards: dict[nn.Module, Callable[..., Any]] = {}
+        for done, outputs in self.given.items() if short else ():
+            forwards |= dict.fromkeys(done.of(self.model), giving(outputs[k]))
+        forwards[block.of(self.model)[0]] = arrive
+        with evaluating(self.model), replaced(forwards):
+            try:
+                call(self.model, self.chunks[k].value)
+            except Arrived:
+                return found[0]
+        raise AssertionError(f"block '{block.name}' was called before, and is not any more")
+
+    def passed(self, block: Block, given: Sequence[Given]) -> list[Any]:
+        """What a block gives of every chunk; the next one's inputs are then known."""
+        with evaluating(self.model):
+            outputs = [through(block.of(self.model), each) for each in given]
+        self.given = {done: [empty(each) for each in kept] for done, kept in self.given.items()}
+        self.given[block] = outputs
+        return outputs
+
+
+def through(modules: Sequence[nn.Module], given: Given) -> Any:
+    """A block's modules, one after the other."""
+    first, *others = modules
+    result = first(*given[0], **given[1])
+    for module in others:
+        result = module(result)
+    return result
+
+
+def giving(value: Any) -> Callable[..., Any]:
+    """A forward that gives this whatever it is given."""
+    return lambda *_, **__: value
+
+
+def empty(outputs: Any) -> Any:
+    """Zeros of the same shapes, which take no memory."""
+    return mapped(lambda x: x.new_zeros(()).expand(x.shape) if isinstance(x, Tensor) else x, outputs)
+
+
+@contextmanager
+def replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Modules with other forwards."""
+    own = {module: vars(module).get("forward") for module in forwards}
+    try:
+        for module, forward in forwards.items():
+            vars(module)["forward"] = forward
+        yield
+    finally:
+        for module, before in own.items():
+            vars(module).pop("forward", None)
+            vars(module).update({} if before is None else {"forward": before})
