@@ -136,8 +136,8 @@ class Format(ABC):
 
         Args:
             weight: in the order of `net.axes`, any floating dtype.
-            metric: what an error costs; without it the Frobenius norm. Of a fit in the metric's factors and one
-                without, the cores that err less in it are refined in the whole of it.
+            metric: what an error costs; without it the Frobenius norm. A fit without it and a quick one in its factors
+                are refined in the whole of it (`refined`).
             generator: for formats that start at random; a fresh one of seed 0 otherwise.
         Raises: TenfoldError for a weight of another shape or with values that are not finite.
         """
@@ -147,14 +147,21 @@ class Format(ABC):
         dense = weight.detach().cpu().double()
         cores = balanced(net, self.fit_batched(net.to_modes(dense), net, draw))
         if metric is not None:
-            whitened = self.fit_batched(metric.whitened(net.to_modes(dense), net), net, draw)
-            found = cores, metric.unwhitened(balanced(net, whitened), net)
-            cores = min(found, key=lambda each: metric.squared_error(net.weight(each) - dense, tuple(net.axes)))
-            closed = metric.is_product(net) and len(net.bonds) < 2 and not self.iterates  # nothing is nearer
-            if not closed:
-                steps = min(STEPS, int(WORK / metric.macs(net)))
-                cores = balanced(net, quasi_newton(dense, net, cores, steps=steps, metric=metric)[0])
+            white = balanced(net, self.trial().fit_batched(metric.whitened(net.to_modes(dense), net), net, draw))
+            cores = self.refined(dense, net, [cores, metric.unwhitened(white, net)], metric)
         return [core.to(weight.dtype).to(weight.device).contiguous() for core in cores]
+
+    def refined(
+        self, dense: Tensor, net: TensorNetwork, starts: Sequence[list[Tensor]], metric: Metric
+    ) -> list[Tensor]:
+        """The cores that err least in a metric, of those that quasi-Newton steps in the whole of it reach from starts.
+
+        A matrix cut once needs none: nothing is nearer than its truncation in a metric that is a product.
+        """
+        closed = metric.is_product(net) and len(net.bonds) < 2 and not self.iterates
+        steps = 0 if closed else min(STEPS, int(WORK / metric.macs(net)))
+        ends = [quasi_newton(dense, net, start, steps=steps, metric=metric) for start in starts]
+        return balanced(net, min(ends, key=lambda end: end[1])[0])
 
     def decompose_group(
         self,

@@ -11,6 +11,8 @@ from tenfold.recovery.reconstruction.blocks import Block, blocks_of
 from tenfold.recovery.reconstruction.flow import Flow
 from tenfold.recovery.reconstruction.refine import Refinement, floating, refined
 from tenfold.recovery.reconstruction.samples import Samples
+from tenfold.recovery.reconstruction.worth import worths
+from tenfold.statistics.gather import Outputs
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ def reconstruct(
     chunks: Sequence[Inputs],
     *,
     how: Refinement | None = None,
+    outputs: Outputs | None = None,
     seed: int = 0,
 ) -> Iterator[Rebuilt]:
     """Refine block after block, each on what the refined ones before it give; yields after each.
@@ -35,14 +38,17 @@ def reconstruct(
         dense: the network that is to be met, untouched.
         small: the compressed network, changed in place.
         chunks: unlabelled samples (`first_samples`).
+        outputs: what counts of the network's outputs, as `tenfold.statistics.gather` takes it.
     """
     how = how or Refinement()
     wanted, ours = Flow(dense, chunks), Flow(small, chunks)
     generator = torch.Generator().manual_seed(seed)
-    for block in blocks_of(dense, chunks[0]):
+    blocks = blocks_of(dense, chunks[0])
+    worth = worths(dense, blocks, chunks, outputs or floating, seed=seed)
+    for block in blocks:
         targets = [floating(each) for each in wanted.passed(block, wanted.entering(block))]
         given = ours.entering(block)
         samples = Samples.of(given, targets, [chunk.size for chunk in chunks])
-        loss = refined(block.of(small), samples, how, generator=generator)
+        loss = refined(block.of(small), samples, how, generator=generator, worth=worth.get(block))
         ours.passed(block, given)
         yield Rebuilt(block, loss)

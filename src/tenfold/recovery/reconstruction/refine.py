@@ -27,16 +27,27 @@ class Refinement:
     betas: tuple[float, float] = (0.9, 0.99)
 
 
-def refined(modules: Sequence[nn.Module], samples: Samples, how: Refinement, *, generator: torch.Generator) -> float:
+def refined(
+    modules: Sequence[nn.Module],
+    samples: Samples,
+    how: Refinement,
+    *,
+    generator: torch.Generator,
+    worth: Tensor | None = None,
+) -> float:
     """Train a block in eval mode (running statistics stay) on squared errors, over the variance of the targets.
 
-    Args: modules: changed in place; those of their parameters that can be trained are.
+    Args:
+        modules: changed in place; those of their parameters that can be trained are.
+        worth: (channels, channels), the second moment of what the network's outputs owe to the block's: half of the
+            loss is then the error in this metric.
     Returns: the mean loss over the last tenth of the steps; 0 where there is nothing to train or no target that varies.
     Source: AA-SVD, arXiv:2604.02119, section 3 (block refinement).
     """
     parameters = list({p: None for module in modules for p in module.parameters() if p.requires_grad})
-    scale = variance(samples)
-    if not parameters or not scale or how.steps < 1:
+    weighings = [torch.ones(())] if worth is None else [torch.ones(()), root(worth)]
+    scales = [variance(samples, each) for each in weighings]
+    if not parameters or not all(scales) or how.steps < 1:
         return 0.0
     modes = [(m, m.training) for module in modules for m in module.modules()]
     for module in modules:
@@ -51,7 +62,9 @@ def refined(modules: Sequence[nn.Module], samples: Samples, how: Refinement, *, 
         pairs = samples.drawn(how.batch, generator)
         value = 0.0
         for given, wanted in pairs:
-            loss = distance(modules, given, wanted) / (scale * len(pairs))
+            apart = differences(modules, given, wanted)
+            each = [mean_square(apart, w) / scale for w, scale in zip(weighings, scales, strict=True)]
+            loss = torch.stack(each).mean() / len(pairs)
             loss.backward()  # type: ignore[no-untyped-call]
             value += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -64,22 +77,46 @@ def refined(modules: Sequence[nn.Module], samples: Samples, how: Refinement, *, 
     return sum(late) / len(late)
 
 
-def distance(modules: Sequence[nn.Module], given: Given, wanted: Sequence[Tensor]) -> Tensor:
-    """Mean squared difference of what a block gives from what it is to give."""
-    found = floating(through(modules, given))
-    size = sum(y.numel() for y in wanted)
-    return torch.stack([(a - b).square().sum() for a, b in zip(found, wanted, strict=True)]).sum() / size
+def differences(modules: Sequence[nn.Module], given: Given, wanted: Sequence[Tensor]) -> list[Tensor]:
+    """What a block gives less what it is to give."""
+    return [a - b for a, b in zip(floating(through(modules, given)), wanted, strict=True)]
 
 
-def variance(samples: Samples) -> float:
-    """Of the targets about their mean over everything but the channels, which come second (last of matrices)."""
+def mean_square(tensors: Sequence[Tensor], weighing: Tensor) -> Tensor:
+    """The mean of squares, the channels multiplied by a matrix (or by one number)."""
+    total = torch.stack([weighed(y, weighing).square().sum() for y in tensors]).sum()
+    return total / sum(y.numel() for y in tensors)
+
+
+def weighed(y: Tensor, weighing: Tensor) -> Tensor:
+    """A matrix on the channels of a tensor."""
+    if weighing.ndim == 0:
+        return y
+    return torch.einsum("nc...,cd->nd...", y, weighing) if channel_dim(y) == 1 else y @ weighing
+
+
+def channel_dim(y: Tensor) -> int:
+    """Where the channels of an output are: second of maps, last of tokens."""
+    return 1 if y.ndim > 3 else y.ndim - 1
+
+
+def variance(samples: Samples, weighing: Tensor) -> float:
+    """Of the targets about their mean over everything but the channels."""
     total = size = 0.0
     for _, wanted in samples.parts:
         for y in wanted:
-            dims = [d for d in range(y.ndim) if d != (1 if y.ndim > 3 else y.ndim - 1)]
-            total += float((y - y.mean(dims, keepdim=True)).double().square().sum()) if dims else 0.0
+            dims = [d for d in range(y.ndim) if d != channel_dim(y)]
+            apart = weighed(y - y.mean(dims, keepdim=True), weighing) if dims else y.new_zeros(())
+            total += float(apart.double().square().sum())
             size += y.numel()
     return total / size if size else 0.0
+
+
+def root(moment: Tensor) -> Tensor:
+    """The symmetric square root of a moment, scaled to a mean eigenvalue of 1, in float32."""
+    values, vectors = torch.linalg.eigh(moment.double())
+    level = float(values.clamp_min(0).mean()) or 1.0
+    return (vectors * (values.clamp_min(0) / level).sqrt() @ vectors.mT).float()
 
 
 def floating(outputs: object) -> list[Tensor]:
