@@ -347,7 +347,7 @@ def moment(size: int, seed: int) -> Tensor:
 
 
 @pytest.mark.parametrize("name", formats.BUILT_IN)
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(st.booleans(), st.integers(1, 3), seeds)
 def test_a_fit_in_a_metric_never_errs_more_in_it_than_one_without(name: str, both: bool, rank: int, seed: int) -> None:
     form, axes = formats.format_named(name), {"o": 5, "i": 6, "h": 2, "w": 3}
