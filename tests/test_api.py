@@ -161,13 +161,13 @@ def test_none_is_as_if_not_given() -> None:
 def test_a_second_budget_does_not_run_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x = inputs_for(MODEL, X)
     first = api.profiled(MODEL, x, profile=tmp_path)
-    one = api.planned(MODEL, first, profile=tmp_path, params="2x")
+    one = api.planned(MODEL, first, profile=tmp_path, params="2x", format="svd,tt")
     monkeypatch.setattr(nn.Module, "__call__", lambda *_: pytest.fail("ran"))
     kept = api.profiled(MODEL, x, profile=tmp_path)
     assert kept == first
-    assert api.planned(MODEL, kept, profile=tmp_path, params="2x") == one
+    assert api.planned(MODEL, kept, profile=tmp_path, params="2x", format="svd,tt") == one
     before = (tmp_path / "curves.json").read_bytes()
-    api.planned(MODEL, kept, profile=tmp_path, params="3x")
+    api.planned(MODEL, kept, profile=tmp_path, params="3x", format="svd,tt")
     assert (tmp_path / "curves.json").read_bytes() == before
 
 
@@ -186,7 +186,7 @@ def test_a_profile_of_other_weights_or_inputs_is_made_anew(tmp_path: Path) -> No
 
 
 # ---- folders
-@pytest.mark.parametrize("format", available())
+@pytest.mark.parametrize("format", ["svd", "tt", "scada-tucker"])  # storage has every format
 def test_saved_and_loaded_is_the_same_bit_for_bit(format: str, tmp_path: Path) -> None:
     result = tenfold.compress(MODEL, inputs=X, params="1.5x", format=format)
     tenfold.save(result, tmp_path / "small")
