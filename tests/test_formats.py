@@ -203,7 +203,7 @@ def test_every_format_is_here() -> None:
 
 
 @pytest.mark.parametrize(("name", "options"), EVERY)
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(AXES, seeds)
 def test_full_rank_is_exact(name: str, options: dict[str, object], axes: dict[str, int], seed: int) -> None:
     weight = normal(axes, seed)
@@ -214,7 +214,7 @@ def test_full_rank_is_exact(name: str, options: dict[str, object], axes: dict[st
 
 
 @pytest.mark.parametrize(("name", "options"), CLOSED)
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(AXES, st.integers(1, 3), seeds)
 def test_planted_ranks_are_found(
     name: str, options: dict[str, object], axes: dict[str, int], rank: int, seed: int
