@@ -1,18 +1,21 @@
-"""What it costs in eval mode to see every change of the cores: microseconds of a layer, by ways to keep its stages.
+"""What it costs in eval mode to see every change of the cores: ways to keep the stage tensors of a layer, in one run.
 
-`python benchmarks/kept_stages.py` prints a table. "compared" is what `FactoredWeight` does: the stage tensors are kept
-beside copies of the cores, and built anew where a core differs from its copy. "address" (and version) does not see
-what is written through `.data` or NumPy.
+    python benchmarks/kept_stages.py
+
+`FactoredWeight` keeps them beside copies of the cores, and builds them anew where a core differs from its copy
+("compared"). "address" keeps them until an address or a version changes, and so does not see what is written through
+`.data` or NumPy; "built" keeps nothing. On a CPU, float32, without gradients.
 """
 
-import timeit
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from table import printed
 from tenfold.formats import SVD, TT, Format
 from tenfold.layers import FactoredWeight, kind_of
+from tenfold.measure.timing import Timing, paired, ratio
 from tenfold.network import random_cores
 
 CASES: list[tuple[str, nn.Module, Format, tuple[int, ...], list[tuple[int, ...]], tuple[int, ...]]] = [
@@ -46,20 +49,47 @@ def built(weight: FactoredWeight) -> Callable[[], list[Tensor]]:
     return lambda: weight.stages.tensors(list(weight.cores), weight.builds)
 
 
+HEAD = (
+    "layer", "cores, kB", "address, µs", "compared, µs", "built, µs", "lowered layer, µs", "compared / layer",
+    "built / compared",
+)  # fmt: skip
+NOTE = """\
+Medians over {rounds} rounds in which all four ran in turn, one thread, torch {version}. Ratios are taken round by
+round: median ± the distance between the quartiles."""
+ROUNDS = 400
+
+
+def times_as_long(one: Timing, other: Timing) -> str:
+    """How many times as long the one takes: median and spread."""
+    found = ratio(one, other)
+    return f"{found.median:.2f} ± {found.spread:.2f}"
+
+
+def measured(
+    name: str, module: nn.Module, form: Format, ranks: tuple[int, ...], partition: list[tuple[int, ...]],
+    shape: tuple[int, ...],
+) -> tuple[str, ...]:  # fmt: skip
+    """A row of the table."""
+    kind = kind_of(module)
+    assert kind is not None
+    net = form.network(kind.axes(module)["weight"], ranks)
+    cores = random_cores(net, 0.1, generator=torch.Generator().manual_seed(0))
+    weight = FactoredWeight(net, cores, partition)
+    plain, x = kind.from_dense(module, {"weight": weight}).eval().lower(), torch.ones(shape)
+    ways = {"address": versions(weight), "compared": weight, "built": built(weight), "layer": lambda: plain(x)}
+    with torch.no_grad():
+        found = paired(ways, repeats=ROUNDS)
+    size = sum(core.nbytes for core in cores) / 1e3
+    microseconds = (f"{1e6 * each.median:,.0f}" for each in found.values())
+    over_layer = times_as_long(found["compared"], found["layer"])
+    return name, f"{size:,.0f}", *microseconds, over_layer, times_as_long(found["built"], found["compared"])
+
+
 def main() -> None:
-    """Print the table."""
-    print(f"{'microseconds of one call':38} {'address':>9} {'compared':>9} {'built':>9} {'lowered, all':>13}")
-    for name, module, form, ranks, partition, shape in CASES:
-        kind = kind_of(module)
-        assert kind is not None
-        net = form.network(kind.axes(module)["weight"], ranks)
-        cores = random_cores(net, 0.1, generator=torch.Generator().manual_seed(0))
-        weight = FactoredWeight(net, cores, partition)
-        plain, x = kind.from_dense(module, {"weight": weight}).eval().lower(), torch.ones(shape)
-        calls = [versions(weight), weight, built(weight), lambda plain=plain, x=x: plain(x)]
-        with torch.no_grad():
-            spent = [min(timeit.repeat(call, number=20, repeat=30)) / 20 * 1e6 for call in calls]
-        print(f"{name:38} " + " ".join(f"{each:9.1f}" for each in spent))
+    """Print the table, and keep it as a page."""
+    torch.set_num_threads(1)
+    note = NOTE.format(rounds=ROUNDS, version=torch.__version__)
+    printed("kept-stages", "Stage tensors kept", HEAD, [measured(*case) for case in CASES], note, __doc__)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import copy
 import functools
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -133,6 +133,24 @@ class Global(nn.Module):
 def test_a_layer_that_is_not_called_any_more_is_an_error() -> None:
     with pytest.raises(TenfoldError, match="layer 'a': calls in one forward fell from 1 to 0"):
         tenfold.compress(Global(), inputs=inputs(), plan=plan(low_rank("a")))
+
+
+def test_modules_are_listed_once_however_many_there_are() -> None:
+    """They were listed for every attribute of every module: 3.4 s for the sites of 48 encoder layers."""
+
+    class Counted(nn.Sequential):
+        lists = 0
+
+        def modules(self) -> Iterator[nn.Module]:
+            self.lists += 1
+            return super().modules()
+
+    found = []
+    for count in (1, 20):
+        model = Counted(*(nn.Linear(2, 2) for _ in range(count)))
+        assert len(sites(model)) == count
+        found.append(model.lists)
+    assert found[0] == found[1]
 
 
 # ---- what hangs on an instance

@@ -278,13 +278,13 @@ def test_what_tenfold_wrote_is_replaced_edited_or_not(place: Path) -> None:
 
 
 def test_planning_again_reuses_the_profile(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = document("plan", "lenet5", "--params", "4x", "--macs", "1.5x", "--profile", "kept", "--out", "a.yaml")
+    plan = ["plan", "lenet5", "--format", "svd,tt", "--profile", "kept"]
+    first = document(*plan, "--params", "4x", "--macs", "1.5x", "--out", "a.yaml")
     assert {path.name for path in (place / "kept").iterdir()} == {"profile.json", "curves.json"}
     monkeypatch.setattr("tenfold.api.plan.inspect", lambda *_: pytest.fail("measured again"))
     monkeypatch.setattr("tenfold.planning.curves.tail_shares", lambda *_: pytest.fail("decomposed again"))
-    again = document("plan", "lenet5", "--params", "4x", "--macs", "1.5x", "--profile", "kept", "--out", "b.yaml")
-    assert again == first
-    document("plan", "lenet5", "--params", "6x", "--profile", "kept", "--out", "c.yaml")
+    assert document(*plan, "--params", "4x", "--macs", "1.5x", "--out", "b.yaml") == first
+    document(*plan, "--params", "6x", "--out", "c.yaml")
 
 
 def test_a_profile_of_another_input_is_not_used(place: Path) -> None:
@@ -320,7 +320,8 @@ def test_compress_without_data(place: Path) -> None:
     assert report["dense"]["macs"] is None
     assert report["ratio"]["params"] >= 1.5
     assert "exists; --overwrite" in refused("compress", "net.py:build", "--params", "1.5x", "--out", "small")
-    assert tenfold_("compress", "net.py:build", "--params", "2x", "--out", "small", "--overwrite").exit_code == 0
+    again = ["compress", "net.py:build", "--params", "2x", "--format", "svd", "--out", "small", "--overwrite"]
+    assert tenfold_(*again).exit_code == 0
     assert "trust_code=True" in refused("evaluate", "small")
     assert "compressed already" in refused("compress", "small", "--trust-code", "--params", "2x", "--out", "smaller")
     found = document("evaluate", "small", "net.py:build", "--trust-code", "--input", "1x8x8")
@@ -337,15 +338,16 @@ def test_a_network_takes_its_neighbours_along(place: Path, parent: bool) -> None
     (source / "parts/blocks.py").write_text(NET + "\nfrom parent import WIDTH\n" * parent)
     (source / "net.py").write_text("from parts.blocks import build\n")
     (place / "parent.py").write_text("WIDTH = 3\n")
-    words = [sys.executable, "-m", "tenfold", "train", "source/net.py:build", "--data", "own.py:own", "--epochs", "1"]
-    done = subprocess.run([*words, "--out", "dense"], cwd=place, capture_output=True, text=True)
-    if parent:
+    words = ["train", "source/net.py:build", "--data", "own.py:own", "--epochs", "1", "--out", "dense"]
+    if parent:  # found where the process was started
+        done = subprocess.run([sys.executable, "-m", "tenfold", *words], cwd=place, capture_output=True, text=True)
         assert done.returncode == 2
         assert "imports 'parent' from" in done.stderr
         assert "epoch" not in done.stderr
         assert not (place / "dense").exists()
         return
-    assert done.returncode == 0, done.stderr
+    result = tenfold_(*words)
+    assert result.exit_code == 0, result.output
     written = json.loads((place / "dense/model.json").read_text())["files"]
     assert {name for name in written if name.startswith("code/")} == {
         "code/net.py", "code/parts/__init__.py", "code/parts/blocks.py",
@@ -358,8 +360,8 @@ def test_a_network_takes_its_neighbours_along(place: Path, parent: bool) -> None
     other = place / "other"
     other.mkdir()
     shutil.move(place / "dense", other / "dense")
-    printed = next(line for line in done.stdout.splitlines() if line.startswith("Next: tenfold"))
-    words = [sys.executable, "-m", *printed.removeprefix("Next: ").replace("4x", "1.5x").split()]
+    printed = next(line for line in result.stdout.splitlines() if line.startswith("Next: tenfold"))
+    words = [sys.executable, "-m", *printed.removeprefix("Next: ").replace("4x", "1.5x --format svd").split()]
     done = subprocess.run(words, cwd=other, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (other / "small/code/parts/blocks.py").read_text() == NET
@@ -371,7 +373,7 @@ def test_a_network_takes_its_neighbours_along(place: Path, parent: bool) -> None
 
 def test_a_dry_run_writes_nothing_and_promises_what_comes(place: Path) -> None:
     before = files(place)
-    asked = ["compress", "net.py:build", "--input", "1x8x8", "--params", "1.5x", "--macs", "1.3x"]
+    asked = ["compress", "net.py:build", "--input", "1x8x8", "--params", "1.5x", "--macs", "1.3x", "--format", "svd"]
     found = document(*asked, "--dry-run")
     shown = tenfold_(*asked, "--dry-run", "--out", "small")
     assert "x fewer" in shown.stdout
@@ -651,7 +653,8 @@ def test_a_second_run_on_a_folder_is_refused_at_its_start(place: Path) -> None:
         assert "is writing 'cut'; wait until it has ended, or name another folder" in said
     first.kill()
     first.communicate()
-    assert tenfold_("compress", "net.py:build", "--params", "1.5x", "--out", "other").exit_code == 0
+    other = ["compress", "net.py:build", "--params", "1.5x", "--format", "svd", "--out", "other"]
+    assert tenfold_(*other).exit_code == 0
     shutil.rmtree(place / "cut/state")
     assert tenfold_(*training("cut")).exit_code == 0  # a dead run holds nothing
     assert not list(place.glob(".*.lock"))
@@ -764,7 +767,7 @@ def test_the_demo_is_the_main_job(place: Path) -> None:
 
 
 def test_the_demo_never_replaces_what_is_not_its_own(place: Path) -> None:
-    tenfold_("compress", "net.py:build", "--params", "1.5x", "--out", "small")
+    tenfold_("compress", "net.py:build", "--params", "1.5x", "--format", "svd", "--out", "small")
     assert "exists; --overwrite" in refused("demo", "--out", "small")
     assert "was not written by tenfold" in refused("demo", "--out", ".")
 

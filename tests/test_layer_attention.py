@@ -547,8 +547,9 @@ def test_a_vision_transformer_goes_the_whole_way(tmp_path: Path) -> None:
 def test_attention_is_planned_in_every_format_of_matrices(name: str) -> None:
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.TransformerEncoderLayer(16, 2, 16, batch_first=True)).eval(), torch.randn(2, 5, 16)
-    plan = tenfold.plan(model, tenfold.inspect(model, x), params="1.3x", format=name)
+    some = ["0.self_attn.q_proj_weight", "0.self_attn.out_proj.weight"]
+    plan = tenfold.plan(model, tenfold.inspect(model, x), params="1.05x", format=name, include=some)
     assert any(not row.is_dense for row in plan.rows.values())
     small = decompose(model, plan)
-    assert sum(p.numel() for p in model.parameters()) >= 1.3 * sum(p.numel() for p in small.parameters())
+    assert sum(p.numel() for p in model.parameters()) >= 1.05 * sum(p.numel() for p in small.parameters())
     assert_close(lower(small)(x), small(x), 1e-5)

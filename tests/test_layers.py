@@ -309,6 +309,16 @@ def test_stages_are_built_once_until_a_core_changes() -> None:
     assert "kept" not in layer.state_dict()
 
 
+def test_cores_that_hold_nan_are_kept_like_others() -> None:
+    layer, x = pair()
+    layer.weight.cores[0].data[0, 0] = torch.nan
+    evaluated(layer, x)
+    kept = layer.weight.kept
+    evaluated(layer, x)
+    assert kept is not None
+    assert layer.weight.kept is kept
+
+
 def test_kept_stages_follow_every_change_of_the_cores() -> None:
     layer, x = pair()
     first = evaluated(layer, x)

@@ -75,7 +75,7 @@ def loss_of(model: nn.Module, dtype: torch.dtype = torch.float32) -> Tensor:
 # ---- deviation
 @pytest.mark.parametrize("init", INITS)
 @pytest.mark.parametrize("kind", BUILT_IN)
-@settings(max_examples=8)
+@settings(max_examples=3)
 @given(rank=st.sampled_from([1, 2, 3, None]), gain=st.floats(1e-3, 30), seed=seeds)
 def test_a_rebuilt_weight_has_the_deviation_of_the_dense_one(
     kind: str, init: str, rank: int | None, gain: float, seed: int
@@ -132,9 +132,12 @@ def test_at_full_rank_a_drawn_weight_is_gaussian(kind: str) -> None:
 # ---- cores
 @pytest.mark.parametrize("init", INITS)
 @pytest.mark.parametrize("kind", BUILT_IN)
-def test_gradients_reach_every_core(kind: str, init: str) -> None:
+def test_cores_carry_the_same_norm_and_gradients_reach_each(kind: str, init: str) -> None:
     model = small()
     found = fresh(model, everywhere(model, kind, 3), init=init)
+    for weight in weights(found).values():
+        norms = [float(core.detach().norm()) for core in weight.cores]
+        assert max(norms) < 1.5 * min(norms) * math.sqrt(len(norms)), (weight.net, norms)
     loss_of(found).backward()
     for name, parameter in found.named_parameters():
         assert parameter.grad is not None, name
@@ -144,19 +147,10 @@ def test_gradients_reach_every_core(kind: str, init: str) -> None:
 
 @pytest.mark.parametrize("init", INITS)
 @pytest.mark.parametrize("kind", BUILT_IN)
-def test_cores_carry_the_same_norm(kind: str, init: str) -> None:
-    model = small()
-    for weight in weights(fresh(model, everywhere(model, kind, 3), init=init)).values():
-        norms = [float(core.detach().norm()) for core in weight.cores]
-        assert max(norms) < 1.5 * min(norms) * math.sqrt(len(norms)), (weight.net, norms)
-
-
-@pytest.mark.parametrize("init", INITS)
-@pytest.mark.parametrize("kind", BUILT_IN)
 def test_a_zero_weight_begins_at_zero_and_leaves_it(kind: str, init: str) -> None:
     model = small()
     nn.init.zeros_(model[5].weight)
-    found = fresh(model, everywhere(model, kind, 3), init=init)
+    found = fresh(model, Plan({"5": row(model, "5", kind, 3)}), init=init)
     assert not found[5].weight.weight().any()
     (found[5].weight.weight() - 1).square().sum().backward()
     assert any(core.grad.any() for core in found[5].weight.cores)
@@ -200,10 +194,10 @@ def grouped(sizes: Sequence[int]) -> nn.Module:
 
 
 @pytest.mark.parametrize("init", INITS)
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(rank=st.integers(1, 4), seed=seeds)
 def test_a_group_shares_its_core(init: str, rank: int, seed: int) -> None:
-    model = grouped((40, 30, 50, 20))
+    model = grouped((12, 9, 15, 6))
     plan = Plan({name: row(model, name, "scada-tucker", rank, "all") for name in sites(model)})
     found = fresh(model, plan, init=init, seed=seed)
     held = weights(found)
@@ -249,8 +243,7 @@ def test_a_frozen_weight_stays_frozen(init: str) -> None:
 
 
 # ---- training
-@pytest.mark.parametrize("init", INITS)
-@pytest.mark.parametrize("rank", [3, None])
+@pytest.mark.parametrize(("rank", "init"), [(3, "dense"), (None, "cores")])
 @pytest.mark.parametrize("kind", BUILT_IN)
 def test_training_at_the_dense_rate_learns(kind: str, rank: int | None, init: str) -> None:
     """At a rate at which cores diverge (10 of 12 cases) without the warm-up and the clipping that `train` does."""

@@ -266,7 +266,7 @@ def test_a_network_that_is_one_layer_is_replaced_as_a_whole() -> None:
 
 def test_random_starts_depend_on_the_seed_and_the_name_only() -> None:
     model, _ = zoo()  # rank 12: beyond the singular vectors of 8 channels, so every start draws
-    rows = {name: planned(model, name, "cp", [12]) for name in ("stem.0", "again", "grouped")}
+    rows = {name: planned(model, name, "cp", [12]) for name in ("again", "grouped")}
     alone = compressed(model, rows["again"], seed=3).again
     among = compressed(model, *rows.values(), seed=3).again
     turned = compressed(model, *reversed(rows.values()), seed=3).again
@@ -280,13 +280,13 @@ def test_random_starts_depend_on_the_seed_and_the_name_only() -> None:
 def test_what_concerns_several_layers_is_said_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     a, b = torch.eye(6, dtype=torch.float64)[:2]
     border = sum(torch.einsum("i,j,k->ijk", *three) for three in ((a, a, b), (a, b, a), (b, a, a)))
-    model = nn.Sequential(*(nn.Conv1d(6, 6, 6, bias=False).double() for _ in range(3)))
+    model = nn.Sequential(*(nn.Conv1d(6, 6, 6, bias=False).double() for _ in range(2)))
     with torch.no_grad():
         for conv in model:
             conv.weight.copy_(border)  # two terms come nearer the more they diverge
-    compressed(model, *(planned(model, name, "cp", [2]) for name in "012"))
+    compressed(model, *(planned(model, name, "cp", [2]) for name in "01"))
     assert [record.getMessage().partition("; ")[0] for record in caplog.records if record.levelname == "WARNING"] == [
-        "0, 1, 2: the terms of cp cancel each other"
+        "0, 1: the terms of cp cancel each other"
     ]
 
 
@@ -323,7 +323,7 @@ ROWS = st.one_of(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.lists(ROWS, max_size=4, unique_by=lambda row: row.name))
 def test_a_plan_comes_back_from_its_file(rows: list[Row]) -> None:
     plan = Plan({row.name: row for row in rows})

@@ -23,17 +23,18 @@ def redirected(model: nn.Module, swaps: Mapping[Any, Any]) -> None:
 
     A bound method becomes the method of that name of the other module.
     """
-    walk = Walk(model, lambda value: swaps.get(value, value))
+    walk = Walk(tree(model), lambda value: swaps.get(value, value))
     for module in model.modules():
         walk.attributes(module)
 
 
 def outside(model: nn.Module) -> Iterator[tuple[str, str, Any]]:
     """(module, attribute, what) for every module, tensor and function that a module refers to outside the tree."""
+    inside = tree(model)
     for name, module in model.named_modules():
         for key in [key for key in vars(module) if key not in TREE]:
             noted = Noted()
-            Walk(model, noted).value(vars(module)[key])
+            Walk(inside, noted).value(vars(module)[key])
             for value in noted.found:
                 yield name, key, value
 
@@ -41,8 +42,13 @@ def outside(model: nn.Module) -> Iterator[tuple[str, str, Any]]:
 def referred(function: types.FunctionType) -> list[Any]:
     """Every module, tensor and function that a function's closure and defaults lead to."""
     noted = Noted()
-    Walk(nn.Module(), noted).value(function)
+    Walk(frozenset(), noted).value(function)
     return noted.found
+
+
+def tree(model: nn.Module) -> frozenset[int]:
+    """The identities of a network's modules."""
+    return frozenset(id(module) for module in model.modules())
 
 
 class Noted:
@@ -59,8 +65,9 @@ class Noted:
 class Walk:
     """What refers to modules and parameters, visited once each; containers keep their identity where they can."""
 
-    def __init__(self, model: nn.Module, replace: Replace) -> None:
-        self.replace, self.tree = replace, {id(module) for module in model.modules()}
+    def __init__(self, tree: frozenset[int], replace: Replace) -> None:
+        """Args: tree: identities of the modules whose parts are not visited; what stands for each value."""
+        self.tree, self.replace = tree, replace
         self.seen: set[int] = set()
 
     def attributes(self, owner: Any) -> None:
