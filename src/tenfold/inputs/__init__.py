@@ -8,6 +8,6 @@ from tenfold.inputs.inputs import ENTRIES, Inputs
 from tenfold.inputs.states import unchanged
 
 __all__ = [
-    "ENTRIES", "Inputs", "call", "described", "device_of", "evaluating", "first_samples", "inputs_for", "run", "tensors_in",
-    "to_device", "unchanged",
+    "ENTRIES", "Inputs", "call", "described", "device_of", "evaluating", "first_samples", "inputs_for", "run",
+    "tensors_in", "to_device", "unchanged",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """What a weight meets in a call, as rows of features: patches of convolutions, tokens of matrices."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +36,8 @@ def patches(
     positions = view.shape[2 : 2 + count]
     total = int(torch.tensor(positions).prod())
     index = torch.unravel_index(pick(total).to(x.device), positions)
-    chosen = view[(slice(None), slice(None), *index)]  # (samples, c, p, *window)
+    places: tuple[Any, ...] = (slice(None), slice(None), *index)
+    chosen = view[places]  # (samples, c, p, *window)
     rows = chosen.movedim(2, 1).reshape(*chosen.shape[:1], chosen.shape[2], groups, -1)
     return rows, total
 

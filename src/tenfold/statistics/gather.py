@@ -14,6 +14,7 @@ from tenfold.layers import Layer, kind_of
 from tenfold.measure import weights_hash
 from tenfold.network import GROUPS
 from tenfold.statistics.moment import Moment
+from tenfold.statistics.shifts import shiftable
 from tenfold.statistics.statistics import Halves, Seen, Statistics
 from tenfold.surgery import Site, copied, sites
 from tenfold.surgery.carry_out import swapped
@@ -55,7 +56,8 @@ def gather(
             held = len(chunks) > 1 and k % HELD_OUT == min(HELD_OUT, len(chunks)) - 1
             for draw in range(draws):
                 watched.see(chunk, outputs or floating, held=held, inputs=draw == 0, generator=generator)
-    return watched.statistics(weights_hash(model), hashed, sum(chunk.size for chunk in chunks))
+    samples = sum(chunk.size for chunk in chunks)
+    return watched.statistics(weights_hash(model), hashed, samples, shiftable(model, chunks[0].samples(2)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +140,7 @@ class Watched:
             count = torch.tensor(size if first else 0, dtype=torch.float64)
             watch.add("outputs", held, replace(moment, count=count))
 
-        y.register_hook(backward)
+        y.register_hook(backward)  # type: ignore[no-untyped-call]
         return y
 
     def pick(self, positions: int) -> Tensor:
@@ -147,7 +149,7 @@ class Watched:
             return torch.arange(positions)
         return torch.randperm(positions, generator=self.generator)[:POSITIONS]
 
-    def statistics(self, weights: str, inputs: str, samples: int) -> Statistics:
+    def statistics(self, weights: str, inputs: str, samples: int, shifts: Mapping[str, str]) -> Statistics:
         """What was seen."""
         seen: dict[str, tuple[Seen, ...]] = {}
         for watch in self.watches.values():
@@ -161,7 +163,7 @@ class Watched:
             others = tuple(axis for axis in own if axis != GROUPS and axis not in axes)
             each = Seen(" ".join(axes), " ".join(others), found, halves(watch.sums, "outputs"))
             seen[watch.site.name] = (*seen.get(watch.site.name, ()), each)
-        return Statistics(weights, inputs, samples, seen, self.reasons)
+        return Statistics(weights, inputs, samples, seen, self.reasons, shifts)
 
 
 def kind_of_part(child: nn.Module, kind: type[Layer]) -> type[Layer]:

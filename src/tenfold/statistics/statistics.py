@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -90,6 +91,7 @@ class Statistics:
         samples: how many.
         seen: by weight, for each of its places.
         reasons: weights that could not be watched, with the reason.
+        shifts: by weight what can make good a shift of its outputs' mean, the name of a bias or of a running mean.
     """
 
     weights_hash: str
@@ -97,18 +99,20 @@ class Statistics:
     samples: int
     seen: Mapping[str, tuple[Seen, ...]] = field(hash=False)
     reasons: Mapping[str, str] = field(hash=False)
+    shifts: Mapping[str, str] = field(hash=False)
 
-    def metric(self, name: str, *, centred: bool = False) -> Metric | None:
-        """What an error of a weight costs: the expected square of what it does to the outputs; None if unknown.
+    @cached_property
+    def metrics(self) -> dict[str, Metric]:
+        """By weight what an error of it costs: the expected square of what it does to the network's outputs.
 
-        Of a weight with several places the costs are added up, and what is nearest to the sum among products kept.
-
-        Args: centred: whether a shift of the mean of its outputs is made good elsewhere.
+        Moments of inputs are about the mean where a shift is made good (`shift_means`). Of a weight with several places
+        the costs are added up, and the product nearest to the sum is kept.
         """
-        places = [each.moments(centred=centred) for each in self.seen.get(name, ())]
-        if not places:
-            return None
-        return Metric(places[0] if len(places) == 1 else summed(places))
+        found = {}
+        for name, seen in self.seen.items():
+            places = [each.moments(centred=name in self.shifts) for each in seen]
+            found[name] = Metric(places[0] if len(places) == 1 else summed(places))
+        return found
 
     def mean(self, name: str) -> Tensor:
         """The mean of what a weight meets in its first place, (groups, k)."""

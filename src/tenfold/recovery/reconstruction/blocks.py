@@ -1,10 +1,10 @@
 """The blocks of a network: parts that are called once, one after the other, found as plain data."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tenfold.inputs import Inputs, evaluating, run, tensors_in
@@ -103,29 +103,3 @@ def holds_list(module: nn.Module) -> bool:
         return True
     lists = [part for part in module.modules() if isinstance(part, CONTAINERS)]
     return any(sum(compound(child) and not is_leaf(child) for child in part.children()) > 1 for part in lists)
-
-
-def following_norms(model: nn.Module, inputs: Inputs) -> dict[str, str]:
-    """The batch norm that takes the output of each module as it is, by the module's name."""
-    made: dict[int, tuple[str, Any]] = {}
-    found: dict[str, str] = {}
-
-    def after(name: str, module: nn.Module, args: Sequence[Any], result: Any) -> None:
-        given = args[0] if args else None
-        if isinstance(module, _BatchNorm) and module.running_mean is not None and id(given) in made:
-            found[made[id(given)][0]] = name
-        if isinstance(result, Tensor):
-            made[id(result)] = name, result  # (kept, so that no other tensor takes its place in memory)
-
-    handles = [
-        module.register_forward_hook(lambda m, args, y, name=name: after(name, m, args, y))
-        for name, module in model.named_modules()
-        if not any(True for _ in module.children())
-    ]
-    try:
-        with evaluating(model):
-            run(model, inputs.value)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found

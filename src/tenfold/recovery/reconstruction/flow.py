@@ -15,7 +15,7 @@ from tenfold.recovery.reconstruction.blocks import Block
 Given = tuple[tuple[Any, ...], dict[str, Any]]  # positional and keyword arguments
 
 
-class Arrived(Exception):
+class Arrived(Exception):  # noqa: N818  (a way out of a forward, no error)
     """The block is reached: nothing after it need run."""
 
 

@@ -1,6 +1,6 @@
 """A compressed network led back to the dense one, block by block, on unlabelled samples."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch

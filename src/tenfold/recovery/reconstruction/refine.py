@@ -116,7 +116,8 @@ def root(moment: Tensor) -> Tensor:
     """The symmetric square root of a moment, scaled to a mean eigenvalue of 1, in float32."""
     values, vectors = torch.linalg.eigh(moment.double())
     level = float(values.clamp_min(0).mean()) or 1.0
-    return (vectors * (values.clamp_min(0) / level).sqrt() @ vectors.mT).float()
+    found: Tensor = vectors * (values.clamp_min(0) / level).sqrt() @ vectors.mT
+    return found.float()
 
 
 def floating(outputs: object) -> list[Tensor]:

@@ -49,7 +49,7 @@ def watching(block: Block, found: dict[Block, Tensor]) -> Any:
             rows = gradient.movedim(channel_dim(gradient), -1).flatten(0, -2)
             found[block] = found.get(block, 0) + (rows.mT @ rows).double()
 
-        y.register_hook(backward)
+        y.register_hook(backward)  # type: ignore[no-untyped-call]
         return y
 
     return after
