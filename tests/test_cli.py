@@ -265,6 +265,17 @@ def test_only_what_tenfold_wrote_is_replaced(place: Path, kind: str) -> None:
         path.unlink()
 
 
+def test_the_plan_of_a_compressed_network_is_never_replaced(place: Path) -> None:
+    """A plan written over it left a folder that could not be loaded any more."""
+    assert tenfold_("compress", "net.py:build", "--params", "1.5x", "--out", "small").exit_code == 0
+    before = (place / "small/plan.yaml").read_bytes()
+    words = ["plan", "net.py:build", "--params", "2x", "--out", "small/plan.yaml"]
+    for more in ([], ["--overwrite"]):
+        assert "'small/plan.yaml' belongs to the network in its folder and is never replaced" in refused(*words, *more)
+    assert (place / "small/plan.yaml").read_bytes() == before
+    assert tenfold_("inspect", "small", "--trust-code").exit_code == 0
+
+
 def test_what_tenfold_wrote_is_replaced_edited_or_not(place: Path) -> None:
     words = ["plan", "net.py:build", "--params", "1.5x", "--format", "svd", "--overwrite", "--profile", "kept"]
     assert tenfold_(*words).exit_code == 0

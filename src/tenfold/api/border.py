@@ -79,9 +79,9 @@ def check_file(path: str | Path, overwrite: bool) -> None:
     place = Path(path)
     if place.is_dir():
         raise TenfoldError(f"'{path}' is a folder; name a file, such as {place / 'plan.yaml'}.")
+    check_ours(place, PLAN_MARKS)
     if place.exists() and not overwrite:
         raise TenfoldError(f"'{path}' exists; --overwrite replaces it, or name another file with --out.")
-    check_ours(place, PLAN_MARKS)
     above = next(folder for folder in place.resolve().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise TenfoldError(f"'{path}' cannot be written in '{above}'; name another place with --out.")
