@@ -5,6 +5,7 @@ import functools
 import warnings
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,6 +115,58 @@ def test_a_parameter_kept_outside_the_tree_stays_dense_with_the_reason() -> None
     )
     with pytest.raises(TenfoldError, match=r"layer 'a': 'kept' holds its parameter, too, .*; leave the layer dense"):
         tenfold.decompose(HoldsParameter(), plan(low_rank("a")))
+
+
+class Applies(nn.Module):
+    """A network that has its layer's weight once more."""
+
+    def __init__(self, how: Callable[[nn.Module, nn.Linear], Callable[[Tensor], Tensor]]) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.again = how(self, self.a)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x)) + self.again(x)
+
+
+def in_a_closure(owner: nn.Module, layer: nn.Linear) -> Callable[[Tensor], Tensor]:
+    weight = layer.weight
+    return lambda x: nn.functional.linear(x, weight)
+
+
+def as_a_view_in_a_closure(owner: nn.Module, layer: nn.Linear) -> Callable[[Tensor], Tensor]:
+    weight = layer.weight.detach()[2:6]
+    return lambda x: nn.functional.linear(x, weight).sum(1, keepdim=True)
+
+
+def as_a_view_in_a_list(owner: nn.Module, layer: nn.Linear) -> Callable[[Tensor], Tensor]:
+    owner.kept = [layer.weight.detach().T]  # type: ignore[assignment]
+    return lambda x: x @ owner.kept[0]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("how", [in_a_closure, as_a_view_in_a_closure, as_a_view_in_a_list])
+def test_a_weight_that_is_also_seen_from_elsewhere_stays_dense_and_is_copied_along(
+    how: Callable[[nn.Module, nn.Linear], Callable[[Tensor], Tensor]], tmp_path: Path
+) -> None:
+    """A closure over a parameter was left with the original's: loaded, other weights ran than were saved."""
+    model, x = Applies(how), inputs()
+    result = tenfold.compress(model, inputs=x, params="1.2x", format="svd", max_error=1.0)
+    assert result.plan.rows["a"].is_dense
+    assert "holds its parameter, too, and would go on with the dense one" in result.plan.rows["a"].reason
+    assert not result.plan.rows["b"].is_dense
+    copy = result.model(x)
+    with torch.no_grad():
+        model.a.weight.zero_()
+    assert torch.equal(result.model(x), copy)
+    tenfold.save(result, tmp_path / "out")
+    assert torch.equal(tenfold.load(tmp_path / "out", model=Applies(how))(x), copy)
+
+
+def test_a_buffer_that_looks_into_a_weight_keeps_it_dense() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    model.register_buffer("alias", model[0].weight.detach()[2:])
+    model.register_buffer("copy", model[1].weight.detach().clone())
+    assert [site.obstacle is None for site in sites(model).values()] == [False, True]
 
 
 class Global(nn.Module):

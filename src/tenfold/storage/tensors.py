@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from tenfold.protocols import TenfoldError
+from tenfold.surgery.memory import beside, views
 from tenfold.surgery.references import redirected
 
 STORABLE = {
@@ -136,7 +137,7 @@ def fill(
 
     Raises: TenfoldError that names what is missing, left over or of another shape.
     """
-    own = slots(model)
+    own, kept = slots(model), beside(model)
     try:
         with safe_open(path, framework="pt") as file:
             check_fit(own, tied, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118
@@ -147,7 +148,7 @@ def fill(
                 if source not in made:
                     numbers = aligned(file.get_tensor(source[0]), strides.get(source[0]))
                     made[source] = in_place_of(slot, numbers.to(slot.tensor.device))
-                swaps[slot.tensor] = made[source]
+                swaps |= views(slot.tensor, made[source], kept) | {slot.tensor: made[source]}
                 setattr(slot.module, slot.key, made[source])
     except SafetensorError as error:
         raise TenfoldError(f"'{path}' is no safetensors file: {error}.") from error
