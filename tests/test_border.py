@@ -99,6 +99,36 @@ def test_what_is_kept_outside_the_tree_runs_in_cores(how: str, tmp_path: Any) ->
     assert torch.equal(loaded(x), result.model(x))
 
 
+class Skips(nn.Module):
+    """A network that does not call all of its layers: one is for training, of another it reads the weight only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.read, self.aux = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = nn.functional.linear(self.a(x), self.read.weight, self.read.bias)
+        return self.aux(y) if self.training else y
+
+
+@pytest.mark.parametrize("asked", [{"params": "1.6x", "max_error": 1.0}, {"ranks": 2}, {"energy": 0.4}])
+def test_layers_that_are_not_called_are_planned_and_say_so(asked: dict[str, Any]) -> None:
+    """They stayed dense, at any budget, with a reason that was not theirs."""
+    result = tenfold.compress(Skips(), inputs=inputs(), format="svd", **asked)
+    rows = result.plan.rows
+    assert not any(row.is_dense for row in rows.values())
+    assert ["not called on the inputs" in row.reason for row in rows.values()] == [False, True, True]
+    assert result.report.final.params == sum(parameter.numel() for parameter in result.model.parameters())
+    result.model.train()(inputs()).sum().backward()
+    assert all(parameter.grad is not None for parameter in result.model.parameters())
+
+
+def test_where_only_multiply_adds_count_they_stay_dense_for_that_reason() -> None:
+    rows = tenfold.compress(Skips(), inputs=inputs(), macs="1.5x", format="svd").plan.rows
+    assert [row.is_dense for row in rows.values()] == [False, True, True]
+    assert rows["aux"].reason == "left dense: nothing smaller within the errors allowed saves any of the budgets"
+
+
 class HoldsParameter(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -184,8 +214,10 @@ class Global(nn.Module):
 
 
 def test_a_layer_that_is_not_called_any_more_is_an_error() -> None:
-    with pytest.raises(TenfoldError, match="layer 'a': calls in one forward fell from 1 to 0"):
-        tenfold.compress(Global(), inputs=inputs(), plan=plan(low_rank("a")))
+    asked = {"plan": plan(low_rank("a"))}, {"params": "1.2x", "max_error": 1.0}
+    for each in asked:
+        with pytest.raises(TenfoldError, match="layer 'a': calls in one forward fell from 1 to 0"):
+            tenfold.compress(Global(), inputs=inputs(), **each)  # type: ignore[arg-type]
 
 
 # ---- what hangs on an instance

@@ -157,6 +157,8 @@ class Site:
 
     def times(self, positions: Positions | None, macs: int | None, calls: int | None) -> float:
         """How often what `dense_macs` and `mac_count` count happens in one forward, by what was measured there."""
+        if calls == 0:
+            return 0.0
         if positions is None or macs is None:
             return 1.0
         once = self.dense_macs(positions)
