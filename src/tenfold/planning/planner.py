@@ -12,6 +12,7 @@ from tenfold.formats import Format, name_of, options_of
 from tenfold.formats.base import Suits
 from tenfold.layers import name_of as kind_name
 from tenfold.measure import Profile, part, weights_hash
+from tenfold.measure.profile import UNREACHED
 from tenfold.planning.allocation import Limits, allocate, costs_of
 from tenfold.planning.asked import AUTO, Override, formats_asked, overrides_asked, ranks_asked
 from tenfold.planning.budgets import BUDGETS, limit
@@ -339,7 +340,7 @@ class Search:
             parts.append(f"{subject.macs / choice.cost.macs:.1f}x fewer multiply-adds")
         parts.append(f"relative error about {choice.error**0.5:.2f}")
         if self.profile.layers[name].calls == 0:
-            parts.append("not called on the inputs, so no multiply-adds are counted")
+            parts.append(UNREACHED)
         if name in self.overrides:
             parts.append("as asked")
         elif len(self.makers[name]) > 1:
