@@ -88,7 +88,7 @@ def test_what_is_kept_outside_the_tree_runs_in_cores(how: str, tmp_path: Any) ->
     before = model(x)
     small = tenfold.decompose(model, plan(low_rank("a"), full_rank("b")))
     twin = copy.deepcopy(model.a)
-    twin.weight = nn.Parameter(small.a.weight.weight().detach())
+    twin.weight = nn.Parameter(small.a.weight.in_axes().detach())
     assert torch.allclose(small(x), model.b(twin(x).relu()), atol=1e-5)
     lowered = tenfold.lower(small)
     assert torch.allclose(lowered(x), small(x), atol=1e-5)
@@ -97,6 +97,14 @@ def test_what_is_kept_outside_the_tree_runs_in_cores(how: str, tmp_path: Any) ->
     tenfold.save(result, tmp_path / "out")
     loaded = tenfold.load(tmp_path / "out", model=Keeping(how))
     assert torch.equal(loaded(x), result.model(x))
+
+
+def test_a_search_for_modules_with_a_weight_finds_as_many_as_before() -> None:
+    """A weight in cores answered with a method, and penalties on all weights failed."""
+    model = nn.Sequential(nn.Linear(8, 8), nn.Conv1d(1, 8, 3), nn.BatchNorm1d(8))
+    small = tenfold.decompose(model, Plan({name: Row(name, "svd", ranks=(2,)) for name in sites(model)}))
+    found = [module.weight.norm() for module in small.modules() if hasattr(module, "weight")]
+    assert len(found) == len(model)
 
 
 class Skips(nn.Module):
@@ -400,7 +408,7 @@ def test_float8_is_decomposed_from_its_values() -> None:
     model = nn.Sequential(nn.Linear(8, 8, bias=False))
     model[0].weight = nn.Parameter(model[0].weight.detach().to(torch.float8_e4m3fn), requires_grad=False)
     small = tenfold.decompose(model, plan(full_rank("0")))
-    found = small[0].weight.weight().float()
+    found = small[0].weight.in_axes().float()
     assert torch.allclose(found, model[0].weight.float(), atol=0.02)
     assert small[0].weight.dtype == torch.bfloat16
 
