@@ -67,12 +67,7 @@ def packed(model: nn.Module) -> Packed:
     Raises: TenfoldError that names a state that is no tensor, or a tensor that safetensors does not take.
     """
     own = slots(model)
-    for key in model.state_dict(keep_vars=True):
-        if key.replace("_orig_mod.", "") not in own:
-            raise TenfoldError(
-                f"'{key}' is neither a parameter nor a buffer (extra state, or a module that packs its own), and "
-                f"cannot be stored; keep it in a registered buffer."
-            )
+    check_storable(model)
     owner: dict[object, str] = {}
     storages: set[int] = set()
     found = Packed({}, {}, {}, {name: dtype_name(slot.tensor) for name, slot in slots(model, persistent=False).items()})
@@ -90,6 +85,20 @@ def packed(model: nn.Module) -> Packed:
         found.tensors[name] = numbers.clone() if pointer in storages else numbers  # views of one storage come apart
         storages.add(pointer)
     return found
+
+
+def check_storable(model: nn.Module) -> None:
+    """Check, before long work, that all states of a network can be stored.
+
+    Raises: TenfoldError that names a state which is no tensor of its own.
+    """
+    own = slots(model)
+    for key in model.state_dict(keep_vars=True):
+        if key.replace("_orig_mod.", "") not in own:
+            raise TenfoldError(
+                f"'{key}' is neither a parameter nor a buffer (extra state, or a module that packs its own), and "
+                f"cannot be stored; keep it in a registered buffer."
+            )
 
 
 def check(name: str, tensor: Tensor) -> None:
