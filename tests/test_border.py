@@ -119,7 +119,7 @@ class Skips(nn.Module):
         return self.aux(y) if self.training else y
 
 
-@pytest.mark.parametrize("asked", [{"params": "1.6x", "max_error": 1.0}, {"ranks": 2}, {"energy": 0.4}])
+@pytest.mark.parametrize("asked", [{"params": "2.2x", "max_error": 1.0}, {"ranks": 2}, {"energy": 0.4}])
 def test_layers_that_are_not_called_are_planned_and_say_so(asked: dict[str, Any]) -> None:
     """They stayed dense, at any budget, with a reason that was not theirs."""
     result = tenfold.compress(Skips(), inputs=inputs(), format="svd", **asked)
@@ -135,6 +135,27 @@ def test_where_only_multiply_adds_count_they_stay_dense_for_that_reason() -> Non
     rows = tenfold.compress(Skips(), inputs=inputs(), macs="1.5x", format="svd").plan.rows
     assert [row.is_dense for row in rows.values()] == [False, True, True]
     assert rows["aux"].reason == "left dense: nothing smaller within the errors allowed saves any of the budgets"
+
+
+class TiesInForward(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.out = nn.Embedding(12, 8), nn.Linear(8, 12, bias=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        self.out.weight = self.words.weight
+        return self.out(self.words(ids))
+
+
+def test_a_forward_that_exchanges_parameters_is_refused() -> None:
+    """It threw the cores out, and a report counted what no longer ran."""
+    model, ids = TiesInForward(), torch.arange(12).reshape(3, 4)
+    own = model.out.weight
+    with pytest.raises(TenfoldError, match=r"layer 'out': the network's forward puts another parameter in .* 'weight'"):
+        tenfold.compress(model, inputs=ids, params="9999x")  # refused before any planning
+    assert model.out.weight is own
+    model.out.weight = model.words.weight
+    tenfold.compress(nn.Sequential(model.words, model.out), inputs=ids, params="1.2x", max_error=1.0)
 
 
 class HoldsParameter(nn.Module):

@@ -85,11 +85,12 @@ def compress(
     given = given_inputs(dense, data, inputs)
     if data is not None:
         rehearse(dense, data, epochs=epochs, bn=bn, teacher=dense if distill else None)
+    called = None if given is None else calls(model, given.samples(1))
     before = profiled(dense, given, profile=profile)
     chosen = read or planned(dense, before, profile=profile, inputs=given, batch=batch, seed=seed, **wanted)
     small = decompose(dense, chosen, seed=seed)
-    if given is not None:
-        check_calls(small, calls(model, given.samples(1)), given.samples(1))
+    if given is not None and called is not None:
+        check_calls(small, called, given.samples(1))
     networks: dict[str, nn.Module] = {"dense": dense, "compressed": small}
     if data is not None and recovers(small, bn, epochs):
         networks["recovered"] = trained = copied(small)
