@@ -107,6 +107,26 @@ def test_a_search_for_modules_with_a_weight_finds_as_many_as_before() -> None:
     assert len(found) == len(model)
 
 
+def test_nothing_is_measured_on_inputs_with_nan() -> None:
+    """All outputs were NaN, left out as masked, and said to be equal: relative error 0.000, cosine 1.000."""
+    x = inputs()
+    x[0, 0] = torch.nan
+    with pytest.raises(TenfoldError, match=r"the inputs \(shape .* float32\) hold NaN"):
+        tenfold.compress(nn.Sequential(nn.Linear(8, 8)), inputs=x, ranks=2)
+
+
+def test_outputs_without_a_finite_number_are_not_said_to_be_equal() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Threshold(torch.inf, torch.nan))
+    result = tenfold.compress(model, inputs=inputs(), ranks=2)
+    assert any("cannot be compared with the dense network's" in each for each in result.words)
+
+
+@pytest.mark.parametrize("layer", [nn.LazyLinear(8), nn.Linear(8, 8, device="meta")], ids=["lazy", "meta"])
+def test_a_weight_without_numbers_is_refused_by_name(layer: nn.Module) -> None:
+    with pytest.raises(TenfoldError, match=r"parameter '0.weight' has no numbers yet; run the network on an input"):
+        tenfold.compress(nn.Sequential(layer), inputs=inputs(), ranks=2)
+
+
 class Skips(nn.Module):
     """A network that does not call all of its layers: one is for training, of another it reads the weight only."""
 

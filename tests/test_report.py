@@ -369,7 +369,10 @@ def test_without_inputs_nobody_looked_and_it_is_said() -> None:
 def test_outputs_of_another_shape_are_not_compared_and_it_is_said() -> None:
     error = OutputError(None, None, None, None)
     said = sentences(report(compressed=measured(outputs={"boxes": error})))
-    assert "The outputs cannot be compared with the dense network's: not of the same shape." in said
+    assert (
+        "The outputs cannot be compared with the dense network's: of another shape, or nothing in them is finite."
+        in said
+    )
     assert "outputs' error" not in shown(summary_table(report(compressed=measured(outputs={"boxes": error}))))
 
 

@@ -86,7 +86,9 @@ def outputs(report: Report) -> str:
     name, error = network.furthest
     whose = "outputs" if len(network.outputs) == 1 else f"output '{name}', the one that went furthest,"
     if error.relative_error is None:
-        return f"The {whose} cannot be compared with the dense network's: not of the same shape."
+        return (
+            f"The {whose} cannot be compared with the dense network's: of another shape, or nothing in them is finite."
+        )
     far = f"relative error {error.relative_error:.3f}, cosine {error.cosine:.3f}"
     if error.agreement is not None:
         far += f", the same largest entry along axis {error.axis} in {100 * error.agreement:.1f} %"
