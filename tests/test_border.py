@@ -121,6 +121,18 @@ def test_outputs_without_a_finite_number_are_not_said_to_be_equal() -> None:
     assert any("cannot be compared with the dense network's" in each for each in result.words)
 
 
+@pytest.mark.parametrize(
+    ("model", "data", "words"),
+    [
+        (nn.Linear(8, 8), torch.ones(5, 8), r"the data is a Tensor, not a tenfold.Data; .* inputs="),
+        ({"weight": torch.ones(8, 8)}, None, "the model is a dict, not a torch.nn.Module"),
+    ],
+)
+def test_what_stands_in_the_wrong_place_is_said(model: Any, data: Any, words: str) -> None:
+    with pytest.raises(TenfoldError, match=words):
+        tenfold.compress(model, data, ranks=2)
+
+
 @pytest.mark.parametrize("layer", [nn.LazyLinear(8), nn.Linear(8, 8, device="meta")], ids=["lazy", "meta"])
 def test_a_weight_without_numbers_is_refused_by_name(layer: nn.Module) -> None:
     with pytest.raises(TenfoldError, match=r"parameter '0.weight' has no numbers yet; run the network on an input"):

@@ -15,7 +15,7 @@ from tenfold.planning import BUDGETS, Asked
 from tenfold.planning.asked import AUTO, formats_asked, overrides_asked, ranks_asked
 from tenfold.planning.budgets import limit
 from tenfold.planning.planner import check_asked as check_together
-from tenfold.protocols import TenfoldError
+from tenfold.protocols import Data, TenfoldError
 from tenfold.storage import check_ours, write_text
 from tenfold.surgery import Plan, matching, sites
 
@@ -26,6 +26,16 @@ def given_only(asked: Mapping[str, Any]) -> Asked:
     """The options that say something: None and empty ones are as if they were not there."""
     said = {key: value for key, value in asked.items() if value is not None and value not in ((), [], {})}
     return cast(Asked, said)
+
+
+def check_types(model: object, data: object) -> None:
+    """Raise where something else stands in the place of a network or of its data."""
+    if not isinstance(model, nn.Module):
+        raise TenfoldError(f"the model is a {type(model).__name__}, not a torch.nn.Module.")
+    if data is not None and not isinstance(data, Data):
+        raise TenfoldError(
+            f"the data is a {type(data).__name__}, not a tenfold.Data; inputs alone are given as inputs=."
+        )
 
 
 def check_training(*, epochs: int, lr: float, distill: float | None, has_data: bool) -> None:

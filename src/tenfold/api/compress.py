@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
-from tenfold.api.border import check_asked, check_one, check_training, given_only, sha256
+from tenfold.api.border import check_asked, check_one, check_training, check_types, given_only, sha256
 from tenfold.api.compressed import Compressed, documented, plain, sampled
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
@@ -70,6 +70,7 @@ def compress(
         asked: budgets, rule, format and the other arguments of `tenfold.plan`.
     Raises: TenfoldError, one sentence.
     """
+    check_types(model, data)
     model = unwrapped(model)
     wanted = given_only(asked)
     check_one(plan, wanted, batch)
