@@ -5,6 +5,7 @@ import functools
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,7 +88,7 @@ def test_what_is_kept_outside_the_tree_runs_in_cores(how: str, tmp_path: Any) ->
     before = model(x)
     small = tenfold.decompose(model, plan(low_rank("a"), full_rank("b")))
     twin = copy.deepcopy(model.a)
-    twin.weight = nn.Parameter(small.a.weight.weight().detach())
+    twin.weight = nn.Parameter(small.a.weight.in_axes().detach())
     assert torch.allclose(small(x), model.b(twin(x).relu()), atol=1e-5)
     lowered = tenfold.lower(small)
     assert torch.allclose(lowered(x), small(x), atol=1e-5)
@@ -96,6 +97,97 @@ def test_what_is_kept_outside_the_tree_runs_in_cores(how: str, tmp_path: Any) ->
     tenfold.save(result, tmp_path / "out")
     loaded = tenfold.load(tmp_path / "out", model=Keeping(how))
     assert torch.equal(loaded(x), result.model(x))
+
+
+def test_a_search_for_modules_with_a_weight_finds_as_many_as_before() -> None:
+    """A weight in cores answered with a method, and penalties on all weights failed."""
+    model = nn.Sequential(nn.Linear(8, 8), nn.Conv1d(1, 8, 3), nn.BatchNorm1d(8))
+    small = tenfold.decompose(model, Plan({name: Row(name, "svd", ranks=(2,)) for name in sites(model)}))
+    found = [module.weight.norm() for module in small.modules() if hasattr(module, "weight")]
+    assert len(found) == len(model)
+
+
+def test_nothing_is_measured_on_inputs_with_nan() -> None:
+    """All outputs were NaN, left out as masked, and said to be equal: relative error 0.000, cosine 1.000."""
+    x = inputs()
+    x[0, 0] = torch.nan
+    with pytest.raises(TenfoldError, match=r"the inputs \(shape .* float32\) hold NaN"):
+        tenfold.compress(nn.Sequential(nn.Linear(8, 8)), inputs=x, ranks=2)
+
+
+def test_outputs_without_a_finite_number_are_not_said_to_be_equal() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Threshold(torch.inf, torch.nan))
+    result = tenfold.compress(model, inputs=inputs(), ranks=2)
+    assert any("cannot be compared with the dense network's" in each for each in result.words)
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "words"),
+    [
+        (nn.Linear(8, 8), torch.ones(5, 8), r"the data is a Tensor, not a tenfold.Data; .* inputs="),
+        ({"weight": torch.ones(8, 8)}, None, "the model is a dict, not a torch.nn.Module"),
+    ],
+)
+def test_what_stands_in_the_wrong_place_is_said(model: Any, data: Any, words: str) -> None:
+    with pytest.raises(TenfoldError, match=words):
+        tenfold.compress(model, data, ranks=2)
+
+
+@pytest.mark.parametrize("layer", [nn.LazyLinear(8), nn.Linear(8, 8, device="meta")], ids=["lazy", "meta"])
+def test_a_weight_without_numbers_is_refused_by_name(layer: nn.Module) -> None:
+    with pytest.raises(TenfoldError, match=r"parameter '0.weight' has no numbers yet; run the network on an input"):
+        tenfold.compress(nn.Sequential(layer), inputs=inputs(), ranks=2)
+
+
+class Skips(nn.Module):
+    """A network that does not call all of its layers: one is for training, of another it reads the weight only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.read, self.aux = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = nn.functional.linear(self.a(x), self.read.weight, self.read.bias)
+        return self.aux(y) if self.training else y
+
+
+@pytest.mark.parametrize("asked", [{"params": "2.2x", "max_error": 1.0}, {"ranks": 2}, {"energy": 0.4}])
+def test_layers_that_are_not_called_are_planned_and_say_so(asked: dict[str, Any]) -> None:
+    """They stayed dense, at any budget, with a reason that was not theirs."""
+    result = tenfold.compress(Skips(), inputs=inputs(), format="svd", **asked)
+    rows = result.plan.rows
+    assert not any(row.is_dense for row in rows.values())
+    assert ["never called on these inputs" in row.reason for row in rows.values()] == [False, True, True]
+    assert result.report.final.params == sum(parameter.numel() for parameter in result.model.parameters())
+    result.model.train()(inputs()).sum().backward()
+    assert all(parameter.grad is not None for parameter in result.model.parameters())
+
+
+def test_where_only_multiply_adds_count_they_stay_dense_for_that_reason() -> None:
+    rows = tenfold.compress(Skips(), inputs=inputs(), macs="1.5x", format="svd").plan.rows
+    assert [row.is_dense for row in rows.values()] == [False, True, True]
+    assert rows["aux"].reason == "left dense: nothing smaller within the errors allowed saves any of the budgets"
+
+
+class TiesInForward(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.out = nn.Embedding(12, 8), nn.Linear(8, 12, bias=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        self.out.weight = self.words.weight
+        return self.out(self.words(ids))
+
+
+def test_a_forward_that_exchanges_parameters_is_refused() -> None:
+    """It threw the cores out, and a report counted what no longer ran."""
+    model, ids = TiesInForward(), torch.arange(12).reshape(3, 4)
+    own = model.out.weight
+    with pytest.raises(TenfoldError, match=r"layer 'out': the network's forward puts another parameter in .* 'weight'"):
+        tenfold.compress(model, inputs=ids, params="9999x")  # refused before any planning
+    assert model.out.weight is own
+    model.out.weight = model.words.weight
+    tenfold.compress(nn.Sequential(model.words, model.out), inputs=ids, params="1.2x", max_error=1.0)
 
 
 class HoldsParameter(nn.Module):
@@ -116,6 +208,58 @@ def test_a_parameter_kept_outside_the_tree_stays_dense_with_the_reason() -> None
         tenfold.decompose(HoldsParameter(), plan(low_rank("a")))
 
 
+class Applies(nn.Module):
+    """A network that has its layer's weight once more."""
+
+    def __init__(self, how: Callable[[nn.Module, nn.Linear], Callable[[Tensor], Tensor]]) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.again = how(self, self.a)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x)) + self.again(x)
+
+
+def in_a_closure(owner: nn.Module, layer: nn.Linear) -> Callable[[Tensor], Tensor]:
+    weight = layer.weight
+    return lambda x: nn.functional.linear(x, weight)
+
+
+def as_a_view_in_a_closure(owner: nn.Module, layer: nn.Linear) -> Callable[[Tensor], Tensor]:
+    weight = layer.weight.detach()[2:6]
+    return lambda x: nn.functional.linear(x, weight).sum(1, keepdim=True)
+
+
+def as_a_view_in_a_list(owner: nn.Module, layer: nn.Linear) -> Callable[[Tensor], Tensor]:
+    owner.kept = [layer.weight.detach().T]  # type: ignore[assignment]
+    return lambda x: x @ owner.kept[0]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("how", [in_a_closure, as_a_view_in_a_closure, as_a_view_in_a_list])
+def test_a_weight_that_is_also_seen_from_elsewhere_stays_dense_and_is_copied_along(
+    how: Callable[[nn.Module, nn.Linear], Callable[[Tensor], Tensor]], tmp_path: Path
+) -> None:
+    """A closure over a parameter was left with the original's: loaded, other weights ran than were saved."""
+    model, x = Applies(how), inputs()
+    result = tenfold.compress(model, inputs=x, params="1.2x", format="svd", max_error=1.0)
+    assert result.plan.rows["a"].is_dense
+    assert "holds its parameter, too, and would go on with the dense one" in result.plan.rows["a"].reason
+    assert not result.plan.rows["b"].is_dense
+    copy = result.model(x)
+    with torch.no_grad():
+        model.a.weight.zero_()
+    assert torch.equal(result.model(x), copy)
+    tenfold.save(result, tmp_path / "out")
+    assert torch.equal(tenfold.load(tmp_path / "out", model=Applies(how))(x), copy)
+
+
+def test_a_buffer_that_looks_into_a_weight_keeps_it_dense() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    model.register_buffer("alias", model[0].weight.detach()[2:])
+    model.register_buffer("copy", model[1].weight.detach().clone())
+    assert [site.obstacle is None for site in sites(model).values()] == [False, True]
+
+
 class Global(nn.Module):
     """A network that keeps its layer where nobody can find it."""
 
@@ -131,8 +275,10 @@ class Global(nn.Module):
 
 
 def test_a_layer_that_is_not_called_any_more_is_an_error() -> None:
-    with pytest.raises(TenfoldError, match="layer 'a': calls in one forward fell from 1 to 0"):
-        tenfold.compress(Global(), inputs=inputs(), plan=plan(low_rank("a")))
+    asked = {"plan": plan(low_rank("a"))}, {"params": "1.2x", "max_error": 1.0}
+    for each in asked:
+        with pytest.raises(TenfoldError, match="layer 'a': calls in one forward fell from 1 to 0"):
+            tenfold.compress(Global(), inputs=inputs(), **each)  # type: ignore[arg-type]
 
 
 def test_modules_are_listed_once_however_many_there_are() -> None:
@@ -333,7 +479,7 @@ def test_float8_is_decomposed_from_its_values() -> None:
     model = nn.Sequential(nn.Linear(8, 8, bias=False))
     model[0].weight = nn.Parameter(model[0].weight.detach().to(torch.float8_e4m3fn), requires_grad=False)
     small = tenfold.decompose(model, plan(full_rank("0")))
-    found = small[0].weight.weight().float()
+    found = small[0].weight.in_axes().float()
     assert torch.allclose(found, model[0].weight.float(), atol=0.02)
     assert small[0].weight.dtype == torch.bfloat16
 

@@ -83,6 +83,11 @@ def hold_parameter(layer: nn.Linear) -> list[nn.Parameter]:
     return [layer.weight]
 
 
+def applied(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
+    weight = layer.weight
+    return lambda x: x @ weight.T
+
+
 def layer(build: Callable[[], nn.Module], *shape: int) -> Callable[[], Brought]:
     return lambda: Brought(nn.Sequential(build()), features(*(shape or (5, 8))))
 
@@ -176,6 +181,8 @@ ROWS: Mapping[str, Mapping[str, Callable[[], Brought]]] = {
         "a closure, `lambda x: fc(x)`": kept(lambda fc: lambda x: fc(x), lambda held, x: held(x)),
         "a weak reference": kept(weakref.ref, lambda held, x: held()(x)),
         "its parameter in a list": kept(hold_parameter, lambda held, x: x @ held[0].T),
+        "its parameter in a closure": kept(applied, lambda held, x: held(x)),
+        "a part of its weight": kept(lambda fc: fc.weight.detach()[:4], lambda held, x: x @ held.T),
         "a global variable": lambda: Brought(Global(), features(5, 8)),
     },
     "What hangs on a layer": {

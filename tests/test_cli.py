@@ -265,6 +265,41 @@ def test_only_what_tenfold_wrote_is_replaced(place: Path, kind: str) -> None:
         path.unlink()
 
 
+EXTRA = """
+import torch
+from torch import nn
+
+class Extra(nn.Linear):
+    def get_extra_state(self): return {"scale": 2}
+    def set_extra_state(self, state): pass
+
+def build(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 64), Extra(64, 10))
+"""
+
+
+@pytest.mark.parametrize("verb", ["compress extra.py:build --params 1.5x", "train extra.py:build --data own.py:own"])
+def test_what_cannot_be_stored_is_refused_before_any_work(
+    place: Path, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Quantised modules, and others with a state that is no tensor, were refused when all had been done."""
+    (place / "extra.py").write_text(EXTRA)
+    for work in ("compress", "train"):
+        monkeypatch.setattr(f"tenfold.api.{work}", lambda *_, **__: pytest.fail("worked"))
+    assert "'2._extra_state' is neither a parameter nor a buffer" in refused(*verb.split(), "--out", "small")
+    assert not (place / "small").exists()
+
+
+def test_the_plan_of_a_compressed_network_is_never_replaced(place: Path) -> None:
+    """A plan written over it left a folder that could not be loaded any more."""
+    assert tenfold_("compress", "net.py:build", "--params", "1.5x", "--out", "small").exit_code == 0
+    before = (place / "small/plan.yaml").read_bytes()
+    words = ["plan", "net.py:build", "--params", "2x", "--out", "small/plan.yaml"]
+    for more in ([], ["--overwrite"]):
+        assert "'small/plan.yaml' belongs to the network in its folder and is never replaced" in refused(*words, *more)
+    assert (place / "small/plan.yaml").read_bytes() == before
+    assert tenfold_("inspect", "small", "--trust-code").exit_code == 0
+
+
 def test_what_tenfold_wrote_is_replaced_edited_or_not(place: Path) -> None:
     words = ["plan", "net.py:build", "--params", "1.5x", "--format", "svd", "--overwrite", "--profile", "kept"]
     assert tenfold_(*words).exit_code == 0

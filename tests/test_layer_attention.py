@@ -384,7 +384,7 @@ def test_each_weight_is_a_row_and_the_others_stay() -> None:
     for name, whole in zip("qkv", dense.in_proj_weight.chunk(3), strict=True):
         held = small.held(f"{name}_proj_weight")
         assert isinstance(held, FactoredWeight) == (name == "q")
-        assert_close(held.weight() if isinstance(held, FactoredWeight) else held, whole, 1e-6)
+        assert_close(held.in_axes() if isinstance(held, FactoredWeight) else held, whole, 1e-6)
     assert not any(p.requires_grad for name, p in small.named_parameters() if "_proj_weight" in name)
     assert small.out_proj.weight.requires_grad
     again = copy.deepcopy(small)

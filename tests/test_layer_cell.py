@@ -45,7 +45,7 @@ def test_a_cell_in_cores_is_torchs_cell(
     layer = Cell.from_dense(dense, weights).eval()
     with torch.no_grad():
         for part, weight in weights.items():
-            getattr(dense, part).copy_(weight.weight())
+            getattr(dense, part).copy_(weight.in_axes())
     lowered = layer.lower()
     state: Any = None
     x = torch.randn((3, 4) if batched else (4,), generator=draw, dtype=torch.float64)

@@ -44,7 +44,7 @@ def test_a_layer_is_its_dense_twin(data: st.DataObject, name: str, sizes: tuple[
     for found, wanted in zip(gradients(layer, x), gradients(module, x), strict=True):
         assert_close(found, wanted)
     assert_close(layer.eval().lower()(x), module(x))
-    assert_close(layer.weight.weight(), module.weight)
+    assert_close(layer.weight.in_axes(), module.weight)
 
 
 def test_both_names_of_the_class_are_known() -> None:

@@ -89,7 +89,7 @@ def cases(draw: st.DrawFn, kinds: tuple[type[nn.RNNBase], ...] = MODULES) -> Cas
         if choose(4):
             form = draw(st.sampled_from([f for start in MATRIX_FORMATS for f in start.variants(axes)]))
             weights[name] = random_weight(name, axes, form, choose, choose(2**16))
-            getattr(dense, name).data = weights[name].weight().detach().contiguous()
+            getattr(dense, name).data = weights[name].in_axes().detach().contiguous()
     return Case(Recurrent.from_dense(copy.deepcopy(dense), weights), dense, draw(inputs(dense)))
 
 
@@ -223,7 +223,7 @@ def test_a_rebuilt_recurrence_is_torchs_own_bit_for_bit() -> None:
     with torch.no_grad():
         for name, parameter in dense.named_parameters():
             if name.startswith("weight"):
-                parameter.copy_(layer.held(name).weight())
+                parameter.copy_(layer.held(name).in_axes())
     x = torch.randn(4, 3, 5)
     for mode in (True, False):
         torch.manual_seed(0)

@@ -103,7 +103,7 @@ def test_a_decomposed_layer_is_the_module_it_came_from(name: str, groups: int) -
     module, x = example(groups=groups)
     layer = made(module.double(), formats.format_named(name))
     assert_close(layer(x.double()), module(x.double()))
-    assert_close(layer.weight.weight().flatten(), module.weight.flatten())
+    assert_close(layer.weight.in_axes().flatten(), module.weight.flatten())
     assert layer.bias is module.bias
 
 

@@ -263,7 +263,7 @@ def test_a_decomposed_layer_is_the_module_it_came_from(module: nn.Module, name: 
     x = noise(2, module.weight.shape[1] * getattr(module, "groups", 1), *[7] * layer.spatial)
     assert_close(layer(x), module(x))
     assert_close(layer.lower()(x), module(x))
-    assert_close(layer.weight.weight().flatten(), module.weight.flatten())
+    assert_close(layer.weight.in_axes().flatten(), module.weight.flatten())
     assert layer.bias is module.bias
 
 

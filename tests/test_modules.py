@@ -33,7 +33,7 @@ def test_a_module_is_torchs_with_the_rebuilt_weight(kind: str, format: str, init
     torch.manual_seed(0)
     dense = theirs(*sizes, **named, dtype=torch.float64)
     assert isinstance(layer, Layer)
-    weight, exact = layer.weight.weight().detach(), init == "dense"  # else torch's weight was never drawn
+    weight, exact = layer.weight.in_axes().detach(), init == "dense"  # else torch's weight was never drawn
     wanted = dense.weight.detach().square().mean().sqrt()
     assert math.isclose(weight.square().mean().sqrt(), wanted, rel_tol=1e-6 if exact else 0.1)
     dense.weight.data.copy_(weight.reshape(dense.weight.shape))
@@ -73,7 +73,7 @@ def test_every_weight_of_a_module_is_in_cores_at_torchs_deviation(kind: str, ini
     assert isinstance(layer, Layer)
     assert not any(part.is_meta for part in (*layer.parameters(), *layer.buffers()))
     for name in layer.sizes:
-        weight, wanted = layer.held(name).weight().detach(), getattr(dense, name).detach()
+        weight, wanted = layer.held(name).in_axes().detach(), getattr(dense, name).detach()
         assert math.isclose(weight.square().mean().sqrt(), wanted.square().mean().sqrt(), rel_tol=0.1)
     for name, bias in dense.named_parameters():
         if name.startswith("bias"):
@@ -99,12 +99,12 @@ def test_modes_options_and_ranks_for_each_bond() -> None:
 
 def test_torchs_random_state_or_a_generator_draws() -> None:
     torch.manual_seed(3)
-    first, second = (tenfold.Linear(8, 8, ranks=2).weight.weight() for _ in range(2))
+    first, second = (tenfold.Linear(8, 8, ranks=2).weight.in_axes() for _ in range(2))
     torch.manual_seed(3)
-    assert torch.equal(tenfold.Linear(8, 8, ranks=2).weight.weight(), first)
+    assert torch.equal(tenfold.Linear(8, 8, ranks=2).weight.in_axes(), first)
     assert not torch.allclose(first, second)
     given = [
-        tenfold.Linear(8, 8, ranks=2, generator=torch.Generator().manual_seed(7)).weight.weight() for _ in range(2)
+        tenfold.Linear(8, 8, ranks=2, generator=torch.Generator().manual_seed(7)).weight.in_axes() for _ in range(2)
     ]
     torch.testing.assert_close(given[0] / given[0].norm(), given[1] / given[1].norm())
 

@@ -291,6 +291,18 @@ def test_a_slower_network_is_said_to_be_slower_and_why() -> None:
     )
 
 
+def test_a_layer_that_was_not_touched_is_not_blamed() -> None:
+    """Of two weights in cores a dense one beside them was named, by the noise of its own time."""
+    slow = replace(report().compressed, speedup=Speedup(1 / 1.3, 0.1))
+    rows = tuple(replace(report().layers[0], name=name, format=format) for name, format in
+                 (("a", "svd"), ("b", "dense"), ("c", "dense")))  # fmt: skip
+    after = profile(a=0.002, b=0.003, c=0.004)
+    inside = replace(after.layers["c"], obstacle="already compressed")  # beside another weight of its module
+    after = replace(after, layers={**after.layers, "c": inside})
+    said = sentences(report(compressed=slow, layers=rows), profile(a=0.001, b=0.001, c=0.001), after)
+    assert any(each.endswith("; the layers to blame: c (+3.00 ms), a (+1.00 ms).") for each in said)
+
+
 def test_what_did_not_change_is_said_so() -> None:
     said = sentences(report(compressed=measured(params=998, deployed_params=998, speedup=Speedup(1.0, 0.0))))
     assert said[0] == "As many parameters as the dense network."
@@ -357,7 +369,10 @@ def test_without_inputs_nobody_looked_and_it_is_said() -> None:
 def test_outputs_of_another_shape_are_not_compared_and_it_is_said() -> None:
     error = OutputError(None, None, None, None)
     said = sentences(report(compressed=measured(outputs={"boxes": error})))
-    assert "The outputs cannot be compared with the dense network's: not of the same shape." in said
+    assert (
+        "The outputs cannot be compared with the dense network's: of another shape, or nothing in them is finite."
+        in said
+    )
     assert "outputs' error" not in shown(summary_table(report(compressed=measured(outputs={"boxes": error}))))
 
 

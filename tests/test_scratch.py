@@ -86,8 +86,8 @@ def test_a_rebuilt_weight_has_the_deviation_of_the_dense_one(
     small_one = fresh(model, everywhere(model, kind, rank), init=init, seed=seed)
     for name, weight in weights(small_one).items():
         dense = sites(model)[name].weight(model)
-        assert math.isclose(rms(weight.weight()), rms(dense), rel_tol=1e-4), name
-        assert not torch.allclose(weight.weight(), dense, atol=rms(dense) / 10)  # new, not the old one decomposed
+        assert math.isclose(rms(weight.in_axes()), rms(dense), rel_tol=1e-4), name
+        assert not torch.allclose(weight.in_axes(), dense, atol=rms(dense) / 10)  # new, not the old one decomposed
 
 
 @settings(max_examples=60)
@@ -101,7 +101,7 @@ def test_a_rebuilt_weight_has_the_deviation_of_the_dense_one(
 def test_padding_does_not_count(kind: str, o: int, i: int, rank: int, seed: int) -> None:
     model = nn.Linear(i, o, dtype=torch.float64)
     found = fresh(model, Plan({"model": row(model, "model", kind, rank)}), init="cores", seed=seed)
-    assert math.isclose(rms(found.weight.weight()), rms(model.weight), rel_tol=1e-6)
+    assert math.isclose(rms(found.weight.in_axes()), rms(model.weight), rel_tol=1e-6)
 
 
 @pytest.mark.parametrize("init", INITS)
@@ -124,9 +124,9 @@ def test_at_full_rank_a_drawn_weight_is_gaussian(kind: str) -> None:
     def kurtosis(weight: Tensor) -> float:
         return float(weight.pow(4).mean() / weight.square().mean().square())
 
-    drawn = kurtosis(fresh(model, full).weight.weight().detach())
+    drawn = kurtosis(fresh(model, full).weight.in_axes().detach())
     assert abs(drawn - 3) < 5 * math.sqrt(24 / 4096)
-    assert kurtosis(fresh(model, single, init="cores").weight.weight().detach()) > 4
+    assert kurtosis(fresh(model, single, init="cores").weight.in_axes().detach()) > 4
 
 
 # ---- cores
@@ -151,8 +151,8 @@ def test_a_zero_weight_begins_at_zero_and_leaves_it(kind: str, init: str) -> Non
     model = small()
     nn.init.zeros_(model[5].weight)
     found = fresh(model, Plan({"5": row(model, "5", kind, 3)}), init=init)
-    assert not found[5].weight.weight().any()
-    (found[5].weight.weight() - 1).square().sum().backward()
+    assert not found[5].weight.in_axes().any()
+    (found[5].weight.in_axes() - 1).square().sum().backward()
     assert any(core.grad.any() for core in found[5].weight.cores)
 
 
@@ -185,7 +185,7 @@ def test_two_weights_of_one_shape_are_drawn_apart() -> None:
     model = nn.Sequential(nn.Linear(12, 12), nn.Linear(12, 12))
     for init in INITS:
         found = fresh(model, everywhere(model, "svd"), init=init)
-        assert not torch.allclose(found[0].weight.weight(), found[1].weight.weight())
+        assert not torch.allclose(found[0].weight.in_axes(), found[1].weight.in_axes())
 
 
 # ---- several owners
@@ -207,7 +207,7 @@ def test_a_group_shares_its_core(init: str, rank: int, seed: int) -> None:
     others = [part for weight in held.values() for k, part in enumerate(weight.cores) if k != core]
     assert len({id(part) for part in others}) == len(others)
     for name, weight in held.items():
-        assert math.isclose(rms(weight.weight()), rms(sites(model)[name].weight(model)), rel_tol=1e-4)
+        assert math.isclose(rms(weight.in_axes()), rms(sites(model)[name].weight(model)), rel_tol=1e-4)
 
 
 @pytest.mark.parametrize("kind", BUILT_IN)

@@ -296,7 +296,7 @@ def test_a_metric_reaches_its_layer() -> None:
     metric = Metric({"i": torch.diag(torch.tensor([1.0, 1, 1e-4, 1e-4, 1e-4, 1e-4]).double())})
     row = planned(model, "0", "svd", [2])
     plain, aware = compressed(model, row), compressed(model, row, metrics={"0": metric})
-    error = [metric.squared_error(small[0].weight.weight() - model[0].weight, ("o", "i")) for small in (plain, aware)]
+    error = [metric.squared_error(small[0].weight.in_axes() - model[0].weight, ("o", "i")) for small in (plain, aware)]
     assert error[1] < 1e-3 * error[0]
 
 
@@ -434,7 +434,7 @@ def test_what_memory_cannot_hold_is_refused_by_name(
 @given(st.integers(7, 200))
 def test_ranks_above_the_useful_ones_are_carried_out_where_they_fit(rank: int) -> None:
     model = nn.Sequential(nn.Linear(6, 4).double())
-    assert relative(compressed(model, Row("0", "svd", ranks=(rank,)))[0].weight.weight(), model[0].weight) < 1e-12
+    assert relative(compressed(model, Row("0", "svd", ranks=(rank,)))[0].weight.in_axes(), model[0].weight) < 1e-12
 
 
 def test_the_memory_of_this_machine_is_known_or_not() -> None:

@@ -15,7 +15,7 @@ from tenfold.planning import BUDGETS, Asked
 from tenfold.planning.asked import AUTO, formats_asked, overrides_asked, ranks_asked
 from tenfold.planning.budgets import limit
 from tenfold.planning.planner import check_asked as check_together
-from tenfold.protocols import TenfoldError
+from tenfold.protocols import Data, TenfoldError
 from tenfold.storage import check_ours, write_text
 from tenfold.surgery import Plan, matching, sites
 
@@ -26,6 +26,16 @@ def given_only(asked: Mapping[str, Any]) -> Asked:
     """The options that say something: None and empty ones are as if they were not there."""
     said = {key: value for key, value in asked.items() if value is not None and value not in ((), [], {})}
     return cast(Asked, said)
+
+
+def check_types(model: object, data: object) -> None:
+    """Raise where something else stands in the place of a network or of its data."""
+    if not isinstance(model, nn.Module):
+        raise TenfoldError(f"the model is a {type(model).__name__}, not a torch.nn.Module.")
+    if data is not None and not isinstance(data, Data):
+        raise TenfoldError(
+            f"the data is a {type(data).__name__}, not a tenfold.Data; inputs alone are given as inputs=."
+        )
 
 
 def check_training(*, epochs: int, lr: float, distill: float | None, has_data: bool) -> None:
@@ -79,9 +89,9 @@ def check_file(path: str | Path, overwrite: bool) -> None:
     place = Path(path)
     if place.is_dir():
         raise TenfoldError(f"'{path}' is a folder; name a file, such as {place / 'plan.yaml'}.")
+    check_ours(place, PLAN_MARKS)
     if place.exists() and not overwrite:
         raise TenfoldError(f"'{path}' exists; --overwrite replaces it, or name another file with --out.")
-    check_ours(place, PLAN_MARKS)
     above = next(folder for folder in place.resolve().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise TenfoldError(f"'{path}' cannot be written in '{above}'; name another place with --out.")

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
-from tenfold.api.border import check_asked, check_one, check_training, given_only, sha256
+from tenfold.api.border import check_asked, check_one, check_training, check_types, given_only, sha256
 from tenfold.api.compressed import Compressed, documented, plain, sampled
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
@@ -70,6 +70,7 @@ def compress(
         asked: budgets, rule, format and the other arguments of `tenfold.plan`.
     Raises: TenfoldError, one sentence.
     """
+    check_types(model, data)
     model = unwrapped(model)
     wanted = given_only(asked)
     check_one(plan, wanted, batch)
@@ -85,11 +86,12 @@ def compress(
     given = given_inputs(dense, data, inputs)
     if data is not None:
         rehearse(dense, data, epochs=epochs, bn=bn, teacher=dense if distill else None)
+    called = None if given is None else calls(model, given.samples(1))
     before = profiled(dense, given, profile=profile)
     chosen = read or planned(dense, before, profile=profile, inputs=given, batch=batch, seed=seed, **wanted)
     small = decompose(dense, chosen, seed=seed)
-    if given is not None:
-        check_calls(small, calls(model, given.samples(1)), given.samples(1))
+    if given is not None and called is not None:
+        check_calls(small, called, given.samples(1))
     networks: dict[str, nn.Module] = {"dense": dense, "compressed": small}
     if data is not None and recovers(small, bn, epochs):
         networks["recovered"] = trained = copied(small)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tenfold.inputs import Inputs, inputs_for
+from tenfold.inputs import Inputs, inputs_for, tensors_in
 from tenfold.protocols import BatchDim, Data, TenfoldError
 
 SHAPE = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<sizes>\d+(?:x\d+)*)(?::(?P<dtype>\w+))?$")
@@ -77,11 +77,17 @@ def first_inputs(data: Data) -> Any:
 
 
 def given_inputs(model: nn.Module, data: Data | None = None, inputs: Any = None) -> Inputs | None:
-    """What a network is measured on, on its device: the inputs, by default the data's first; None without either."""
+    """What a network is measured on, on its device: the inputs, by default the data's first; None without either.
+
+    Raises: TenfoldError for inputs with NaN.
+    """
     if inputs is None and data is None:
         return None
     value = first_inputs(data) if inputs is None and data is not None else inputs
-    return inputs_for(model, value, None if data is None else data.batch)
+    given = inputs_for(model, value, None if data is None else data.batch)
+    if any(tensor.isnan().any() for tensor in tensors_in(given.value) if tensor.is_floating_point()):
+        raise TenfoldError(f"the inputs ({given.described}) hold NaN, and nothing can be measured on them.")
+    return given
 
 
 def timed(inputs: Inputs, macs: int) -> Inputs:

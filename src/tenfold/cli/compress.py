@@ -50,7 +50,7 @@ def compress(
     from tenfold.cli.planned import plan_document, show_plan
     from tenfold.cli.reported import show_compressed
     from tenfold.protocols import TenfoldError
-    from tenfold.storage import JSON, alone, with_sources
+    from tenfold.storage import JSON, alone, check_storable, with_sources
 
     if out is None and not dry_run:
         raise TenfoldError("nowhere to write; give --out FOLDER, or --dry-run to see the plan only.")
@@ -87,6 +87,7 @@ def compress(
             show_plan(found, expected)
         return
     assert out is not None
+    check_storable(given.opened.model)
     document = with_sources(given.document)
     state = out / "state"
     settings: dict[str, JSON] = {

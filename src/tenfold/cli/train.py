@@ -70,6 +70,7 @@ def train(
         seed=seed, trust_code=trust_code, wants_weights=False,
     )  # fmt: skip
     assert given.data is not None
+    storage.check_storable(given.opened.model)
     document = storage.with_sources(given.document)
     settings: dict[str, storage.JSON] = {"model": model, "data": data, "batch_size": batch_size}
     settings |= {} if task is None else {"task": task}

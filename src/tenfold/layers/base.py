@@ -107,10 +107,10 @@ class FactoredWeight(TensorLike, nn.Module):
         return any(core.requires_grad for core in self.cores)
 
     def dense(self) -> Tensor:
-        return self.net.as_held(self.weight())
+        return self.net.as_held(self.in_axes())
 
-    def weight(self) -> Tensor:
-        """The dense weight in its axes."""
+    def in_axes(self) -> Tensor:
+        """The dense weight in its axes. (Who looks for modules that have a `weight` is not to find this one.)"""
         return self.net.weight(list(self.cores))
 
     def mirrored(self) -> "FactoredWeight":

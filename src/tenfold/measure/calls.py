@@ -14,7 +14,10 @@ from tenfold.surgery.sites import reachable
 
 
 def calls(model: nn.Module, inputs: Any) -> Counter[str]:
-    """How often every module that a kind of layer takes, or that is one, is called in one forward, by name."""
+    """How often every module that a kind of layer takes, or that is one, is called in one forward, by name.
+
+    Raises: TenfoldError for a network whose forward exchanges parameters: cores in their place would be thrown out.
+    """
     names = {module: name for name, module in reachable(model) if kind_of(module) is not None}
     found: Counter[str] = Counter()
 
@@ -25,8 +28,16 @@ def calls(model: nn.Module, inputs: Any) -> Counter[str]:
         pass
 
     given = inputs_for(model, inputs)
-    with evaluating(model), hooked(names, before, after):
-        run(model, given.value)
+    parameters = [(module, key, part) for module in names for key, part in module._parameters.items()]
+    with evaluating(model):
+        with hooked(names, before, after):
+            run(model, given.value)
+        for module, key, part in parameters:
+            if module._parameters.get(key) is not part and "forward" not in vars(module):  # (one that moves weights)
+                raise TenfoldError(
+                    f"layer '{names[module]}': the network's forward puts another parameter in the place of its "
+                    f"'{key}'; let it do so once, when the network is made."
+                )
     return found
 
 
@@ -41,6 +52,6 @@ def check_calls(small: nn.Module, before: Mapping[str, int], inputs: Any) -> Non
         if after[name] < count:
             raise TenfoldError(
                 f"layer '{name}': calls in one forward fell from {count} to {after[name]} when it was replaced, so "
-                f"something outside the network's modules still runs the dense one; leave it dense "
-                f"(--exclude '{name}')."
+                f"something outside the network's modules still runs the dense one, or the forward picks modules by "
+                f"their type; leave it dense (--exclude '{name}')."
             )

@@ -17,7 +17,7 @@ class OutputError:
 
     Attributes:
         relative_error: norm of the difference over the norm of what it was; None, as all of them, where the two have
-            not the same shape.
+            not the same shape, or nothing in the first is finite.
         cosine: of the angle between the two; 0 where one of them is zeros, 1 where both are.
         agreement: share of the positions at which the same entry along `axis` is the largest; None without one.
         axis: of the entries that are compared: the classes of (n, classes, ..), the last of (n, tokens, entries).
@@ -58,6 +58,8 @@ def output_error(before: Tensor, after: Tensor | None) -> OutputError:
         return OutputError(None, None, None, None)
     a, b = (each.detach().cpu().double() for each in (before, after))
     kept = a.isfinite()
+    if not kept.any():
+        return OutputError(None, None, None, None)
     b = torch.where(kept, b.nan_to_num(0.0, 0.0, 0.0), a)  # where `a` is masked, so is `b`
     axis = entries(a)
     same = None if axis is None else float((a.argmax(axis) == b.argmax(axis)).double().mean())

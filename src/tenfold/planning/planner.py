@@ -14,6 +14,7 @@ from tenfold.formats import Format, name_of, options_of
 from tenfold.formats.base import Suits
 from tenfold.layers import name_of as kind_name
 from tenfold.measure import Profile, part, weights_hash
+from tenfold.measure.profile import UNREACHED
 from tenfold.planning.allocation import Limits, allocate, costs_of
 from tenfold.planning.asked import AUTO, Override, formats_asked, overrides_asked, ranks_asked
 from tenfold.planning.budgets import BUDGETS, limit
@@ -25,6 +26,7 @@ from tenfold.protocols import TenfoldError, within
 from tenfold.surgery import Plan, Row, check_finite, matching, sites, untaken, unwrapped
 
 Wanted = str | float | None
+NO_GAIN = "left dense: nothing smaller within the errors allowed saves any of the budgets"
 MAX_ERROR = 0.9  # of one weight, unless another is asked for: summed squares cap at 1, so that one would be given up
 
 
@@ -301,9 +303,8 @@ class Search:
         free = [name for name in self.sites if self.makers[name] and name not in choices]
         limits = self.limits(asked, free, choices, max_error)
         if not free:
-            raise TenfoldError(
-                "no layer is left to compress: all are excluded, fixed by name, or cannot be compressed."
-            )
+            why = "; ".join(dict.fromkeys(self.reasons.values())) or "all are fixed by name"
+            raise TenfoldError(f"no layer is left to compress: {why}.")
         if allocation == "uniform":
             found = uniform([next(self.settings(name)) for name in free], limits, multiple)
         else:
@@ -311,10 +312,11 @@ class Search:
                 curve(self.subjects[name], list(self.families(name)), limits.budgets, multiple, max_error)
                 for name in free
             ]
+            self.reasons |= {name: NO_GAIN for name, one in zip(free, each, strict=True) if len(one.losses) == 1}
             found = allocate(each, limits, multiple)
         for name, choice in zip(free, found, strict=True):
             if choice.family is None:
-                self.reasons[name] = "left dense: what it would save costs less accuracy in other layers"
+                self.reasons.setdefault(name, "left dense: what it would save costs less accuracy in other layers")
         return choices | dict(zip(free, found, strict=True))
 
     def limits(
@@ -355,6 +357,8 @@ class Search:
         if subject.positions and subject.macs:
             parts.append(f"{subject.macs / choice.cost.macs:.1f}x fewer multiply-adds")
         parts.append(f"relative error about {choice.error**0.5:.2f}")
+        if self.profile.layers[name].calls == 0:
+            parts.append(UNREACHED)
         if name in self.overrides:
             parts.append("as asked")
         elif len(self.makers[name]) > 1:

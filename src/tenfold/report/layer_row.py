@@ -103,7 +103,7 @@ def weight_at(site: Site, model: nn.Module) -> Tensor | FactoredWeight:
 
 def numbers(weight: Tensor | FactoredWeight) -> Tensor:
     """The weight as a tensor in its axes."""
-    return weight.weight().detach() if isinstance(weight, FactoredWeight) else weight
+    return weight.in_axes().detach() if isinstance(weight, FactoredWeight) else weight
 
 
 def macs_of(site: Site, weight: Tensor | FactoredWeight, measured: LayerProfile | None) -> int | None:

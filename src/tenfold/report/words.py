@@ -5,8 +5,10 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from tenfold.measure import OutputError, Profile, Speedup
+from tenfold.measure.weights import COMPRESSED
 from tenfold.report.measurement import Measurement
 from tenfold.report.report import Part, Report
+from tenfold.surgery.plan import DENSE
 
 MEASURED = re.compile(r"[\d.]+x fewer |relative error about ")  # parts of a reason that tables have as numbers
 MOST_NAMES = 8
@@ -46,7 +48,7 @@ def sentences(report: Report, before: Profile | None = None, after: Profile | No
             with both, a network that became slower has its layers to blame named.
     """
     ratio = report.ratio
-    blamed = growths(before, after) if before is not None and after is not None else []
+    blamed = [] if before is None or after is None else blame(report, before, after)
     gains = [
         part(report.part),
         smaller(ratio.params, "parameters"),
@@ -84,7 +86,9 @@ def outputs(report: Report) -> str:
     name, error = network.furthest
     whose = "outputs" if len(network.outputs) == 1 else f"output '{name}', the one that went furthest,"
     if error.relative_error is None:
-        return f"The {whose} cannot be compared with the dense network's: not of the same shape."
+        return (
+            f"The {whose} cannot be compared with the dense network's: of another shape, or nothing in them is finite."
+        )
     far = f"relative error {error.relative_error:.3f}, cosine {error.cosine:.3f}"
     if error.agreement is not None:
         far += f", the same largest entry along axis {error.axis} in {100 * error.agreement:.1f} %"
@@ -214,6 +218,13 @@ def growths(before: Profile, after: Profile) -> list[Growth]:
         if layer.seconds is not None
     ]
     return sorted((each for each in found if each.seconds > 0), key=lambda each: -each.seconds)
+
+
+def blame(report: Report, before: Profile, after: Profile) -> list[Growth]:
+    """The growths of modules that were replaced; what the others take longer is noise."""
+    dense = {row.name for row in report.layers if row.format == DENSE}
+    replaced = {name for name, layer in after.layers.items() if layer.obstacle == COMPRESSED}
+    return [each for each in growths(before, after) if each.name not in dense - replaced]
 
 
 def seconds_at(name: str, spent: Mapping[str, float]) -> float:

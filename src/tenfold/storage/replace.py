@@ -177,7 +177,13 @@ def write_text(path: Path, text: str, marks: Collection[str]) -> None:
 
 
 def check_ours(path: Path, marks: Collection[str]) -> None:
-    """Raise where a file stands that tenfold did not write: no mapping, in JSON or YAML, that has these keys."""
+    """Raise where a file stands that is not ours to replace.
+
+    That is one without a mapping, in JSON or YAML, that has these keys; and one of a compressed network's folder, which
+    would not load without it.
+    """
+    if path.name in OWN and is_folder(path.parent):
+        raise TenfoldError(f"'{path}' belongs to the network in its folder and is never replaced; name another file.")
     if path.exists() and not set(marks) <= keys(path):
         raise TenfoldError(f"'{path}' was not written by tenfold, so it is never replaced; name another file.")
 

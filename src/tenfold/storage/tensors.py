@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from tenfold.protocols import TenfoldError
+from tenfold.surgery.memory import beside, views
 from tenfold.surgery.references import redirected
 
 STORABLE = {
@@ -66,12 +67,7 @@ def packed(model: nn.Module) -> Packed:
     Raises: TenfoldError that names a state that is no tensor, or a tensor that safetensors does not take.
     """
     own = slots(model)
-    for key in model.state_dict(keep_vars=True):
-        if key.replace("_orig_mod.", "") not in own:
-            raise TenfoldError(
-                f"'{key}' is neither a parameter nor a buffer (extra state, or a module that packs its own), and "
-                f"cannot be stored; keep it in a registered buffer."
-            )
+    check_storable(model)
     owner: dict[object, str] = {}
     storages: set[int] = set()
     found = Packed({}, {}, {}, {name: dtype_name(slot.tensor) for name, slot in slots(model, persistent=False).items()})
@@ -89,6 +85,20 @@ def packed(model: nn.Module) -> Packed:
         found.tensors[name] = numbers.clone() if pointer in storages else numbers  # views of one storage come apart
         storages.add(pointer)
     return found
+
+
+def check_storable(model: nn.Module) -> None:
+    """Check, before long work, that all states of a network can be stored.
+
+    Raises: TenfoldError that names a state which is no tensor of its own.
+    """
+    own = slots(model)
+    for key in model.state_dict(keep_vars=True):
+        if key.replace("_orig_mod.", "") not in own:
+            raise TenfoldError(
+                f"'{key}' is neither a parameter nor a buffer (extra state, or a module that packs its own), and "
+                f"cannot be stored; keep it in a registered buffer."
+            )
 
 
 def check(name: str, tensor: Tensor) -> None:
@@ -136,7 +146,7 @@ def fill(
 
     Raises: TenfoldError that names what is missing, left over or of another shape.
     """
-    own = slots(model)
+    own, kept = slots(model), beside(model)
     try:
         with safe_open(path, framework="pt") as file:
             check_fit(own, tied, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118
@@ -147,7 +157,7 @@ def fill(
                 if source not in made:
                     numbers = aligned(file.get_tensor(source[0]), strides.get(source[0]))
                     made[source] = in_place_of(slot, numbers.to(slot.tensor.device))
-                swaps[slot.tensor] = made[source]
+                swaps |= views(slot.tensor, made[source], kept) | {slot.tensor: made[source]}
                 setattr(slot.module, slot.key, made[source])
     except SafetensorError as error:
         raise TenfoldError(f"'{path}' is no safetensors file: {error}.") from error

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tenfold.protocols import TenfoldError
+from tenfold.surgery.memory import beside, looking_into, views
 from tenfold.surgery.references import outside, redirected, referred
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -26,8 +27,9 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def copied(model: nn.Module) -> nn.Module:
     """A copy of a network, unwrapped; what Python's own copying leaves with the original is copied, too.
 
-    That is functions whose closure or defaults lead to the network, and weak references. An activation that a module
-    keeps (a tensor with a history, which torch refuses to copy) is kept without its history.
+    That is functions whose closure or defaults lead to the network or to tensors, weak references, and that a tensor
+    looks into a parameter. An activation that a module keeps (a tensor with a history, which torch refuses to copy) is
+    kept without its history.
 
     Raises: TenfoldError for a network that holds what cannot be copied (an open file, a lock).
     """
@@ -37,8 +39,9 @@ def copied(model: nn.Module) -> nn.Module:
     activations = [value for value in kept if isinstance(value, Tensor) and not value.is_leaf]
     memo: dict[int, Any] = {id(value): value.detach().clone() for value in activations}
     own = set(model.modules())
-    functions = [v for v in kept if isinstance(v, types.FunctionType) and not own.isdisjoint(referred(v))]
+    functions = [v for v in kept if isinstance(v, types.FunctionType) and leads_to(v, own)]
     memo |= {id(function): twin(function) for function in functions}
+    memo |= looks(model)
     try:
         result = copy.deepcopy(model, memo)
         for function in functions:
@@ -47,6 +50,21 @@ def copied(model: nn.Module) -> nn.Module:
         raise TenfoldError(f"{type(model).__name__} cannot be copied: {error}; take that out of it.") from error
     redirected(result, {module: memo[id(module)] for module in own if id(module) in memo})  # (weak references)
     return result
+
+
+def looks(model: nn.Module) -> dict[int, Tensor]:
+    """By identity, copies of the parameters that other tensors look into, and of these."""
+    kept, found = beside(model), dict[int, Tensor]()
+    for parameter in model.parameters():
+        if any(tensor is not parameter for _, _, tensor in looking_into(parameter, kept)):
+            found[id(parameter)] = copy.deepcopy(parameter)
+            found |= {id(tensor): view for tensor, view in views(parameter, found[id(parameter)], kept).items()}
+    return found
+
+
+def leads_to(function: types.FunctionType, modules: set[nn.Module]) -> bool:
+    """Whether a function holds one of these modules, or a tensor, which may be a parameter or look into one."""
+    return any(isinstance(value, Tensor) or value in modules for value in referred(function))
 
 
 def twin(function: types.FunctionType) -> types.FunctionType:

@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from tenfold.protocols import TenfoldError
 
@@ -11,11 +12,16 @@ from tenfold.protocols import TenfoldError
 def check_finite(model: nn.Module) -> None:
     """Refuse a network with a number that is not one; minus infinity in a buffer is a mask's, and allowed.
 
-    Raises: TenfoldError that names the first tensor, how many such numbers it has, and what to do.
+    Raises: TenfoldError that names the first tensor, how many such numbers it has, and what to do; or one that has no
+        numbers yet.
     """
     for kind, tensors in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
         for name, tensor in tensors:
-            if tensor.is_meta or not (tensor.is_floating_point() or tensor.is_complex()):
+            if is_lazy(tensor) or tensor.is_meta:
+                raise TenfoldError(
+                    f"{kind} '{name}' has no numbers yet; run the network on an input, or give it weights, first."
+                )
+            if not (tensor.is_floating_point() or tensor.is_complex()):
                 continue
             count = wrong(tensor.detach(), mask=kind == "buffer")
             if count:

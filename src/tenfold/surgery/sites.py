@@ -14,9 +14,7 @@ from tenfold.layers.computed import origins
 from tenfold.network import Count, Partition, Positions, Stages, TensorNetwork, backwards, partitions_of
 from tenfold.protocols import TenfoldError
 from tenfold.surgery.carry_over import obstacle
-from tenfold.surgery.references import outside
-
-Kept = Mapping[int, tuple[str, str]]  # by identity of a parameter: module and attribute that hold it outside the tree
+from tenfold.surgery.memory import Beside, beside, looking_into
 
 
 @dataclass(frozen=True)
@@ -159,6 +157,8 @@ class Site:
 
     def times(self, positions: Positions | None, macs: int | None, calls: int | None) -> float:
         """How often what `dense_macs` and `mac_count` count happens in one forward, by what was measured there."""
+        if calls == 0:
+            return 0.0
         if positions is None or macs is None:
             return 1.0
         once = self.dense_macs(positions)
@@ -167,8 +167,7 @@ class Site:
 
 def sites(model: nn.Module) -> dict[str, Site]:
     """Every weight that some kind of layer takes, tied ones once, in the order of the modules."""
-    holders = owners(model)
-    kept = {id(value): (name, key) for name, key, value in outside(model) if isinstance(value, nn.Parameter)}
+    holders, kept = owners(model), beside(model)
     found: dict[object, Site] = {}
     groups: dict[object, list[tuple[Place, Mapping[str, int]]]] = {}
     for name, module, kind in taken(model):
@@ -187,11 +186,11 @@ def placed(
     site: Site,
     members: list[tuple[Place, Mapping[str, int]]],
     holders: Mapping[int, list[str]],
-    kept: Kept,
+    kept: Beside,
 ) -> Site:
     """The site with every place that applies it, and what keeps it dense.
 
-    Args: holders: the names of every parameter; kept: where some are held outside the tree.
+    Args: holders: the names of every parameter; kept: what may be one of them, or look into it.
     """
     places: list[Place] = []
     alien: list[str] = []
@@ -209,7 +208,7 @@ def placed(
     return Site(site.name, tuple(places), site.axes, bound_to(model, places, alien, kept))
 
 
-def bound_to(model: nn.Module, places: Sequence[Place], alien: Sequence[str], kept: Kept) -> str | None:
+def bound_to(model: nn.Module, places: Sequence[Place], alien: Sequence[str], kept: Beside) -> str | None:
     """Why a weight must stay as it is, in words: who else holds it, or what hangs on a module that applies it."""
     if alien:
         owner = type(model.get_submodule(alien[0].rpartition(".")[0])).__name__
@@ -219,9 +218,9 @@ def bound_to(model: nn.Module, places: Sequence[Place], alien: Sequence[str], ke
         if reason := obstacle(module, place.kind):
             return reason if len(places) == 1 else f"{reason} ('{place.module}')"
         for parameter in module.parameters():
-            holder, attribute = kept.get(id(parameter), (place.module, ""))
-            if holder != place.module:  # torch's recurrences keep lists of their own
-                return f"'{full(holder, attribute)}' holds its parameter, too, and would go on with the dense one"
+            for holder, attribute, _ in looking_into(parameter, kept):
+                if holder != place.module:  # torch's recurrences keep lists of their own
+                    return f"'{full(holder, attribute)}' holds its parameter, too, and would go on with the dense one"
     return None
 
 
