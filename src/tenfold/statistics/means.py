@@ -22,7 +22,7 @@ def shift_means(dense: nn.Module, small: nn.Module, statistics: Statistics) -> N
         held, site = layer.held(weight), known[name]
         if not isinstance(held, FactoredWeight):
             continue
-        difference = site.weight(dense).double() - held.weight().detach().double()
+        difference = site.weight(dense).double() - held.in_axes().detach().double()
         shift = summed(difference, tuple(site.axes), site.kind.input_axes(site.axes), statistics.mean(name))
         owner, _, key = statistics.shifts[name].rpartition(".")
         place: Tensor = getattr(small.get_submodule(owner), key)

@@ -1,26 +1,44 @@
 """A compressed network led back to the dense one, block by block, on unlabelled samples."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import logging
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from tenfold.inputs import Inputs
-from tenfold.recovery.reconstruction.blocks import Block, blocks_of
+from tenfold.recovery.reconstruction.blocks import blocks_of
 from tenfold.recovery.reconstruction.flow import Flow
+from tenfold.recovery.reconstruction.progress import keep, resumed
 from tenfold.recovery.reconstruction.refine import Refinement, floating, refined
 from tenfold.recovery.reconstruction.samples import Samples
 from tenfold.recovery.reconstruction.worth import worths
 from tenfold.statistics.gather import Outputs
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
-class Rebuilt:
-    """A block that was refined, and the loss that was left: the share of the variance of its outputs."""
+class BlockDone:
+    """A block that was refined.
 
-    block: Block
+    Attributes:
+        name: of its first module.
+        step: 1 to steps, of the blocks.
+        loss: what was left, over the variance of its outputs.
+        seconds_left: at the pace so far, until the last block.
+    """
+
+    name: str
+    step: int
+    steps: int
     loss: float
+    seconds_left: float
 
 
 def reconstruct(
@@ -31,7 +49,9 @@ def reconstruct(
     how: Refinement | None = None,
     outputs: Outputs | None = None,
     seed: int = 0,
-) -> Iterator[Rebuilt]:
+    state: Path | None = None,
+    run: Mapping[str, Any] | None = None,
+) -> Iterator[BlockDone]:
     """Refine block after block, each on what the refined ones before it give; yields after each.
 
     Args:
@@ -39,16 +59,27 @@ def reconstruct(
         small: the compressed network, changed in place.
         chunks: unlabelled samples (`first_samples`).
         outputs: what counts of the network's outputs, as `tenfold.statistics.gather` takes it.
+        state: folder that keeps the network after each block, by which the same run goes on.
+        run: what tells this run from others that could use the folder.
+    Raises: TenfoldError if the folder cannot be written.
     """
     how = how or Refinement()
+    whose = {**(run or {}), **asdict(how), "seed": seed}
+    done = 0 if state is None else resumed(state, small, whose)
     wanted, ours = Flow(dense, chunks), Flow(small, chunks)
-    generator = torch.Generator().manual_seed(seed)
-    blocks = blocks_of(dense, chunks[0])
+    blocks = blocks_of(dense, chunks[0].samples(2))
     worth = worths(dense, blocks, chunks, outputs or floating, seed=seed)
-    for block in blocks:
+    began = time.perf_counter()
+    for at, block in enumerate(blocks, start=1):
         targets = [floating(each) for each in wanted.passed(block, wanted.entering(block))]
         given = ours.entering(block)
-        samples = Samples.of(given, targets, [chunk.size for chunk in chunks])
-        loss = refined(block.of(small), samples, how, generator=generator, worth=worth.get(block))
+        if at > done:
+            draw = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{block.name}".encode()))
+            samples = Samples.of(given, targets, [chunk.size for chunk in chunks])
+            loss = refined(block.of(small), samples, how, generator=draw, worth=worth.get(block))
+            if state is not None:
+                keep(state, small, at, whose)
+            pace = (time.perf_counter() - began) / (at - done)
+            log.info("block %s: %.4f of the variance of its outputs is lost", block.name, loss)
+            yield BlockDone(block.name, at, len(blocks), loss, pace * (len(blocks) - at))
         ours.passed(block, given)
-        yield Rebuilt(block, loss)

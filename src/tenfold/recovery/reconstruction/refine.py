@@ -1,5 +1,6 @@
 """All that a block holds trained so that it gives what the dense one gave."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,12 +17,12 @@ class Refinement:
     """How a block is trained.
 
     Attributes:
-        steps: of AdamW, without decay of weights.
+        passes: over the samples, by steps of AdamW without decay of weights.
         batch: samples in each.
         lr: the highest rate; it rises over the first tenth and falls to 0 as a cosine.
     """
 
-    steps: int = 300
+    passes: float = 20.0
     batch: int = 64
     lr: float = 3e-3
     betas: tuple[float, float] = (0.9, 0.99)
@@ -47,17 +48,18 @@ def refined(
     parameters = list({p: None for module in modules for p in module.parameters() if p.requires_grad})
     weighings = [torch.ones(())] if worth is None else [torch.ones(()), root(worth)]
     scales = [variance(samples, each) for each in weighings]
-    if not parameters or not all(scales) or how.steps < 1:
+    steps = math.ceil(how.passes * samples.count / how.batch)
+    if not parameters or not all(scales) or steps < 1:
         return 0.0
     modes = [(m, m.training) for module in modules for m in module.modules()]
     for module in modules:
         module.eval()
     optimiser = torch.optim.AdamW(parameters, lr=how.lr, betas=how.betas, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, how.lr, total_steps=how.steps, pct_start=0.1, cycle_momentum=False
+        optimiser, how.lr, total_steps=steps, pct_start=0.1, cycle_momentum=False
     )
     late: list[float] = []
-    for step in range(how.steps):
+    for step in range(steps):
         optimiser.zero_grad()
         pairs = samples.drawn(how.batch, generator)
         value = 0.0
@@ -70,7 +72,7 @@ def refined(
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         schedule.step()
-        late += [value] if step >= 0.9 * how.steps else []
+        late += [value] if step >= 0.9 * steps else []
     optimiser.zero_grad()
     for module, mode in modes:
         module.training = mode

@@ -1,0 +1,47 @@
+"""What a reconstruction needs to go on after a stop: the network after the last block that was done."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from tenfold.protocols import TenfoldError
+
+FILE = "blocks.safetensors"
+
+
+def keep(state: Path, model: nn.Module, done: int, run: Mapping[str, Any]) -> None:
+    """Keep the network after so many blocks, in place of what was kept before; whole, or not at all.
+
+    Raises: TenfoldError if it cannot be written.
+    """
+    tensors = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
+    partial = state / f".{FILE}.{os.getpid()}.partial"
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial, metadata={"done": str(done), "run": json.dumps(run, sort_keys=True)})
+        os.replace(partial, state / FILE)
+    except OSError as error:
+        raise TenfoldError(f"'{state}' cannot be written ({error.strerror}).") from error
+
+
+def resumed(state: Path, model: nn.Module, run: Mapping[str, Any]) -> int:
+    """Fill the network with what the same run has kept; how many blocks were done, 0 where nothing fits."""
+    try:
+        with safe_open(state / FILE, "pt") as file:
+            about = file.metadata() or {}
+            if about.get("run") != json.dumps(run, sort_keys=True):
+                return 0
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
+    except (OSError, SafetensorError):
+        return 0
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            tensor.copy_(tensors[name])
+    return int(about["done"])
