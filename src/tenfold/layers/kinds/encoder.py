@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Self, cast
 import torch
 from torch import Tensor, nn
 
-from tenfold.layers.base import FactoredWeight, Layer
-from tenfold.layers.kinds.attention import Attention, counted, lowered, products, with_cores
+from tenfold.layers.base import FactoredWeight, Layer, lowered
+from tenfold.layers.kinds.attention import Attention, counted, products, with_cores, without_cores
 from tenfold.layers.multihead import MultiHead
 from tenfold.layers.plain import Closed
 from tenfold.network import Positions
@@ -154,7 +154,7 @@ class EncoderLayer(PlainEncoderLayer, Layer):
     # ---- the layer
     def lower(self) -> nn.Module:
         """torch's own where every weight is dense or rebuilt; else the same around chains of plain modules."""
-        parts = [self.self_attn.lower(), lowered(self.linear1), lowered(self.linear2)]
+        parts = [lowered(self.self_attn), without_cores(self.linear1), without_cores(self.linear2)]
         torchs = isinstance(parts[0], nn.MultiheadAttention) and all(isinstance(p, nn.Linear) for p in parts[1:])
         whole = self.torchs_own() if torchs else PlainEncoderLayer()
         whole.training = self.training
