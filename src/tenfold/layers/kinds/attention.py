@@ -7,8 +7,7 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from tenfold.layers import base
-from tenfold.layers.base import FactoredWeight, Layer
+from tenfold.layers.base import FactoredWeight, Layer, lowered
 from tenfold.layers.kinds.linear import Linear
 from tenfold.layers.multihead import PROJECTIONS, MultiHead, PlainAttention, copied
 from tenfold.layers.plain import StandIn
@@ -112,7 +111,7 @@ class Attention(MultiHead, Layer):
             cast(Chain, chain).lower(self.tensors(name), bias)
             for chain, name, bias in zip(self.chains, PACKED, self.biases(), strict=True)
         ]
-        parts.append(lowered(self.out_proj))
+        parts.append(without_cores(self.out_proj))
         linears = [part for part in parts if isinstance(part, nn.Linear)]
         whole = torchs_own(self, linears) if len(linears) == len(parts) else PlainAttention(self, parts)
         return whole.train(self.training)
@@ -138,9 +137,9 @@ def with_cores(module: nn.Module, weight: FactoredWeight | None) -> nn.Module:
     return Linear.from_dense(module, {"weight": weight})
 
 
-def lowered(module: nn.Module) -> nn.Module:
+def without_cores(module: nn.Module) -> nn.Module:
     """What `with_cores` gave, as plain modules."""
-    plain = base.lowered(module) if isinstance(module, Layer) else copy.deepcopy(module)
+    plain = lowered(module) if isinstance(module, Layer) else copy.deepcopy(module)
     if isinstance(plain, StandIn):
         plain.unseen = True
     return plain
