@@ -189,6 +189,8 @@ ROWS: Mapping[str, Mapping[str, Callable[[], Brought]]] = {
         "a forward hook": hung(lambda fc: fc.register_forward_hook(lambda m, args, y: 2 * y)),
         "a forward pre-hook": hung(lambda fc: fc.register_forward_pre_hook(lambda m, args: (args[0] + 1,))),
         "attributes, `m.i = 3`": hung(lambda fc: setattr(fc, "i", 3)),
+        "an attribute that hides a method of all modules, `m.type = 'fc'`": hung(lambda fc: setattr(fc, "type", "fc")),
+        "an attribute that hides a method of compressed layers": hung(lambda fc: setattr(fc, "lower", 3)),
         "a `forward` patched on the instance": hung(patch),
         "a hook on the state dict": hung(lambda fc: fc.register_state_dict_post_hook(lambda *_: None)),
         "a buffer": hung(lambda fc: fc.register_buffer("gain", torch.ones(1))),

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,10 +44,9 @@ def forms(case: Case) -> Iterator[nn.Module]:
 @settings(max_examples=60)
 @given(twins(ANY))
 def test_a_layer_answers_what_its_dense_twin_answers(case: Case) -> None:
-    case.dense.m, case.dense.order = "mine", [3, 4]
-    case.layer.m, case.layer.order = "mine", [3, 4]
-    case.layer.taken_over += ["m", "order"]
-    for form in forms(case):
+    case.dense.m, case.dense.order, case.dense.type = "mine", [3, 4], "hides a method of all modules"
+    layer = type(case.layer).from_dense(case.dense, {"weight": case.layer.held("weight")})
+    for form in forms(replace(case, layer=layer)):
         for name, value in attributes(case.dense).items():
             assert name in RESOLVED or getattr(form, name) == value, name
         weight, wanted = form.weight, case.dense.weight
@@ -103,6 +103,7 @@ def test_every_parameter_of_a_module_is_answered(example: str, name: str) -> Non
     build, _ = EXAMPLES[example]
     torch.manual_seed(0)
     model = build().double().eval()
+    model.m, model.type = "mine", "hides a method of all modules"
     answers = {site: site.obstacle or site.suit(formats.format_named(name)) for site in sites(model).values()}
     makers = {site: answer for site, answer in answers.items() if isinstance(answer, Format)}
     small = decompose(model, planned(makers))
@@ -115,6 +116,17 @@ def test_every_parameter_of_a_module_is_answered(example: str, name: str) -> Non
             assert found.shape == parameter.shape
             assert found.dtype == parameter.dtype
             assert torch.dist(found + 0, parameter) <= 1e-3 * parameter.norm()
+
+
+def test_attributes_of_parts_go_along() -> None:
+    model = nn.TransformerEncoderLayer(6, 2, 8)
+    parts = ("self_attn", "self_attn.out_proj", "linear1")
+    for name in parts:
+        model.get_submodule(name).m = "mine"
+    makers = {site: formats.format_named("svd") for site in sites(model).values()}
+    small = decompose(model, planned(makers, most=2))
+    for form in (small, tenfold.lower(small)):
+        assert [form.get_submodule(name).m for name in parts] == ["mine"] * 3
 
 
 def test_a_row_of_padding_is_that_of_the_table() -> None:

@@ -191,16 +191,16 @@ def test_the_hint_of_a_causal_mask_means_what_it_means_in_torch(padded: bool, ex
     ("given", "options", "words"),
     [
         ([(2, 4, 6)] * 3, {"is_causal": True}, "is_causal is a hint about attn_mask, and there is none"),
-        ([(2, 4, 6), (4, 6), (4, 6)], {}, r"shapes \(2, 4, 6\), \(4, 6\), \(4, 6\) do not go together"),
+        ([(2, 4, 6), (4, 6), (4, 6)], {}, r"shapes \[2, 4, 6\], \[4, 6\], \[4, 6\] do not go together"),
         (
             [(2, 4, 6)] * 3,
             {"attn_mask": torch.ones(1, 4)},
-            r"\(1, 4\) float32; .* \(4, 4\) or \(4, 4, 4\)",
+            r"\[1, 4\] torch.float32; .* \[4, 4\] or \[4, 4, 4\]",
         ),
         (
             [(2, 4, 6)] * 3,
             {"key_padding_mask": torch.ones(4, 2, dtype=torch.bool)},
-            r"bool; .* of \(2, 4\)",
+            r"bool; .* of \[2, 4\]",
         ),
         ([(2, 4, 6)] * 3, {"attn_mask": torch.ones(4, 4, dtype=torch.int64)}, "int64; bool or floating"),
     ],

@@ -92,5 +92,5 @@ def test_sizes_that_do_not_go_together_are_refused(form: str) -> None:
     cell = layer if form == "layer" else layer.lower()
     with pytest.raises(RuntimeError, match="expected 4 features, got 5"):
         cell(torch.zeros(2, 5, dtype=torch.float64))
-    with pytest.raises(RuntimeError, match=r"expected a hidden state of \(2, 6\)"):
+    with pytest.raises(RuntimeError, match=r"expected a hidden state of \[2, 6\]"):
         cell(torch.zeros(2, 4, dtype=torch.float64), torch.zeros(2, 5, dtype=torch.float64))

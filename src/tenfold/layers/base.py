@@ -147,14 +147,12 @@ class Layer(nn.Module, ABC):
     replaces: ClassVar[tuple[type[nn.Module] | str, ...]]  # `package.module.Class` where it may not be installed
     takes_computed: ClassVar[bool] = False  # whether weights that are computed from others (norms, masks) are taken
     sizes: Mapping[str, Mapping[str, int]]  # what `axes` said of the dense module
-    hung: tuple[str, ...] = ()  # attributes that somebody put on the module
+    taken_over: list[str]  # plain attributes of the dense module, which go along when the layer is lowered
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        public = (name for name in vars(module) if not name.startswith("_"))
-        self.taken_over = [name for name in public if name not in vars(self) and not hasattr(type(self), name)]
-        for name in self.taken_over:
-            setattr(self, name, vars(module)[name])
+        self.taken_over = [name for name in vars(module) if not name.startswith("_")]
+        hand_on(module, self, self.taken_over)
         self.sizes = type(self).axes(module)
 
     # ---- a dense module and its weights
@@ -303,7 +301,19 @@ class Layer(nn.Module, ABC):
 def lowered(layer: Layer) -> nn.Module:
     """A layer as plain modules, with the plain attributes that it took over from the dense module."""
     plain = layer.lower()
-    for name in layer.taken_over:
-        if not hasattr(plain, name):
-            setattr(plain, name, getattr(layer, name))
+    hand_on(layer, plain, layer.taken_over)
     return plain
+
+
+def hand_on(old: nn.Module, new: nn.Module, names: Sequence[str]) -> None:
+    """Give a module attributes of the one whose place it takes, in place, but those that it has or works out itself."""
+    has = {*vars(new), *new._parameters, *new._buffers, *new._modules}
+    for name in names:
+        if name in vars(old) and name not in has and not made_by(type(new), name):
+            vars(new)[name] = vars(old)[name]
+
+
+def made_by(kind: type[nn.Module], name: str) -> bool:
+    """Whether a kind of module has a method or a property of this name that not every module has."""
+    member = getattr(kind, name, None)
+    return (callable(member) or isinstance(member, property)) and not hasattr(nn.Module, name)

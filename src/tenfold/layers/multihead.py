@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +28,10 @@ class MultiHead(Closed, ABC):
     dropout: float
     batch_first: bool
     add_zero_attn: bool
-    bias_k: nn.Parameter | None
-    bias_v: nn.Parameter | None
+    bias_k: Tensor | None
+    bias_v: Tensor | None
+    __constants__: ClassVar = ["is_packed"]
+    is_packed: bool  # whether q, k and v have inputs of one size, so that torch has their weights in one
 
     def take_over(self, module: "nn.MultiheadAttention | MultiHead") -> None:
         """Be like a module in all but its projections; its extra key and value are shared."""
@@ -37,26 +39,35 @@ class MultiHead(Closed, ABC):
         self.num_heads, self.head_dim = module.num_heads, module.head_dim
         self.dropout, self.batch_first, self.add_zero_attn = module.dropout, module.batch_first, module.add_zero_attn
         self.bias_k, self.bias_v = cast(Extra, module.bias_k), cast(Extra, module.bias_v)
+        self.is_packed = self.embed_dim == self.kdim == self.vdim
 
     @abstractmethod
     def project(self, name: str, x: Tensor) -> Tensor:
         """Apply one of the `PROJECTIONS` to the last dimension."""
 
     @abstractmethod
-    def inputs(self) -> list[Any]:
+    def inputs(self) -> list[Tensor]:
         """The weights of q, k and v: tensors, or read as such."""
 
-    @property
-    def in_proj_weight(self) -> Rebuilt | None:
+    @property  # not annotated, because TorchScript finds out by itself whether there is one
+    def in_proj_weight(self):  # type: ignore[no-untyped-def]
         """The weights of q, k and v one below the other, as torch has them; None where their inputs differ in size."""
-        inputs = self.inputs()
-        rows, *columns = self.embed_dim, *(weight.shape[1] for weight in inputs)
-        if len(set(columns)) > 1:
+        if not self.is_packed:
             return None
-        found = Rebuilt((3 * rows, columns[0]), inputs[0].dtype, inputs[0].device,
-                        any(weight.requires_grad for weight in inputs), lambda: torch.cat(inputs))  # fmt: skip
+        elif torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return torch.cat(self.inputs())
+        else:
+            return self.read_together()
+
+    @torch.jit.unused
+    def read_together(self) -> Tensor:
+        """The weights of q, k and v as a `Rebuilt`."""
+        inputs = self.inputs()
+        trained = any(weight.requires_grad for weight in inputs)
+        shape = 3 * self.embed_dim, self.embed_dim
+        found = Rebuilt(shape, inputs[0].dtype, inputs[0].device, trained, lambda: torch.cat(inputs))
         found.unseen()
-        return found
+        return cast(Tensor, found)
 
     def forward(
         self,
@@ -74,38 +85,39 @@ class MultiHead(Closed, ABC):
         Raises: TenfoldError for shapes that do not go together, for nested tensors, and for `is_causal` without a mask.
         """
         check(query, key, value, attn_mask, is_causal)
-        if query.dim() == 2:
-            at = 0 if self.batch_first else 1
-            q, k, v = (x.unsqueeze(at) for x in (query, key, value))
-            padding = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
-            y, weights = MultiHead.forward(
-                self, q, k, v, padding, need_weights, attn_mask, average_attn_weights, is_causal
-            )
-            return y.squeeze(at), None if weights is None else weights.squeeze(0)
-        q, k, v = (self.split(self.project(name, x)) for name, x in zip(PROJECTIONS, (query, key, value), strict=False))
+        at = 0 if self.batch_first else 1
+        alone = query.dim() == 2
+        if alone:
+            query, key, value = query.unsqueeze(at), key.unsqueeze(at), value.unsqueeze(at)
+            key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
+        q, k, v = (
+            self.split(self.project("q", query)),
+            self.split(self.project("k", key)),
+            self.split(self.project("v", value)),
+        )
         hinted = is_causal and key_padding_mask is None and not need_weights  # then torch goes by the hint alone
         mask = None if hinted else self.mask(attn_mask, key_padding_mask, q, k)
         k, v = self.extended(k, self.bias_k), self.extended(v, self.bias_v)
         dropout = self.dropout if self.training else 0.0
-        if not need_weights:
+        weights: Tensor | None = None
+        if need_weights:
+            y, each = attended(q, k, v, mask, dropout)
+            weights = each.mean(1) if average_attn_weights else each
+        else:
             y = functional.scaled_dot_product_attention(q, k, v, mask, dropout, hinted)
-            return self.project("out", self.joined(y)), None
-        y, weights = attended(q, k, v, mask, dropout)
-        return self.project("out", self.joined(y)), weights.mean(1) if average_attn_weights else weights
+        y = self.project("out", self.joined(y))
+        if alone:
+            y, weights = y.squeeze(at), None if weights is None else weights.squeeze(0)
+        return y, weights
 
     def split(self, x: Tensor) -> Tensor:
         """(n, tokens, embed) or (tokens, n, embed), as `batch_first` says, to (n, heads, tokens, head)."""
-        heads = x.reshape(*x.shape[:2], self.num_heads, self.head_dim)
-        return heads.permute((0, 2, 1, 3) if self.batch_first else (1, 2, 0, 3))
+        heads = x.reshape(x.shape[0], x.shape[1], self.num_heads, self.head_dim)
+        return heads.permute([0, 2, 1, 3] if self.batch_first else [1, 2, 0, 3])
 
     def joined(self, x: Tensor) -> Tensor:
         """The way back."""
-        return x.permute((0, 2, 1, 3) if self.batch_first else (2, 0, 1, 3)).flatten(2)
-
-    @property
-    def added(self) -> int:
-        """Keys that are added to those given."""
-        return (self.bias_k is not None) + bool(self.add_zero_attn)
+        return x.permute([0, 2, 1, 3] if self.batch_first else [2, 0, 1, 3]).flatten(2)
 
     def extended(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Keys or values (n, heads, tokens, head) with what is added to them."""
@@ -119,14 +131,17 @@ class MultiHead(Closed, ABC):
 
     def mask(self, attn_mask: Tensor | None, key_padding_mask: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
         """What is added to the scores, broadcast to (n, heads, tokens, keys); None where that is nothing."""
-        (n, heads, tokens, _), keys = q.shape, k.shape[2]
-        parts = []
+        n, heads, tokens, keys = q.shape[0], q.shape[1], q.shape[2], k.shape[2]
+        parts: list[Tensor] = []
         if attn_mask is not None:
-            each = additive("attn_mask", attn_mask, [(tokens, keys), (n * heads, tokens, keys)], q.dtype)
-            parts.append(each.reshape(n, heads, *each.shape[1:]) if each.dim() == 3 else each)
+            each = additive("attn_mask", attn_mask, [[tokens, keys], [n * heads, tokens, keys]], q.dtype)
+            parts.append(each.reshape(n, heads, tokens, keys) if each.dim() == 3 else each)
         if key_padding_mask is not None:
-            parts.append(additive("key_padding_mask", key_padding_mask, [(n, keys)], q.dtype)[:, None, None])
-        return functional.pad(sum(parts[1:], parts[0]), (0, self.added)) if parts else None
+            parts.append(additive("key_padding_mask", key_padding_mask, [[n, keys]], q.dtype)[:, None, None])
+        if len(parts) == 0:
+            return None
+        added = int(self.bias_k is not None) + int(self.add_zero_attn)  # keys
+        return functional.pad(parts[0] if len(parts) == 1 else parts[0] + parts[1], [0, added])
 
 
 def check(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, is_causal: bool) -> None:
@@ -134,20 +149,22 @@ def check(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, i
     if query.is_nested or key.is_nested or value.is_nested:
         raise TenfoldError("compressed attention takes no nested tensors; pad them, and give a key_padding_mask.")
     if query.dim() not in (2, 3) or key.dim() != query.dim() or key.shape[:-1] != value.shape[:-1]:
-        given = ", ".join(str(tuple(x.shape)) for x in (query, key, value))
+        given = f"{list(query.shape)}, {list(key.shape)}, {list(value.shape)}"
         raise TenfoldError(f"query, key and value of shapes {given} do not go together; give all with a batch or none.")
     if is_causal and attn_mask is None:
         raise TenfoldError("is_causal is a hint about attn_mask, and there is none; give the causal mask, too.")
 
 
-def additive(name: str, mask: Tensor, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> Tensor:
+def additive(name: str, mask: Tensor, shapes: list[list[int]], dtype: torch.dtype) -> Tensor:
     """A mask as numbers to add: minus infinity where a bool mask is True.
 
     Raises: TenfoldError if it has none of these shapes, or is neither bool nor floating.
     """
-    if tuple(mask.shape) not in shapes or not (mask.dtype == torch.bool or mask.is_floating_point()):
-        fitting = " or ".join(map(str, shapes))
-        raise TenfoldError(f"{name} is {tuple(mask.shape)} {str(mask.dtype)[6:]}; bool or floating of {fitting} fits.")
+    shape = list(mask.shape)
+    fits = any([shape == each for each in shapes])  # noqa: C419  (TorchScript)
+    if not fits or not (mask.dtype == torch.bool or mask.is_floating_point()):
+        fitting = " or ".join([f"{each}" for each in shapes])
+        raise TenfoldError(f"{name} is {shape} {mask.dtype}; bool or floating of {fitting} fits.")
     return mask if mask.is_floating_point() else torch.zeros_like(mask, dtype=dtype).masked_fill(mask, -math.inf)
 
 
@@ -155,11 +172,11 @@ def attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: floa
     """Values (n, heads, tokens, head) as the heads attend to them, and the weights (n, heads, tokens, keys)."""
     scores = q * q.shape[-1] ** -0.5 @ k.mT
     weights = functional.softmax(scores if mask is None else scores + mask, -1)
-    weights = functional.dropout(weights, dropout) if dropout else weights
+    weights = functional.dropout(weights, dropout) if dropout > 0 else weights
     return weights @ v, weights
 
 
-def copied(parameter: nn.Parameter | None) -> nn.Parameter | None:
+def copied(parameter: Tensor | None) -> nn.Parameter | None:
     """The same numbers in a parameter of their own."""
     return None if parameter is None else nn.Parameter(parameter.detach().clone())
 
@@ -175,14 +192,19 @@ class PlainAttention(MultiHead):
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = projections
 
     def project(self, name: str, x: Tensor) -> Tensor:
-        y: Tensor = self.get_submodule(f"{name}_proj")(x)
+        y: Tensor = (
+            self.q_proj(x) if name == "q"
+            else self.k_proj(x) if name == "k"
+            else self.v_proj(x) if name == "v"
+            else self.out_proj(x)
+        )  # fmt: skip
         return y
 
-    def inputs(self) -> list[Any]:
-        return [self.q_proj.weight, self.k_proj.weight, self.v_proj.weight]
+    def inputs(self) -> list[Tensor]:
+        return [self.q_proj.weight, self.k_proj.weight, self.v_proj.weight]  # type: ignore[list-item]
 
-    @property
-    def in_proj_bias(self) -> Tensor | None:
+    @property  # not annotated, because TorchScript finds out by itself whether there is one
+    def in_proj_bias(self):  # type: ignore[no-untyped-def]
         """The biases of q, k and v one below the other, as torch has them; None where there are none."""
-        biases: list[Any] = [self.q_proj.bias, self.k_proj.bias, self.v_proj.bias]
-        return None if biases[0] is None else torch.cat(biases)
+        biases = (self.q_proj.bias, self.k_proj.bias, self.v_proj.bias)
+        return None if biases[0] is None else torch.cat(biases)  # type: ignore[arg-type]

@@ -122,9 +122,10 @@ class Reader(Protocol):
 class StandIn(nn.Sequential):
     """Plain modules, one after the other, in the place of one module, whose weight and bias they answer for."""
 
-    __jit_unused_properties__: ClassVar = ["weight", "bias"]  # not for TorchScript
+    __constants__: ClassVar = ["columns"]
     __jit_ignored_attributes__: ClassVar = ["reader"]
     reader: Reader
+    columns = 0  # of the matrix (o, i) that the modules stand for; 0 for any other weight
     unseen = False  # whether torch's functions are to take the weight for no tensor
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
@@ -138,8 +139,32 @@ class StandIn(nn.Sequential):
         return input
 
     @property
-    def weight(self) -> Rebuilt:
-        """The dense weight, rebuilt where it is read."""
+    def weight(self) -> Tensor:
+        """The dense weight, rebuilt where it is read; in Python without being a tensor."""
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return self.answered()
+        else:  # (TorchScript looks at one of the two)
+            return self.rebuilt()
+
+    def answered(self) -> Tensor:
+        """A matrix (o, i), from what the modules make of every unit vector.
+
+        Raises: NotImplementedError where they stand for another weight.
+        """
+        if self.columns == 0:
+            raise NotImplementedError("in TorchScript, only weights of linear layers are rebuilt where they are read.")
+        like = torch.zeros(1)
+        for part in self:
+            if hasattr(part, "conv"):  # `GroupedLinear`, whose properties `hasattr` does not see in TorchScript
+                like = part.conv.weight  # type: ignore
+            elif hasattr(part, "weight"):
+                like = part.weight  # type: ignore[assignment]
+        units = torch.eye(self.columns, dtype=like.dtype, device=like.device)
+        return (self.forward(units, None) - self.forward(torch.zeros_like(units), None)).mT
+
+    @torch.jit.unused
+    def rebuilt(self) -> Tensor:
+        """The weight as a `Rebuilt`."""
         parameters = list(self.parameters())
         trained = any(each.requires_grad for each in parameters)
         found = Rebuilt(
@@ -147,12 +172,13 @@ class StandIn(nn.Sequential):
         )
         if self.unseen:
             found.unseen()
-        return found
+        return cast(Tensor, found)
 
-    @property
-    def bias(self) -> nn.Parameter | None:
+    @property  # not annotated, because TorchScript finds out by itself whether there is one
+    def bias(self):  # type: ignore[no-untyped-def]
         """That of the last part, if it has one."""
-        return getattr(self[-1], "bias", None)
+        last = self[-1]
+        return last.conv.bias if hasattr(last, "conv") else last.bias if hasattr(last, "bias") else None  # type: ignore[union-attr]
 
 
 class Batched(Closed):

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,8 @@ from tenfold.layers.plain import Closed
 from tenfold.layers.tensor_like import Rebuilt
 from tenfold.network import Positions
 
-State = tuple[Tensor, ...]  # (h,), or (h, c) of an LSTM; each (units, n, size)
+State = list[Tensor]  # [h], or [h, c] of an LSTM; each (units, n, size)
+Pair = tuple[Tensor, Tensor]
 Hidden = tuple[Tensor, Tensor | None, Tensor | None]  # the recurrent matrix, its bias, the projection
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 MOST_STEPS = 16  # that an error is taken to last; assumed where nobody knows the length of a sequence
@@ -30,6 +31,7 @@ class Recurrence(Closed):
     Inside, a sequence is (steps, n, features), or packed: (tokens, features) with the batch size of every step.
     """
 
+    __jit_unused_properties__: ClassVar = ["suffixes"]
     mode: str
     input_size: int
     hidden_size: int
@@ -59,65 +61,60 @@ class Recurrence(Closed):
     @property
     def width(self) -> int:
         """Numbers that a unit puts out a step."""
-        return self.proj_size or self.hidden_size
+        return self.proj_size if self.proj_size > 0 else self.hidden_size
 
     def flatten_parameters(self) -> None:
         """Nothing: weights in cores have no one block of memory. Networks call it on torch's modules."""
 
-    def forward(self, input: Any, hx: Any = None) -> Any:
-        """What torch's own module takes and gives."""
-        if isinstance(input, PackedSequence):
-            x, sizes, order, back = input
-            state = self.started(hx, x, int(sizes[0]))
-            y, state = self.over(x, sizes, samples(state, order))
-            return PackedSequence(y, sizes, order, back), self.given(samples(state, back))
-        if input.ndim not in (2, 3):
-            raise ValueError(f"{self.mode}: expected input to be 2D or 3D, got {input.ndim}D instead")
-        if input.ndim == 2:  # one sample without a batch
-            hx = hx if hx is None else tuple(part.unsqueeze(1) for part in self.parts(hx))
-            y, state = self.over(input.unsqueeze(1), None, self.started(hx, input, 1))
-            return y.squeeze(1), self.given(tuple(part.squeeze(1) for part in state))
-        x = input.transpose(0, 1) if self.batch_first else input
-        y, state = self.over(x, None, self.started(hx, x, x.shape[1]))
-        return y.transpose(0, 1) if self.batch_first else y, self.given(state)
+    def packed(self, given: PackedSequence, state: State | None) -> tuple[PackedSequence, State]:
+        """Packed sequences, and the state (None: zeros) of their samples: the same of what comes out."""
+        x, sizes, order, back = given
+        before = self.started(state, x, int(sizes[0]))
+        y, end = self.over(x, sizes, samples(before, order))
+        return PackedSequence(y, sizes, order, back), samples(end, back)
 
-    def parts(self, hx: Any) -> State:
-        """The state as a tuple, whatever torch's module takes."""
-        return tuple(hx) if isinstance(hx, tuple | list) else (hx,)
+    def padded(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """The same of sequences in one tensor, as `batch_first` says, or of a single one without a batch."""
+        if x.dim() == 2:
+            before = None if state is None else [part.unsqueeze(1) for part in state]
+            y, end = self.over(x.unsqueeze(1), None, self.started(before, x, 1))
+            return y.squeeze(1), [part.squeeze(1) for part in end]
+        if x.dim() != 3:
+            raise ValueError(f"{self.mode}: expected input to be 2D or 3D, got {x.dim()}D instead")
+        x = x.transpose(0, 1) if self.batch_first else x
+        y, end = self.over(x, None, self.started(state, x, x.shape[1]))
+        return y.transpose(0, 1) if self.batch_first else y, end
 
-    def given(self, state: State) -> Any:
-        """The state as torch's module gives it."""
-        return state if self.mode == "LSTM" else state[0]
-
-    def started(self, hx: Any, x: Tensor, n: int) -> State:
+    def started(self, state: State | None, x: Tensor, n: int) -> State:
         """The state before the first step, zeros unless given.
 
         Raises: RuntimeError, as torch's module does, for sizes that its kernels do not check.
         """
         if x.shape[-1] != self.input_size:
             raise RuntimeError(f"{self.mode}: expected {self.input_size} features, got {x.shape[-1]}")
-        lead = self.directions * self.num_layers, n
-        widths = (self.width, self.hidden_size)[: 2 if self.mode == "LSTM" else 1]
-        if hx is None:
-            return tuple(x.new_zeros(*lead, width) for width in widths)
-        found, wanted = [tuple(part.shape) for part in self.parts(hx)], [(*lead, width) for width in widths]
-        if found != wanted:
-            raise RuntimeError(f"{self.mode}: expected hidden state of sizes {wanted}, got {found}")
-        return self.parts(hx)
+        widths = [self.width, self.hidden_size] if self.mode == "LSTM" else [self.width]
+        units = self.directions * self.num_layers
+        if state is None:
+            return [x.new_zeros([units, n, width]) for width in widths]
+        for part, width in zip(state, widths):  # noqa: B905  (TorchScript)
+            if list(part.shape) != [units, n, width]:
+                wanted = units, n, width
+                raise RuntimeError(f"{self.mode}: expected a hidden state of {wanted}, got {list(part.shape)}")
+        return state
 
     def over(self, x: Tensor, sizes: Tensor | None, state: State) -> tuple[Tensor, State]:
         """All units on a sequence and a state; the last layer's outputs, and the state of every unit in the end."""
         ends: list[State] = []
         for layer in range(self.num_layers):
-            outputs = []
+            outputs: list[Tensor] = []
             for way in range(self.directions):
                 at = len(ends)
-                y, end = self.unit(at, backwards(x, sizes) if way else x, sizes, tuple(s[at : at + 1] for s in state))
-                outputs.append(backwards(y, sizes) if way else y)
+                y, end = self.unit(at, x if way == 0 else backwards(x, sizes), sizes, [s[at : at + 1] for s in state])
+                outputs.append(y if way == 0 else backwards(y, sizes))
                 ends.append(end)
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
             x = functional.dropout(x, self.dropout, self.training) if layer < self.num_layers - 1 else x
-        return x, tuple(torch.cat(each) for each in zip(*ends, strict=True))
+        return x, [torch.cat([end[k] for end in ends]) for k in range(len(state))]
 
     @abstractmethod
     def unit(self, at: int, x: Tensor, sizes: Tensor | None, state: State) -> tuple[Tensor, State]:
@@ -147,7 +144,7 @@ def suffixes(module: Any) -> list[str]:
 
 def samples(state: State, order: Tensor | None) -> State:
     """The state with its samples in this order."""
-    return state if order is None else tuple(part.index_select(1, order) for part in state)
+    return state if order is None else [part.index_select(1, order) for part in state]
 
 
 def backwards(x: Tensor, sizes: Tensor | None) -> Tensor:
@@ -155,7 +152,7 @@ def backwards(x: Tensor, sizes: Tensor | None) -> Tensor:
     if sizes is None:
         return x.flip(0)
     there = sizes[:, None] > torch.arange(int(sizes[0]))  # (steps, n)
-    step, sample = there.nonzero(as_tuple=True)  # in the order in which tokens are packed
+    step, sample = there.nonzero().unbind(1)  # in the order in which tokens are packed
     begins = sizes.cumsum(0) - sizes
     return x[(begins[there.sum(0)[sample] - 1 - step] + sample).to(x.device)]
 
@@ -180,63 +177,56 @@ def kernel(
         KERNELS[mode](x, hx, weights, *options, False) if sizes is None
         else KERNELS[mode](x, sizes, hx, weights, *options)
     )  # fmt: skip
-    return y, tuple(end)
+    return y, end
 
 
-# ---- one step: what inputs and the hidden state add to the gates, and a state; the new state
-def lstm_cell(inputs: Tensor, hidden: Tensor, state: State) -> State:
-    i, f, g, o = (inputs + hidden).chunk(4, -1)
-    c = f.sigmoid() * state[1].to(f.dtype) + i.sigmoid() * g.tanh()  # under autocast all is of the gates' dtype
-    return o.sigmoid() * c.tanh(), c
-
-
-def gru_cell(inputs: Tensor, hidden: Tensor, state: State) -> State:
-    (r, z, n), (r_h, z_h, n_h) = inputs.chunk(3, -1), hidden.chunk(3, -1)
-    n = (n + (r + r_h).sigmoid() * n_h).tanh()
-    return (n + (z + z_h).sigmoid() * (state[0] - n),)
-
-
-def tanh_cell(inputs: Tensor, hidden: Tensor, state: State) -> State:
-    return ((inputs + hidden).tanh(),)
-
-
-def relu_cell(inputs: Tensor, hidden: Tensor, state: State) -> State:
-    return ((inputs + hidden).relu(),)
-
-
-CELLS = {"LSTM": lstm_cell, "GRU": gru_cell, "RNN_TANH": tanh_cell, "RNN_RELU": relu_cell}
-
-
+# ---- one unit step by step, in words that TorchScript knows
 def steps(mode: str, gates: Tensor, sizes: Tensor | None, state: State, hidden: Hidden) -> tuple[Tensor, State]:
-    """One unit step by step, where what the inputs add to the gates, (steps, n, gates·size) or packed, is there."""
-    now = tuple(part[0] for part in state)
-    outputs = []
-    for inputs in gates.unbind(0) if sizes is None else torch.split(gates, sizes.tolist()):
-        if sizes is None:
+    """One unit, where what the inputs add to the gates, (steps, n, gates·size) or packed, is there."""
+    now = [part[0] for part in state]
+    outputs: list[Tensor] = []
+    if sizes is None:
+        for inputs in gates.unbind(0):
             now = step(mode, inputs, now, hidden)
             outputs.append(now[0])
-        else:
-            n = inputs.shape[0]  # samples that have this step; the others have ended
-            new = step(mode, inputs, tuple(part[:n] for part in now), hidden)
-            outputs.append(new[0])
-            now = tuple(torch.cat([part, old[n:]]) for part, old in zip(new, now, strict=True))
-    return torch.stack(outputs) if sizes is None else torch.cat(outputs), tuple(part.unsqueeze(0) for part in now)
+        return torch.stack(outputs), [part.unsqueeze(0) for part in now]
+    counts: list[int] = sizes.tolist()
+    for inputs in torch.split(gates, counts):
+        n = inputs.shape[0]  # samples that have this step; the others have ended
+        new = step(mode, inputs, [part[:n] for part in now], hidden)
+        outputs.append(new[0])
+        now = [torch.cat([part, old[n:]]) for part, old in zip(new, now)]  # noqa: B905  (TorchScript)
+    return torch.cat(outputs), [part.unsqueeze(0) for part in now]
 
 
 def step(mode: str, inputs: Tensor, state: State, hidden: Hidden) -> State:
     """One step of one unit on a state (n, size)."""
     matrix, bias, projection = hidden
-    h, *c = CELLS[mode](inputs, functional.linear(state[0], matrix, bias), state)
-    return (h if projection is None else functional.linear(h, projection), *c)
+    new = cell(mode, inputs, functional.linear(state[0], matrix, bias), state)
+    return new if projection is None else [functional.linear(new[0], projection), new[1]]
+
+
+def cell(mode: str, inputs: Tensor, hidden: Tensor, state: State) -> State:
+    """The new state, from what the inputs and the hidden state add to the gates (.., gates·size)."""
+    if mode == "LSTM":
+        i, f, g, o = (inputs + hidden).chunk(4, -1)
+        c = f.sigmoid() * state[1].to(f.dtype) + i.sigmoid() * g.tanh()  # under autocast all is of the gates' dtype
+        return [o.sigmoid() * c.tanh(), c]
+    if mode == "GRU":
+        r, z, n = inputs.chunk(3, -1)
+        r_h, z_h, n_h = hidden.chunk(3, -1)
+        n = (n + (r + r_h).sigmoid() * n_h).tanh()
+        return [n + (z + z_h).sigmoid() * (state[0] - n)]
+    return [(inputs + hidden).tanh() if mode == "RNN_TANH" else (inputs + hidden).relu()]
 
 
 # ---- lowered
 class Steps(nn.Module):
     """A unit whose inputs are what they add to the gates: the recurrent matrix and the projection, step by step."""
 
-    weight_hh_l0: nn.Parameter
-    bias_hh_l0: nn.Parameter | None
-    weight_hr_l0: nn.Parameter | None
+    weight_hh_l0: Tensor
+    bias_hh_l0: Tensor | None
+    weight_hr_l0: Tensor | None
 
     def __init__(self, mode: str, hidden: Hidden) -> None:
         super().__init__()
@@ -250,6 +240,9 @@ class Steps(nn.Module):
 
 class LoweredRecurrence(Recurrence):
     """A recurrence of plain modules: for every unit what comes before it; `Steps`, or torch's module of one layer."""
+
+    __constants__: ClassVar = ["paired"]
+    paired: bool  # whether the state is a pair
 
     def __init__(self, like: Recurrence, before: Sequence[nn.Module], units: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -277,17 +270,71 @@ class LoweredRecurrence(Recurrence):
         )
 
     def unit(self, at: int, x: Tensor, sizes: Tensor | None, state: State) -> tuple[Tensor, State]:
-        x, run = self.before[at](x), self.units[at]
-        if isinstance(run, Steps):
-            y, end = run(x, sizes, state)
-            return y, end
-        y, end = run(x if sizes is None else PackedSequence(x, sizes), self.given(state))
-        return y if sizes is None else y.data, self.parts(end)
+        for k, (before, run) in enumerate(zip(self.before, self.units)):  # noqa: B905  (TorchScript)
+            if k == at:
+                x = before(x)
+                if not hasattr(run, "batch_first"):  # `Steps`
+                    y, end = run(x, sizes, state)
+                    return y, end
+                hx = (state[0], state[1]) if self.paired else state[0]
+                if sizes is None:
+                    y, end = run(x, hx)
+                else:
+                    packed, end = run(PackedSequence(x, sizes, None, None), hx)
+                    y = packed.data
+                return y, [end[0], end[1]] if self.paired else [end]
+        raise IndexError(at)
+
+
+class LoweredLSTM(LoweredRecurrence):
+    """An LSTM, whose state is a pair."""
+
+    paired = True
+
+    @overload
+    @torch._jit_internal._overload_method
+    def forward(self, input: Tensor, hx: Pair | None = None) -> tuple[Tensor, Pair]: ...
+
+    @overload
+    @torch._jit_internal._overload_method
+    def forward(self, input: PackedSequence, hx: Pair | None = None) -> tuple[PackedSequence, Pair]: ...
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        state = None if hx is None else [hx[0], hx[1]]
+        if isinstance(input, PackedSequence):
+            packed, end = self.packed(input, state)
+            return packed, (end[0], end[1])
+        else:  # (TorchScript looks at one of the two)
+            y, end = self.padded(input, state)
+            return y, (end[0], end[1])
+
+
+class LoweredRNN(LoweredRecurrence):
+    """A GRU or a plain recurrence, whose state is one tensor."""
+
+    paired = False
+
+    @overload
+    @torch._jit_internal._overload_method
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    @torch._jit_internal._overload_method
+    def forward(self, input: PackedSequence, hx: Tensor | None = None) -> tuple[PackedSequence, Tensor]: ...
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        state = None if hx is None else [hx]
+        if isinstance(input, PackedSequence):
+            packed, end = self.packed(input, state)
+            return packed, end[0]
+        else:  # (TorchScript looks at one of the two)
+            y, end = self.padded(input, state)
+            return y, end[0]
 
 
 # ---- one step by itself
 class StepModule(Closed):
-    """The forward of torch's cells around whatever gives the gates their inputs."""
+    """What torch's cells do around whatever gives the gates their inputs."""
 
     mode: str
     input_size: int
@@ -301,19 +348,19 @@ class StepModule(Closed):
     def gates(self, at: int, x: Tensor) -> Tensor:
         """What the input (0) or the hidden state (1) adds to the gates, (n, gates·size) or (gates·size,)."""
 
-    def forward(self, input: Tensor, hx: Any = None) -> Any:
-        """What torch's own cell takes and gives.
+    def stepped(self, input: Tensor, state: State | None) -> State:
+        """The state after a step, (n, size) or (size,), from zeros unless given.
 
         Raises: RuntimeError, as torch's does, for sizes that do not go together.
         """
         if input.shape[-1] != self.input_size:
             raise RuntimeError(f"{self.mode}: expected {self.input_size} features, got {input.shape[-1]}")
-        empty = input.new_zeros(*input.shape[:-1], self.hidden_size)
-        state = ((empty, empty) if hx is None else tuple(hx)) if self.mode == "LSTM" else (empty if hx is None else hx,)
-        if any(part.shape != empty.shape for part in state):
-            raise RuntimeError(f"{self.mode}: expected a hidden state of {tuple(empty.shape)}")
-        new = CELLS[self.mode](self.gates(0, input), self.gates(1, state[0]), state)
-        return new if self.mode == "LSTM" else new[0]
+        empty = input.new_zeros(list(input.shape[:-1]) + [self.hidden_size])  # noqa: RUF005  (TorchScript)
+        now = [empty, empty] if state is None else state
+        for part in now:
+            if part.shape != empty.shape:
+                raise RuntimeError(f"{self.mode}: expected a hidden state of {list(empty.shape)}")
+        return cell(self.mode, self.gates(0, input), self.gates(1, now[0]), now)
 
     def extra_repr(self) -> str:
         return f"{self.mode}, {self.input_size}, {self.hidden_size}"

@@ -119,6 +119,8 @@ class Chain(nn.Module):
             return parts[0]
         plain = StandIn(*with_batch(parts, self.spatial))
         names = {module: name for name, module in plain.named_modules()}
+        axes = self.stages.net.axes
+        plain.columns = axes["i"] if self.spatial == 0 and next(iter(axes)) == "o" else 0
         plain.reader = ChainReader(self.stages, tuple(self.steps), tuple(names[module] for module in filled))
         return plain
 

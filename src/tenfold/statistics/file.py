@@ -78,7 +78,8 @@ def read(path: Path) -> Statistics | None:
         for at, place in enumerate(places):
             inputs = halves(f"{name}|{at}", place["has"], "inputs")
             assert inputs is not None  # what was not reached is not kept
-            each = Seen(*place["axes"], inputs, halves(f"{name}|{at}", place["has"], "outputs"))
+            input_axes, output_axes = place["axes"]
+            each = Seen(input_axes, output_axes, inputs, halves(f"{name}|{at}", place["has"], "outputs"))
             seen[name] = (*seen.get(name, ()), each)
     return Statistics(
         about["weights_hash"], about["inputs_hash"], int(about["samples"]), seen,

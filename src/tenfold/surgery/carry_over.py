@@ -1,4 +1,4 @@
-"""What hangs on a module, hooks and attributes: taken along to the one that takes its place, or the reason why not."""
+"""What hangs on a module: hooks, taken along to the one that takes its place; or the reason why it must stay."""
 
 import dis
 import inspect
@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from tenfold.layers import Layer, plain_type
+from tenfold.layers.base import made_by
 from tenfold.layers.computed import hooks
 
 RUNNING = (
@@ -29,7 +30,7 @@ def obstacle(module: nn.Module, kind: type[Layer]) -> str | None:
     for name, part in module.named_modules():
         if part is not module and ("forward" in vars(part) or any(vars(part).get(hook) for hook in RUNNING)):
             return f"its '{name}' has hooks, and is not called by itself"
-    if taken := [name for name in attributes(module) if name in assigned(kind)]:
+    if taken := [name for name in attributes(module) if name in assigned(kind) or made_by(kind, name)]:
         return f"it was given an attribute '{taken[0]}', a name that a compressed layer needs for itself"
     if own := [name for name, _ in module.named_buffers(recurse=False) if not is_mask(module, name)]:
         return f"it was given a buffer '{own[0]}', which the kind of layer does not know"
@@ -40,18 +41,16 @@ def obstacle(module: nn.Module, kind: type[Layer]) -> str | None:
 
 
 def carry_over(old: nn.Module, new: nn.Module) -> None:
-    """Give a module the hooks and attributes that hang on the one whose place it takes, in place."""
+    """Give a module the hooks that hang on the one whose place it takes, in place.
+
+    Attributes come by `hand_on`, when a layer is made and when it is lowered.
+    """
     computing = {id(hook) for hook in hooks(old)}
     for name in RUNNING:
         own = vars(new)[name]
         own.update({key: hook for key, hook in vars(old)[name].items() if id(hook) not in computing})
     if vars(old)["_is_full_backward_hook"] is not None:
         new._is_full_backward_hook = old._is_full_backward_hook
-    names = old.hung if isinstance(old, Layer) else tuple(attributes(old))
-    for name in names:
-        vars(new)[name] = vars(old)[name]
-    if isinstance(new, Layer):
-        new.hung = names
 
 
 def attributes(module: nn.Module) -> Iterator[str]:

@@ -7,8 +7,7 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from tenfold.layers import base
-from tenfold.layers.base import FactoredWeight, Layer
+from tenfold.layers.base import FactoredWeight, Layer, lowered
 from tenfold.layers.kinds.linear import Linear
 from tenfold.layers.multihead import PROJECTIONS, MultiHead, PlainAttention, copied
 from tenfold.layers.plain import StandIn
@@ -125,7 +124,7 @@ class Attention(MultiHead, Layer):
             cast(Chain, chain).lower(self.tensors(name), bias)
             for chain, name, bias in zip(self.chains, PACKED, self.biases(), strict=True)
         ]
-        return [*inputs, lowered(self.out_proj)]
+        return [*inputs, without_cores(self.out_proj)]
 
     def extra_repr(self) -> str:
         return f"embed_dim={self.embed_dim}, num_heads={self.num_heads}, batch_first={self.batch_first}"
@@ -148,9 +147,9 @@ def with_cores(module: nn.Module, weight: FactoredWeight | None) -> nn.Module:
     return Linear.from_dense(module, {"weight": weight})
 
 
-def lowered(module: nn.Module) -> nn.Module:
+def without_cores(module: nn.Module) -> nn.Module:
     """What `with_cores` gave, as plain modules."""
-    plain = base.lowered(module) if isinstance(module, Layer) else copy.deepcopy(module)
+    plain = lowered(module) if isinstance(module, Layer) else copy.deepcopy(module)
     if isinstance(plain, StandIn):
         plain.unseen = True
     return plain

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tenfold.layers.base import FactoredWeight, Layer
 from tenfold.layers.products import matrix_chain
-from tenfold.layers.recurrence import StepModule, cell_mode, fed_back, torch_cell
+from tenfold.layers.recurrence import Pair, StepModule, cell_mode, fed_back, torch_cell
 from tenfold.layers.staged import Chain
 from tenfold.network import Positions
 
@@ -53,6 +53,12 @@ class Cell(StepModule, Layer):
     def positions(cls, module: nn.Module, name: str, given: Sequence[Tensor], result: Tensor) -> tuple[Positions, int]:
         return {"tokens": (1, 1)}, given[0].shape[0] if given[0].ndim > 1 else 1
 
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        """What torch's own cell takes and gives."""
+        paired = self.mode == "LSTM"
+        end = self.stepped(input, hx if hx is None else list(hx) if paired else [hx])
+        return tuple(end) if paired else end[0]
+
     def gates(self, at: int, x: Tensor) -> Tensor:
         bias = getattr(self, ("bias_ih", "bias_hh")[at]) if self.bias else None
         y: Tensor = self.chains[at](x, self.tensors(WEIGHTS[at]), bias)
@@ -68,7 +74,8 @@ class Cell(StepModule, Layer):
         ]
         if all(isinstance(part, nn.Linear) for part in parts):
             return torch_cell(self, [cast(nn.Linear, part) for part in parts]).train(self.training)
-        return LoweredCell(self, parts).train(self.training)
+        build = LoweredLSTMCell if self.mode == "LSTM" else LoweredRNNCell
+        return build(self, parts).train(self.training)
 
 
 class LoweredCell(StepModule):
@@ -85,5 +92,22 @@ class LoweredCell(StepModule):
         return super().__getattr__(name) if owner is None else getattr(getattr(self, owner), part)
 
     def gates(self, at: int, x: Tensor) -> Tensor:
-        y: Tensor = (self.inputs, self.hidden)[at](x)
+        y: Tensor = self.inputs(x) if at == 0 else self.hidden(x)
         return y
+
+
+class LoweredLSTMCell(LoweredCell):
+    """An LSTM's cell, whose state is a pair."""
+
+    def forward(self, input: Tensor, hx: Pair | None = None) -> Pair:
+        """What torch's own cell takes and gives."""
+        end = self.stepped(input, None if hx is None else [hx[0], hx[1]])
+        return end[0], end[1]
+
+
+class LoweredRNNCell(LoweredCell):
+    """The cell of a GRU or of a plain recurrence, whose state is one tensor."""
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """What torch's own cell takes and gives."""
+        return self.stepped(input, None if hx is None else [hx])[0]

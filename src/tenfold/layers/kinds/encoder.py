@@ -2,13 +2,13 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from tenfold.layers.base import FactoredWeight, Layer
-from tenfold.layers.kinds.attention import Attention, counted, lowered, products, with_cores
+from tenfold.layers.base import FactoredWeight, Layer, lowered
+from tenfold.layers.kinds.attention import Attention, counted, products, with_cores, without_cores
 from tenfold.layers.multihead import MultiHead
 from tenfold.layers.plain import Closed
 from tenfold.network import Positions
@@ -21,15 +21,16 @@ KEPT = ("dropout", "norm1", "norm2", "dropout1", "dropout2", "activation", "norm
 class PlainEncoderLayer(Closed):
     """The forward of `nn.TransformerEncoderLayer` around any attention and linear modules."""
 
-    self_attn: MultiHead
-    linear1: nn.Module
-    linear2: nn.Module
-    norm1: nn.Module
-    norm2: nn.Module
-    dropout: nn.Module
-    dropout1: nn.Module
-    dropout2: nn.Module
-    activation: Callable[[Tensor], Tensor]
+    if TYPE_CHECKING:  # TorchScript would take them for types of its own
+        self_attn: MultiHead
+        linear1: nn.Module
+        linear2: nn.Module
+        norm1: nn.Module
+        norm2: nn.Module
+        dropout: nn.Module
+        dropout1: nn.Module
+        dropout2: nn.Module
+        activation: Callable[[Tensor], Tensor]
     norm_first: bool
 
     def forward(
@@ -45,11 +46,14 @@ class PlainEncoderLayer(Closed):
         """
         if src.is_nested:
             return self.nested(src, src_mask, src_key_padding_mask, is_causal)
-        x = src
+        return self.padded(src, src_mask, src_key_padding_mask, is_causal)
+
+    def padded(self, x: Tensor, mask: Tensor | None, padding: Tensor | None, is_causal: bool) -> Tensor:
+        """Both blocks on an input that is not nested."""
         if self.norm_first:
-            x = x + self.attended(self.norm1(x), src_mask, src_key_padding_mask, is_causal)
+            x = x + self.attended(self.norm1(x), mask, padding, is_causal)
             return x + self.fed(self.norm2(x))
-        x = self.norm1(x + self.attended(x, src_mask, src_key_padding_mask, is_causal))
+        x = self.norm1(x + self.attended(x, mask, padding, is_causal))
         y: Tensor = self.norm2(x + self.fed(x))
         return y
 
@@ -68,11 +72,11 @@ class PlainEncoderLayer(Closed):
         """Pad, run, and take the padding away."""
         if padding is not None or not self.self_attn.batch_first:
             raise TenfoldError("nested tensors go with batch_first=True and without a src_key_padding_mask.")
-        lengths = [len(sample) for sample in src.unbind()]
+        lengths = torch.tensor([len(sample) for sample in src.unbind()], device=src.device)
         x = src.to_padded_tensor(0.0)  # (n, tokens, features)
-        beyond = torch.arange(x.shape[1], device=x.device) >= torch.tensor(lengths, device=x.device)[:, None]
-        y = PlainEncoderLayer.forward(self, x, src_mask, beyond, is_causal)
-        return torch.nested.as_nested_tensor([sample[:n] for sample, n in zip(y, lengths, strict=True)])
+        beyond = torch.arange(x.shape[1], device=x.device) >= lengths[:, None]
+        y = self.padded(x, src_mask, beyond, is_causal)
+        return torch._nested_tensor_from_mask(y, beyond.logical_not(), mask_check=False)
 
 
 class EncoderLayer(PlainEncoderLayer, Layer):
@@ -161,7 +165,7 @@ class EncoderLayer(PlainEncoderLayer, Layer):
     # ---- the layer
     def lower(self) -> nn.Module:
         """torch's own where every weight is dense or rebuilt; else the same around chains of plain modules."""
-        parts = [self.self_attn.lower(), lowered(self.linear1), lowered(self.linear2)]
+        parts = [lowered(self.self_attn), without_cores(self.linear1), without_cores(self.linear2)]
         torchs = isinstance(parts[0], nn.MultiheadAttention) and all(isinstance(p, nn.Linear) for p in parts[1:])
         whole = self.torchs_own() if torchs else PlainEncoderLayer()
         whole.training = self.training

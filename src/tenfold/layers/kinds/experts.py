@@ -25,9 +25,9 @@ class Experts(Layer):
         """Args: the dense module, whose code, attributes and other parameters are taken over; its weights in cores."""
         super().__init__(module)
         sizes = self.sizes
-        for name, value in vars(module).items():
-            vars(self)[name] = value.copy() if name in ("_parameters", "_buffers", "_modules") else value
+        vars(self).update(copied(vars(module)))
         self.sizes, self.code, self.built = sizes, type(module), dict[str, Tensor]()
+        self.layers_own = {*vars(self), "layers_own"} - vars(module).keys()  # attributes that are the layer's alone
         for name, weight in weights.items():
             del self._parameters[name]
             self._modules[name] = weight
@@ -99,15 +99,18 @@ class Experts(Layer):
     def lower(self) -> nn.Module:
         """The module as it was, with rebuilt weights."""
         plain = self.code.__new__(self.code)
-        kept = {"sizes", "code", "built", "hung", "taken_over"}
-        for name, value in vars(self).items():
-            if name not in kept:
-                vars(plain)[name] = value.copy() if name in ("_parameters", "_buffers", "_modules") else value
+        vars(plain).update(copied({name: value for name, value in vars(self).items() if name not in self.layers_own}))
         for name in self.sizes:
             if name in plain._modules:
                 del plain._modules[name]
                 plain._parameters[name] = nn.Parameter(self.dense(name).detach().clone())
         return plain
+
+
+def copied(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a module for another, which can exchange its parts by itself."""
+    tables = ("_parameters", "_buffers", "_modules")
+    return {name: value.copy() if name in tables else value for name, value in attributes.items()}
 
 
 def banks(module: nn.Module) -> list[tuple[str, nn.Parameter]]:

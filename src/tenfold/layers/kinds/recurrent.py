@@ -1,16 +1,18 @@
 """`nn.LSTM`, `nn.GRU` and `nn.RNN`: input matrices applied to all steps at once, recurrent ones rebuilt once."""
 
 from collections.abc import Mapping, Sequence
-from typing import Self, cast
+from typing import Any, Self, cast
 
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from tenfold.layers.base import FactoredWeight, Layer
 from tenfold.layers.products import Product, matrix_chain
 from tenfold.layers.recurrence import (
     ONE_UNIT,
     Hidden,
-    LoweredRecurrence,
+    LoweredLSTM,
+    LoweredRNN,
     Recurrence,
     State,
     Steps,
@@ -83,6 +85,13 @@ class Recurrent(Recurrence, Layer):
         return {"tokens": (tokens // n, tokens // n)}, n
 
     # ---- forward
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """What torch's own module takes and gives."""
+        paired = self.mode == "LSTM"
+        state = hx if hx is None else list(hx) if paired else [hx]
+        y, end = self.packed(input, state) if isinstance(input, PackedSequence) else self.padded(input, state)
+        return y, tuple(end) if paired else end[0]
+
     def over(self, x: Tensor, sizes: Tensor | None, state: State) -> tuple[Tensor, State]:
         if not self.whole:
             return super().over(x, sizes, state)
@@ -124,11 +133,12 @@ class Recurrent(Recurrence, Layer):
 
     # ---- lowering
     def lower(self) -> nn.Module:
-        """Torch's own module where every weight has one stage; else a `LoweredRecurrence` of plain parts."""
+        """Torch's own module where every weight has one stage; else a `LoweredLSTM` or `LoweredRNN` of plain parts."""
         if self.whole:
             return torch_module(self, self.all_weights).train(self.training)
         each = [self.lowered_unit(at) for at in range(len(self.before))]
-        return LoweredRecurrence(self, [before for before, _ in each], [unit for _, unit in each]).train(self.training)
+        build = LoweredLSTM if self.mode == "LSTM" else LoweredRNN
+        return build(self, [before for before, _ in each], [unit for _, unit in each]).train(self.training)
 
     def lowered_unit(self, at: int) -> tuple[nn.Module, nn.Module]:
         """What comes before a unit, and the unit, as plain modules."""
