@@ -67,6 +67,30 @@ class Metric(Protocol):
     def compute(self) -> Any: ...
 
 
+class Progress(Protocol):
+    """One step of many that has been done, as a bar shows it."""
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def words(self) -> str: ...
+
+    @property
+    def step(self) -> int:
+        """1 to `steps`."""
+        ...
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def seconds_left(self) -> float: ...
+
+
+Watch = Callable[[Iterator[Progress]], Iterable[Progress]]
+
+
 @dataclass(frozen=True)
 class Score:
     """What a user judges a network by: a mean over samples, or what a metric gathers.

@@ -10,6 +10,7 @@ from tenfold.inputs import Inputs
 from tenfold.measure import Profile, inspect, weights_hash
 from tenfold.planning import Asked, ErrorCurves, plan
 from tenfold.protocols import TenfoldError, within
+from tenfold.statistics import Statistics
 from tenfold.storage import check_ours, write_text
 from tenfold.surgery import Plan
 
@@ -48,11 +49,14 @@ def planned(
     inputs: Inputs | None = None,
     batch: int | None = None,
     seed: int = 0,
+    statistics: Statistics | None = None,
     **asked: Unpack[Asked],
 ) -> Plan:
     """A plan (`tenfold.plan`), its error curves kept in the folder `profile`.
 
-    Args: batch: samples, made of the inputs, for which every weight's stages are to be the fastest.
+    Args:
+        batch: samples, made of the inputs, for which every weight's stages are to be the fastest.
+        statistics: errors are then those of the outputs.
     Raises: TenfoldError as `plan` does, or for a batch without inputs.
     """
     if batch is not None and batch < 1:
@@ -60,16 +64,18 @@ def planned(
     if batch is not None and inputs is None:
         raise TenfoldError(f"stages for a batch of {batch} are timed on inputs; give inputs (--input 3x32x32) or data.")
     timed = None if batch is None or inputs is None else inputs.repeated(batch)
+    metrics = None if statistics is None else statistics.metrics
     if profile is None:
-        return plan(model, measured, seed=seed, inputs=timed, **asked)
+        return plan(model, measured, seed=seed, inputs=timed, metrics=metrics, **asked)
     path = Path(profile) / CURVES
-    curves = ErrorCurves(measured.weights_hash)
+    key = measured.weights_hash if statistics is None else f"{measured.weights_hash} on {statistics.inputs_hash}"
+    curves = ErrorCurves(key)
     check_ours(path, MARKS[CURVES])
     if path.exists():
         with suppress(TenfoldError):  # of other weights, or of another version: made again below
-            curves = ErrorCurves.from_json(path.read_text(encoding="utf-8"), measured.weights_hash)
+            curves = ErrorCurves.from_json(path.read_text(encoding="utf-8"), key)
     before = curves.count
-    result = plan(model, measured, curves=curves, seed=seed, inputs=timed, **asked)
+    result = plan(model, measured, curves=curves, seed=seed, inputs=timed, metrics=metrics, **asked)
     if curves.count != before:
         write_text(path, curves.to_json(), MARKS[CURVES])
     return result

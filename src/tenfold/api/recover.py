@@ -1,7 +1,7 @@
 """Recovery of a network, or of one in a folder."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,12 @@ from tenfold.inputs import inputs_for
 from tenfold.measure import OutputError, output_errors, outputs, weights_hash
 from tenfold.measure.score import device_of
 from tenfold.models import load_weights
-from tenfold.protocols import Data, TenfoldError
-from tenfold.recovery import Step, rehearse
+from tenfold.protocols import Data, TenfoldError, Watch
+from tenfold.recovery import rehearse
 from tenfold.report import Report, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import copied
 from tenfold.tasks import Objective
-
-Watch = Callable[[Iterator[Step]], Iterable[Step]]
 
 
 def recover(

@@ -15,13 +15,13 @@ from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import plan_from
 from tenfold.api.predicted import predicted
-from tenfold.api.recover import Watch, recovered, whose
+from tenfold.api.recover import recovered, whose
 from tenfold.api.samples import given_inputs, timed
 from tenfold.inputs import Inputs
 from tenfold.measure import Profile, calls, check_calls, inspect
 from tenfold.planning import BUDGETS, Asked
 from tenfold.planning import plan as found_plan
-from tenfold.protocols import Data, TenfoldError
+from tenfold.protocols import Data, TenfoldError, Watch
 from tenfold.recovery import check_state, rehearse
 from tenfold.report import Report, compare, layer_rows, sentences
 from tenfold.storage import JSON, Document

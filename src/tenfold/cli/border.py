@@ -1,6 +1,6 @@
 """What was typed, checked and made into values before any work."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,14 @@ class Prepared:
 
     Attributes:
         inputs: as asked for, or of the network's own shape; None where data gives them, or nothing does.
+        calibration: batches of inputs from data of their own, where that was named.
     """
 
     opened: Opened
     document: Document
     data: Data | None
     inputs: Any
+    calibration: Iterable[Any] | None = None
 
 
 def prepare(
@@ -45,6 +47,7 @@ def prepare(
     seed: int = 0,
     trust_code: bool = False,
     wants_weights: bool = True,
+    calibrate_data: str | None = None,
 ) -> Prepared:
     """The network and its data, or the sentence that says which of the two cannot be had.
 
@@ -63,15 +66,17 @@ def prepare(
     normalised = normalisation(opened, given, data)
     shape = shape_of(asked) or opened.input_shape
     loaded = None
+    how: dict[str, Any] = {**normalised, "batch_size": batch_size, "seed": seed, "input_shape": shape}
+    calibration = None if calibrate_data is None else load_data(calibrate_data, **how).inputs
     if data is not None:
-        loaded = load_data(data, **normalised, batch_size=batch_size, seed=seed, input_shape=shape)
+        loaded = load_data(data, **how)
         loaded = replace(loaded, task=task or loaded.task, batch=loaded.batch if batch is None else batch)
         if normalised and is_known(data):
             note("inputs: " + ", ".join(f"{key} {' '.join(f'{v:g}' for v in normalised[key])}" for key in normalised))
     if asked is None and loaded is None and opened.document.input:
         asked = parse_inputs(spelled(opened.document.input, opened.document.dtypes), batch)
     document = replace(opened.document, normalisation=normalised or None)
-    return Prepared(opened, document, loaded, asked)
+    return Prepared(opened, document, loaded, asked, calibration)
 
 
 def shape_of(asked: Any) -> tuple[int, ...] | None:

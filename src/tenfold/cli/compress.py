@@ -30,6 +30,10 @@ def compress(
     include: o.Include = None,
     exclude: o.Exclude = None,
     layer: o.Layer = None,
+    calibrate: o.Calibrate = None,
+    calibrate_data: o.CalibrateData = None,
+    reconstruct: o.Reconstruct = True,
+    distil: o.Distil = 0,
     epochs: o.Epochs = 0,
     lr: o.Lr = 0.02,
     distill: o.DefaultDistill = None,
@@ -67,7 +71,7 @@ def compress(
     read = None if plan is None else api.plan_from(plan)
     given = prepare(
         model, weights=weights, data=data, task=task, shapes=input, batch_dim=batch_dim, mean=mean, std=std,
-        batch_size=batch_size, seed=seed, trust_code=trust_code,
+        batch_size=batch_size, seed=seed, trust_code=trust_code, calibrate_data=calibrate_data,
     )  # fmt: skip
     dense_only(given.opened, model)
     if dry_run:
@@ -100,8 +104,9 @@ def compress(
     }
     with alone(out), screen.resumable(state):
         result = api.compress(
-            given.opened.model, given.data, inputs=given.inputs, plan=read, batch=batch, epochs=epochs, bn=bn,
-            distill=distill, lr=lr, seed=seed, device=where, profile=profile, state=state, document=document,
+            given.opened.model, given.data, inputs=given.inputs, plan=read, batch=batch,
+            calibrate=calibrate, calibration=given.calibration, reconstruct=reconstruct, distil=distil, epochs=epochs,
+            bn=bn, distill=distill, lr=lr, seed=seed, device=where, profile=profile, state=state, document=document,
             settings=settings, watch=screen.bar, **asked,
         )  # fmt: skip
         api.save(result, out, overwrite=overwrite)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 NETWORK, BUDGET, LAYERS = "Network and data", "Budgets and rules", "Formats and layers"
-RECOVERY, TRAINING, RUN = "Recovery", "Training", "Run"
+CALIBRATION, RECOVERY, TRAINING, RUN = "Calibration", "Recovery", "Training", "Run"
 
 # ---- the network and its data
 Model = Annotated[
@@ -154,6 +154,33 @@ Layer = Annotated[
         help="One layer by pattern: 'fc=svd:16', 'layer1.*=dense'; repeatable.",
         rich_help_panel=LAYERS,
         metavar="PATTERN=FORMAT[:RANKS]",
+    ),
+]
+
+# ---- calibration
+Calibrate = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Unlabelled samples by which errors are weighed and blocks reconstructed; 1000 with --data and no epochs.",
+        rich_help_panel=CALIBRATION,
+    ),
+]
+CalibrateData = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPEC", help="Data whose inputs to calibrate on; by default --data's.", rich_help_panel=CALIBRATION
+    ),
+]
+Reconstruct = Annotated[
+    bool,
+    typer.Option("--reconstruct/--no-reconstruct", help="Refine block after block.", rich_help_panel=CALIBRATION),
+]
+Distil = Annotated[
+    int,
+    typer.Option(
+        min=0, metavar="STEPS", help="Unlabelled steps on the whole network after that.", rich_help_panel=CALIBRATION
     ),
 ]
 

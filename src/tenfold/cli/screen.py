@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from tenfold import protocols
 from tenfold.protocols import TenfoldError
-from tenfold.recovery import Step
 
 WIDE = 110  # columns from which tables show all they know
 GOES_ON = "the same command goes on after the last whole epoch"
@@ -53,17 +53,16 @@ def show_json(document: Mapping[str, Any] | str) -> None:
     typer.echo(document if isinstance(document, str) else json.dumps(document, indent=1, ensure_ascii=False), nl=True)
 
 
-def bar(steps: Iterator[Step]) -> Iterable[Step]:
-    """The same steps, with epoch, loss, score and time left shown while they pass."""
+def bar(steps: Iterator[protocols.Progress]) -> Iterable[protocols.Progress]:
+    """The same steps, with what is done, how it went and the time left shown while they pass."""
     columns = [TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[words]}")]
     with Progress(*columns, console=err) as progress:
-        task, score = None, ""
+        task = None
         for step in steps:
-            if task is None:
+            if task is None or step.step == 1:
                 task = progress.add_task("", total=step.steps, words="")
-            score = score if step.score is None else f"  score {step.score:.4g}"
-            words = f"loss {step.loss:.3f}{score}  {clock(step.seconds_left)} left"
-            progress.update(task, completed=step.step, description=f"epoch {step.epoch}", words=words)
+            words = f"{step.words}  {clock(step.seconds_left)} left"
+            progress.update(task, completed=step.step, description=step.title, words=words)
             yield step
 
 

@@ -3,11 +3,11 @@
 from tenfold.inputs.containers import tensors_in, to_device
 from tenfold.inputs.finding import inputs_for
 from tenfold.inputs.forward import call, described, device_of, evaluating, run
-from tenfold.inputs.gathered import first_samples
+from tenfold.inputs.gathered import chunks_of, first_samples
 from tenfold.inputs.inputs import ENTRIES, Inputs
 from tenfold.inputs.states import unchanged
 
 __all__ = [
-    "ENTRIES", "Inputs", "call", "described", "device_of", "evaluating", "first_samples", "inputs_for", "run",
-    "tensors_in", "to_device", "unchanged",
+    "ENTRIES", "Inputs", "call", "chunks_of", "described", "device_of", "evaluating", "first_samples", "inputs_for",
+    "run", "tensors_in", "to_device", "unchanged",
 ]  # fmt: skip

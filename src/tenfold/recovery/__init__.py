@@ -1,10 +1,14 @@
-"""From a compressed network back to its accuracy: batch norms estimated anew, then fine-tuning."""
+"""From a compressed network back to its accuracy: blocks reconstructed, batch norms estimated anew, fine-tuning."""
 
 from tenfold.recovery.batchnorm import reestimate
 from tenfold.recovery.checkpoint import check_state
 from tenfold.recovery.distillation import distillation_loss
 from tenfold.recovery.finetune import Step, finetune
+from tenfold.recovery.reconstruction import BlockDone, Distillation, StepDone, distil, reconstruct
 from tenfold.recovery.recover import recover
 from tenfold.recovery.rehearsal import rehearse
 
-__all__ = ["Step", "check_state", "distillation_loss", "finetune", "recover", "reestimate", "rehearse"]
+__all__ = [
+    "BlockDone", "Distillation", "Step", "StepDone", "check_state", "distil", "distillation_loss", "finetune",
+    "reconstruct", "recover", "reestimate", "rehearse",
+]  # fmt: skip

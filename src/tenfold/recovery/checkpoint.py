@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tenfold import storage
 from tenfold.protocols import TenfoldError
 from tenfold.recovery.randomness import undisturbed
+from tenfold.recovery.reconstruction.progress import FILE as BLOCKS
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -98,6 +99,7 @@ def remove(state: Path) -> None:
     """Delete what this file wrote, and the folder if nothing else is in it."""
     for path in (state / SAVING, *(state / f"epoch-{epoch}" for epoch in _epochs(state))):
         _discard(path)
+    (state / BLOCKS).unlink(missing_ok=True)
     if state.is_dir() and not any(state.iterdir()):
         state.rmdir()
 

@@ -51,6 +51,16 @@ class Step:
     seconds_left: float
     score: float | None = None
 
+    @property
+    def title(self) -> str:
+        """`epoch 3`."""
+        return f"epoch {self.epoch}"
+
+    @property
+    def words(self) -> str:
+        """The loss; the score where there is one."""
+        return f"loss {self.loss:.3f}" + ("" if self.score is None else f"  score {self.score:.4g}")
+
 
 @dataclass(frozen=True)
 class _Settings:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tenfold.inputs.containers import held, tensors_in
 from tenfold.named import foreign
 from tenfold.protocols import Data, Metric, Score, TenfoldError, near_misses
 from tenfold.tasks.base import Task
@@ -57,6 +58,18 @@ class Objective:
                 f"{said(tensor)}; choose the task that the network is for, or leave out distill and teacher."
             )
         return self.task.logits(tensor)
+
+    def compared(self, outputs: Any) -> list[Tensor]:
+        """What of the outputs counts where no labels are: of classes the logits about their mean, else all that is
+        floating.
+        """
+        given = self.given(outputs)
+        logits = (held(given) or {}).get("logits")
+        found = [x for x in tensors_in(given if logits is None else logits) if x.is_floating_point()]
+        if isinstance(self.task, Classes) and len(found) == 1 and found[0].ndim in self.task.dims:
+            each = self.task.logits(found[0])
+            return [each - each.mean(1, keepdim=True)]
+        return found
 
     def counted(self, batch: Any) -> Tensor | None:
         """(m, ...), which places of `logits` count; None: all, where a loss of the data's own reads the targets."""

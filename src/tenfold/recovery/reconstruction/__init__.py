@@ -1,7 +1,8 @@
 """Blocks of a network, one after the other, led to what the dense network gives."""
 
 from tenfold.recovery.reconstruction.blocks import Block, blocks_of
+from tenfold.recovery.reconstruction.distil import Distillation, StepDone, distil
 from tenfold.recovery.reconstruction.reconstruct import BlockDone, reconstruct
 from tenfold.recovery.reconstruction.refine import Refinement
 
-__all__ = ["Block", "BlockDone", "Refinement", "blocks_of", "reconstruct"]
+__all__ = ["Block", "BlockDone", "Distillation", "Refinement", "StepDone", "blocks_of", "distil", "reconstruct"]

@@ -40,6 +40,16 @@ class BlockDone:
     loss: float
     seconds_left: float
 
+    @property
+    def title(self) -> str:
+        """The block."""
+        return f"block {self.name}"
+
+    @property
+    def words(self) -> str:
+        """What was left."""
+        return f"error {self.loss:.3f}"
+
 
 def reconstruct(
     dense: nn.Module,

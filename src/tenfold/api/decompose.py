@@ -1,0 +1,25 @@
+"""A plan carried out on trained weights."""
+
+from torch import nn
+
+from tenfold import surgery
+from tenfold.statistics import Statistics, shift_means
+from tenfold.surgery import Plan, unwrapped
+
+
+def decompose(model: nn.Module, plan: Plan, *, statistics: Statistics | None = None, seed: int = 0) -> nn.Module:
+    """A copy of a dense network in which every planned weight is a tensor network.
+
+    Tied weights stay tied. A layer's random numbers depend on the seed and its name only.
+
+    Args:
+        statistics: of this network (`tenfold.calibrate`): weights are then fitted so that outputs err least, and biases
+            and batch norms make good what is lost of the mean.
+    Raises: TenfoldError that names the layer: unknown to the network, or not fitting its plan; or a tensor that is not
+        finite.
+    """
+    if statistics is None:
+        return surgery.decompose(model, plan, seed=seed)
+    small = surgery.decompose(model, plan, statistics.metrics, seed=seed)
+    shift_means(unwrapped(model), small, statistics)
+    return small
