@@ -16,7 +16,7 @@ from tenfold.recovery.reconstruction.blocks import blocks_of
 from tenfold.recovery.reconstruction.flow import Flow
 from tenfold.recovery.reconstruction.progress import keep, resumed
 from tenfold.recovery.reconstruction.refine import Refinement, floating, refined
-from tenfold.recovery.reconstruction.samples import Samples
+from tenfold.recovery.reconstruction.samples import Samples, uneven
 from tenfold.recovery.reconstruction.worth import worths
 from tenfold.statistics.gather import Outputs
 
@@ -76,6 +76,7 @@ def reconstruct(
     how = how or Refinement()
     whose = {**(run or {}), **asdict(how), "seed": seed}
     done = 0 if state is None else resumed(state, small, whose)
+    chunks = uneven(chunks)
     wanted, ours = Flow(dense, chunks), Flow(small, chunks)
     blocks = blocks_of(dense, chunks[0].samples(2))
     worth = worths(dense, blocks, chunks, outputs or floating, seed=seed)

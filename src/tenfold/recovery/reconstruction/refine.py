@@ -1,7 +1,7 @@
 """All that a block holds trained so that it gives what the dense one gave."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,7 +42,7 @@ def refined(
         modules: changed in place; those of their parameters that can be trained are.
         worth: (channels, channels), the second moment of what the network's outputs owe to the block's: half of the
             loss is then the error in this metric.
-    Returns: the mean loss over the last tenth of the steps; 0 where there is nothing to train or no target that varies.
+    Returns: the loss on all samples, never more than before; 0 where nothing can be trained or no target varies.
     Source: AA-SVD, arXiv:2604.02119, section 3 (block refinement).
     """
     parameters = list({p: None for module in modules for p in module.parameters() if p.requires_grad})
@@ -54,29 +54,43 @@ def refined(
     modes = [(m, m.training) for module in modules for m in module.modules()]
     for module in modules:
         module.eval()
+
+    def lost(apart: Sequence[Tensor]) -> Tensor:
+        return torch.stack([mean_square(apart, w) / scale for w, scale in zip(weighings, scales, strict=True)]).mean()
+
+    before = [p.detach().clone() for p in parameters]
+    start = overall(modules, samples, how.batch, lost)
     optimiser = torch.optim.AdamW(parameters, lr=how.lr, betas=how.betas, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, how.lr, total_steps=steps, pct_start=0.1, cycle_momentum=False
     )
-    late: list[float] = []
-    for step in range(steps):
+    for _ in range(steps):
         optimiser.zero_grad()
         pairs = samples.drawn(how.batch, generator)
-        value = 0.0
         for given, wanted in pairs:
-            apart = differences(modules, given, wanted)
-            each = [mean_square(apart, w) / scale for w, scale in zip(weighings, scales, strict=True)]
-            loss = torch.stack(each).mean() / len(pairs)
+            loss = lost(differences(modules, given, wanted)) / len(pairs)
             loss.backward()  # type: ignore[no-untyped-call]
-            value += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         schedule.step()
-        late += [value] if step >= 0.9 * steps else []
     optimiser.zero_grad()
+    end = overall(modules, samples, how.batch, lost)
+    if not end < start:
+        with torch.no_grad():
+            for parameter, value in zip(parameters, before, strict=True):
+                parameter.copy_(value)
     for module, mode in modes:
         module.training = mode
-    return sum(late) / len(late)
+    return min(start, end)
+
+
+def overall(
+    modules: Sequence[nn.Module], samples: Samples, batch: int, lost: Callable[[Sequence[Tensor]], Tensor]
+) -> float:
+    """The loss on all samples."""
+    with torch.no_grad():
+        parts = [(float(lost(differences(modules, *pair))), size) for pair, size in samples.each(batch)]
+    return sum(value * size for value, size in parts) / sum(size for _, size in parts)
 
 
 def differences(modules: Sequence[nn.Module], given: Given, wanted: Sequence[Tensor]) -> list[Tensor]:
@@ -94,7 +108,8 @@ def weighed(y: Tensor, weighing: Tensor) -> Tensor:
     """A matrix on the channels of a tensor."""
     if weighing.ndim == 0:
         return y
-    return torch.einsum("nc...,cd->nd...", y, weighing) if channel_dim(y) == 1 else y @ weighing
+    matrix = weighing.to(y)
+    return torch.einsum("nc...,cd->nd...", y, matrix) if channel_dim(y) == 1 else y @ matrix
 
 
 def channel_dim(y: Tensor) -> int:

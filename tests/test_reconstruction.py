@@ -1,0 +1,224 @@
+"""Blocks: found, entered without running again what came before, and refined until they give what they gave."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import tenfold
+from tenfold.inputs import Inputs, first_samples, run
+from tenfold.models.cifar_resnet import CifarResNet
+from tenfold.recovery import Distillation, distil, reconstruct
+from tenfold.recovery.reconstruction import Refinement, blocks_of
+from tenfold.recovery.reconstruction.flow import Flow
+from tenfold.recovery.reconstruction.samples import Samples
+from tenfold.statistics.gather import floating
+
+QUICK = Refinement(passes=8)
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.one, self.norm, self.two = nn.Linear(width, width), nn.LayerNorm(width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor, *, scale: float = 1.0, mask: Tensor | None = None) -> Tensor:
+        y = scale * self.two(self.one(self.norm(x)).relu())
+        return x + (y if mask is None else y * mask)
+
+
+class Encoder(nn.Module):
+    """Layers in a list, called with keywords, between single layers."""
+
+    def __init__(self, depth: int, *, skip: bool = False, twice: bool = False) -> None:
+        super().__init__()
+        self.start = nn.Linear(5, 8)
+        self.layers = nn.ModuleList(Residual(8) for _ in range(depth))
+        self.end = nn.Linear(8, 3)
+        self.skip, self.twice = skip, twice
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        first = y = self.start(x)
+        for layer in self.layers:
+            y = layer(y, scale=0.5, mask=mask)
+        y = self.layers[-1](y) if self.twice else y
+        return self.end(y + first if self.skip else y)
+
+
+def drawn(model: nn.Module, seed: int = 0) -> nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.4)
+    return model.eval()
+
+
+def names(model: nn.Module, inputs: Any) -> list[tuple[str, ...]]:
+    return [block.modules for block in blocks_of(model, Inputs(inputs, (0,)))]
+
+
+# ---- blocks
+def test_residual_blocks_are_blocks_and_a_norm_goes_with_its_layer() -> None:
+    found = names(CifarResNet(20), normal(2, 3, 8, 8))
+    stages = [(f"layer{stage}.{k}",) for stage in (1, 2, 3) for k in range(3)]
+    assert found == [("conv1", "bn1"), *stages, ("linear",)]
+
+
+def test_layers_in_a_list_are_blocks() -> None:
+    assert names(Encoder(3), normal(2, 4, 5)) == [("start",), ("layers.0",), ("layers.1",), ("layers.2",), ("end",)]
+    sequence = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 36, 3))
+    assert names(sequence.eval(), normal(2, 1, 8, 8)) == [("0", "1"), ("4",)]
+
+
+def test_what_is_called_twice_is_in_no_block() -> None:
+    assert names(Encoder(2, twice=True), normal(2, 4, 5)) == [("start",), ("layers.0",), ("end",)]
+
+
+# ---- flow
+@settings(max_examples=12)
+@given(st.integers(1, 3), st.booleans(), st.booleans())
+def test_a_block_is_given_what_it_is_given_in_the_whole_network(depth: int, skip: bool, masked: bool) -> None:
+    model, x = drawn(Encoder(depth, skip=skip)), normal(6, 4, 5)
+    mask = (normal(4, 1, seed=1) > 0).float()
+    whole = Inputs({"x": x, "mask": mask} if masked else {"x": x}, (0, None) if masked else (0,))
+    chunks = [whole.at([0, 1]), whole.at([2, 3, 4, 5])]
+    flow = Flow(model, chunks)
+    for block in blocks_of(model, chunks[0]):
+        seen: list[Tensor] = []
+        handle = block.of(model)[0].register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[0]))
+        for chunk in chunks:
+            run(model, chunk.value)
+        handle.remove()
+        entering = flow.entering(block)
+        assert all(torch.equal(args[0], true) for (args, _), true in zip(entering, seen, strict=True))
+        outputs = flow.passed(block, entering)
+    assert all(torch.equal(y, run(model, chunk.value)) for y, chunk in zip(outputs, chunks, strict=True))
+
+
+def test_what_came_before_is_not_run_again() -> None:
+    model = drawn(Encoder(3))
+    chunk = Inputs(normal(2, 4, 5), (0,))
+    flow, calls = Flow(model, [chunk]), []
+    for block in blocks_of(model, chunk):
+        flow.passed(block, flow.entering(block))
+    model.layers[0].one.register_forward_hook(lambda *_: calls.append(1))
+    last = blocks_of(model, chunk)[-1]
+    calls.clear()
+    assert flow.arriving(last, 0, short=True)
+    assert not calls
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(1, 9), st.booleans())
+def test_samples_are_drawn_with_their_targets(sizes: list[int], count: int, shared: bool) -> None:
+    mask = normal(3)
+    sizes = [*sizes, sizes[-1] + 1]  # as `uneven` makes them
+    given = [((torch.full((n, 3), float(k)), mask), {"flag": True}) for k, n in enumerate(sizes)]
+    wanted = [[torch.full((n, 1), float(k))] for k, n in enumerate(sizes)]
+    found = Samples.of(given, wanted, sizes)
+    assert found.count == sum(sizes)
+    for (args, options), (target,) in found.drawn(count, torch.Generator().manual_seed(0)):
+        assert torch.equal(args[0][:, :1], target)
+        assert torch.equal(args[1], mask)
+        assert options == {"flag": True}
+    assert sum(n for _, n in found.each(count)) == sum(sizes)
+
+
+# ---- refinement
+def planned(model: nn.Module, ratio: str, x: Tensor) -> tenfold.Plan:
+    return tenfold.plan(model, tenfold.inspect(model, x), params=ratio, format="svd", max_error=1.0)
+
+
+def chunks_for(model: nn.Module, x: Tensor) -> list[Inputs]:
+    return first_samples(model, [x], len(x), chunk=16)
+
+
+def error(dense: nn.Module, small: nn.Module, x: Tensor) -> float:
+    with torch.no_grad():
+        return float((dense(x) - small(x)).square().mean() / dense(x).square().mean())
+
+
+def test_refined_blocks_bring_the_outputs_nearer_on_samples_that_were_not_seen() -> None:
+    dense, x = drawn(Encoder(2)), normal(512, 4, 5)
+    small = tenfold.decompose(dense, planned(dense, "1.8x", x[:1]))
+    before = error(dense, small, x[256:])
+    steps = list(reconstruct(dense, small, chunks_for(dense, x[:256]), how=QUICK))
+    assert [step.name for step in steps] == ["start", "layers.0", "layers.1", "end"]
+    assert [step.step for step in steps] == [1, 2, 3, 4]
+    assert error(dense, small, x[256:]) < 0.7 * before
+
+
+def test_a_network_that_has_lost_nothing_is_left_alone() -> None:
+    """Steps of Adam are as long for the noise of rounding as for an error."""
+    dense, x = drawn(Encoder(2)), normal(64, 4, 5)
+    same = copy.deepcopy(dense)
+    list(reconstruct(dense, same, chunks_for(dense, x), how=QUICK))
+    assert error(dense, same, x) == 0
+
+
+def test_a_mask_as_long_as_a_chunk_is_no_batch() -> None:
+    dense, x = drawn(Encoder(1)), normal(32, 16, 5)
+    mask = (normal(16, 1, seed=2) > 0).float()
+    small = tenfold.decompose(dense, planned(dense, "1.8x", x[:1]))
+    whole = Inputs({"x": x, "mask": mask}, (0, None))
+    chunks = [whole.at(range(16)), whole.at(range(16, 32))]
+    before = error(dense, small, x)
+    list(reconstruct(dense, small, chunks, how=QUICK))
+    assert error(dense, small, x) < before
+
+
+def test_the_dense_network_and_modes_and_statistics_stay() -> None:
+    torch.manual_seed(0)
+    dense = nn.Sequential(nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 16, 4)).eval()
+    x = normal(40, 2, 6, 6)
+    small = tenfold.decompose(dense, planned(dense, "1.5x", x[:1])).train()
+    before = {name: value.clone() for name, value in dense.state_dict().items()}
+    mean = small[1].running_mean.clone()
+    list(reconstruct(dense, small, chunks_for(dense, x), how=QUICK))
+    assert all(torch.equal(value, before[name]) for name, value in dense.state_dict().items())
+    assert torch.equal(small[1].running_mean, mean)
+    assert small.training
+    assert small[1].training
+    assert all(parameter.grad is None for parameter in small.parameters())
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path, stop: int) -> None:
+    dense, x = drawn(Encoder(2)), normal(64, 4, 5)
+    chunks, plan = chunks_for(dense, x), planned(dense, "1.8x", x[:1])
+    whole, cut, resumed = (tenfold.decompose(dense, plan) for _ in range(3))
+    list(reconstruct(dense, whole, chunks, how=QUICK))
+    steps = reconstruct(dense, cut, chunks, how=QUICK, state=tmp_path, run={"plan": "a"})
+    for _ in range(stop):
+        next(steps)
+    left = list(reconstruct(dense, resumed, chunks, how=QUICK, state=tmp_path, run={"plan": "a"}))
+    assert [step.step for step in left] == list(range(stop + 1, 5))
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name])
+    again = tenfold.decompose(dense, plan)
+    others = list(reconstruct(dense, again, chunks, how=QUICK, state=tmp_path, run={"plan": "b"}))
+    assert len(others) == 4  # what another run has kept is not taken
+
+
+# ---- distillation
+def test_distillation_ends_where_held_out_batches_err_least() -> None:
+    dense, x = drawn(Encoder(2)), normal(512, 4, 5)
+    small = tenfold.decompose(dense, planned(dense, "1.8x", x[:1]))
+    batches = [Inputs(part, (0,)) for part in x[:384].split(64)]
+    before = error(dense, small, x[384:])
+    steps = list(distil(dense, small, batches, Distillation(steps=60), floating))
+    assert len(steps) == 60
+    assert steps[-1].seconds_left == 0
+    assert error(dense, small, x[384:]) < 0.8 * before
+    kept = {name: value.clone() for name, value in small.state_dict().items()}
+    list(distil(dense, small, batches, Distillation(steps=10, lr=10.0), floating))  # a rate that only does harm
+    assert all(torch.equal(value, kept[name]) for name, value in small.state_dict().items())
