@@ -15,7 +15,7 @@ from tenfold import api
 from tenfold.formats import available
 from tenfold.inputs import inputs_for
 from tenfold.measure import inspect, macs, params
-from tenfold.protocols import Data, TenfoldError
+from tenfold.protocols import Data, Progress, TenfoldError
 from tenfold.recovery import Step
 from tenfold.surgery import lower
 
@@ -102,9 +102,9 @@ def test_a_report_says_what_was_asked(tmp_path: Path) -> None:
 
 
 def test_recovery_is_what_was_asked_for() -> None:
-    untouched = tenfold.compress(MODEL, data(), params="2x", format="svd", bn=False)
+    untouched = tenfold.compress(MODEL, data(), params="2x", format="svd", bn=False, calibrate=0)
     assert untouched.report.recovered is None
-    norms = tenfold.compress(MODEL, data(), params="2x", format="svd")
+    norms = tenfold.compress(MODEL, data(), params="2x", format="svd", calibrate=0)
     assert not torch.equal(norms.model[1].running_mean, untouched.model[1].running_mean)
     assert torch.equal(norms.model[7].bias, untouched.model[7].bias)
     steps: list[Step] = []
@@ -118,6 +118,67 @@ def test_recovery_is_what_was_asked_for() -> None:
     assert [step.step for step in steps] == list(range(1, 9))
     assert not torch.equal(trained.model[7].bias, untouched.model[7].bias)
     assert trained.report.settings["distill"] == 0.5
+
+
+# ---- calibration
+def outputs_error(small: nn.Module) -> float:
+    x = torch.cat([batch for batch, _ in data().test])
+    with torch.no_grad():
+        wanted = MODEL(x)
+        return float((small(x) - wanted).square().sum() / wanted.square().sum())
+
+
+def test_calibration_is_what_happens_where_there_is_data() -> None:
+    asked: dict[str, Any] = {"params": "3x", "format": "svd,tucker2", "max_error": 1.0}
+    titles: list[str] = []
+
+    def watch(steps: Iterator[Progress]) -> Iterator[Progress]:
+        for step in steps:
+            titles.append(step.title)
+            yield step
+
+    calibrated = tenfold.compress(MODEL, data(), watch=watch, **asked)
+    plain = tenfold.compress(MODEL, data(), calibrate=0, **asked)
+    assert titles == ["block 0", "block 3", "block 5", "block 7", "block 8"]
+    assert outputs_error(calibrated.model) < 0.8 * outputs_error(plain.model)
+    said = calibrated.report.settings
+    assert (said["calibrate"], said["reconstruct"], said["distil"], said["bn"]) == (1000, True, 0, False)
+    assert calibrated.report.ratio.params > 3
+    titles.clear()
+    tenfold.compress(MODEL, data(), watch=watch, distil=3, calibrate=24, **asked)
+    assert titles[5:] == ["distillation"] * 3
+    titles.clear()
+    tenfold.compress(MODEL, data(), watch=watch, reconstruct=False, **asked)
+    assert titles == []
+
+
+def test_calibration_needs_no_labels_and_keeps_its_statistics(tmp_path: Path) -> None:
+    plan = tenfold.plan(MODEL, inspect(MODEL, X), params="3x", format="svd", max_error=1.0)
+    batches = data().inputs
+    statistics = tenfold.calibrate(MODEL, batches, profile=tmp_path)
+    assert (tmp_path / "statistics.safetensors").exists()
+    again = tenfold.calibrate(MODEL, batches, profile=tmp_path)
+    small, same_small, plain = (tenfold.decompose(MODEL, plan, statistics=each) for each in (statistics, again, None))
+    assert same(state(small), state(same_small))
+    assert outputs_error(small) < outputs_error(plain)
+    before = outputs_error(small)
+    tenfold.reconstruct(MODEL, small, batches)
+    assert outputs_error(small) < before
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"calibrate": -1}, "cannot calibrate on -1 samples"),
+        ({"distil": 5, "reconstruct": False}, "distil=5 steps follow the reconstruction"),
+        ({"distil": 5, "calibrate": 0}, "distil=5 steps follow the reconstruction"),
+    ],
+)
+def test_settings_of_calibration_that_make_no_sense_are_refused(asked: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(TenfoldError, match=sentence):
+        tenfold.compress(MODEL, data(), params="2x", **asked)
+    with pytest.raises(TenfoldError, match="calibrate=5 needs inputs to take them from"):
+        tenfold.compress(MODEL, params="2x", calibrate=5)
 
 
 def test_the_same_seed_gives_the_same_network() -> None:

@@ -1,14 +1,15 @@
 """Statistics of a network on unlabelled samples, kept with `--profile DIR`; what counts of its outputs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from tenfold.inputs import Inputs, first_samples
+from tenfold.inputs import Inputs, chunks_of, first_samples
 from tenfold.measure import weights_hash
-from tenfold.protocols import BatchDim, Data
+from tenfold.protocols import BatchDim, Data, TenfoldError
 from tenfold.statistics import Statistics, gather
 from tenfold.statistics import file as statistics_file
 from tenfold.statistics.gather import Outputs, floating, hash_of
@@ -16,6 +17,7 @@ from tenfold.surgery import unwrapped
 from tenfold.tasks import Objective
 
 SAMPLES = 1000
+DISTILLED = 128  # samples of a batch of those that follow
 FILE = "statistics.safetensors"
 
 
@@ -45,6 +47,74 @@ def calibrate(
     return statistics_of(model, chunks, compared(data), seed=seed, profile=profile)
 
 
+@dataclass(frozen=True)
+class Samples:
+    """Unlabelled samples.
+
+    Attributes:
+        chunks: those that are calibrated on.
+        outputs: what counts of the network's outputs.
+        further: batches that follow, to be gone through again and again.
+    """
+
+    chunks: Sequence[Inputs]
+    outputs: Outputs
+    further: Iterable[Inputs]
+
+
+@dataclass(frozen=True)
+class Calibrated(Samples):
+    """Samples, and what the network showed on them."""
+
+    statistics: Statistics
+
+
+def calibrated(
+    model: nn.Module,
+    data: Data | None,
+    batches: Iterable[Any] | None,
+    samples: int,
+    *,
+    seed: int,
+    profile: str | Path | None,
+) -> Calibrated | None:
+    """What a run calibrates on: so many samples of the batches, by default of the data's inputs; None for none."""
+    source = data.inputs if batches is None and data is not None else batches
+    if not samples or source is None:
+        return None
+    batch = None if data is None else data.batch
+    chunks, outputs = first_samples(model, source, samples, batch=batch), compared(data)
+    statistics = statistics_of(model, chunks, outputs, seed=seed, profile=profile)
+    return Calibrated(chunks, outputs, Further(model, source, samples, batch), statistics)
+
+
+def sampling(
+    calibrate: int | None,
+    data: Data | None,
+    calibration: Iterable[Any] | None,
+    *,
+    epochs: int = 0,
+    reconstruct: bool = True,
+    distil: int = 0,
+) -> int:
+    """How many unlabelled samples are used; 0 for none.
+
+    Raises: TenfoldError for a number below 0, where there is nothing to take them from, and for distillation that has
+        no reconstruction before it.
+    """
+    source = data is not None or calibration is not None
+    if calibrate is not None and calibrate < 0:
+        raise TenfoldError(f"cannot calibrate on {calibrate} samples; use 0 (none) or more, such as 1000.")
+    if calibrate and not source:
+        raise TenfoldError(f"calibrate={calibrate} needs inputs to take them from; give data, or calibrate=0.")
+    samples = calibrate if calibrate is not None else SAMPLES if source and not epochs else 0
+    if distil < 0 or (distil and not (samples and reconstruct)):
+        raise TenfoldError(
+            f"distil={distil} steps follow the reconstruction on calibration samples; give 0, or leave both on."
+        )
+    return samples
+
+
 def statistics_of(
     model: nn.Module, chunks: Sequence[Inputs], outputs: Outputs, *, seed: int, profile: str | Path | None
 ) -> Statistics:
@@ -66,3 +136,23 @@ def statistics_of(
 def compared(data: Data | None) -> Outputs:
     """What counts of a network's outputs."""
     return floating if data is None else Objective.of(data).compared
+
+
+@dataclass(frozen=True)
+class Further:
+    """Batches that follow the first samples; all where there are no more. They can be gone through again and again."""
+
+    model: nn.Module
+    batches: Iterable[Any]
+    samples: int
+    batch: BatchDim
+
+    def __iter__(self) -> Iterator[Inputs]:
+        seen, any_left = 0, False
+        for each in chunks_of(self.model, self.batches, batch=self.batch, chunk=DISTILLED):
+            seen += each.size
+            if seen > self.samples:
+                any_left = True
+                yield each
+        if not any_left:
+            yield from chunks_of(self.model, self.batches, batch=self.batch, chunk=DISTILLED)

@@ -8,20 +8,20 @@ import torch
 from torch import nn
 
 from tenfold.api.border import check_asked, check_one, check_training, check_types, given_only, sha256
-from tenfold.api.calibrate import SAMPLES, compared, statistics_of
+from tenfold.api.calibrate import calibrated, sampling
 from tenfold.api.compressed import Compressed, documented, plain, sampled
 from tenfold.api.decompose import decompose
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import plan_from, planned, profiled
 from tenfold.api.predicted import predicted
-from tenfold.api.reconstruct import Further, reconstructed
+from tenfold.api.reconstruct import reconstructed
 from tenfold.api.recover import recovered, recovers, whose
 from tenfold.api.samples import given_inputs, timed
-from tenfold.inputs import Inputs, first_samples
+from tenfold.inputs import Inputs
 from tenfold.measure import Profile, calls, check_calls, inspect
 from tenfold.planning import Asked
-from tenfold.protocols import Data, TenfoldError, Watch
+from tenfold.protocols import Data, Watch
 from tenfold.recovery import check_state, rehearse
 from tenfold.report import Report, compare, layer_rows, sentences
 from tenfold.storage import JSON, Document
@@ -87,7 +87,7 @@ def compress(
     wanted = given_only(asked)
     check_one(plan, wanted, batch)
     check_training(epochs=epochs, lr=lr, distill=distill, has_data=data is not None)
-    samples = sampling(calibrate, data, calibration, epochs, reconstruct=reconstruct, distil=distil)
+    samples = sampling(calibrate, data, calibration, epochs=epochs, reconstruct=reconstruct, distil=distil)
     bn = bn and not (samples and reconstruct)
     distill = 0.0 if data is None else taught(Objective.of(data), distill if epochs else 0.0)
     check_state(None if state is None else Path(state), "compress", trains=epochs > 0)
@@ -102,12 +102,8 @@ def compress(
         rehearse(dense, data, epochs=epochs, bn=bn, teacher=dense if distill else None)
     called = None if given is None else calls(model, given.samples(1))
     before = profiled(dense, given, profile=profile)
-    chunks, statistics = [], None
-    if samples:
-        unlabelled = calibration if calibration is not None else data.inputs if data is not None else ()
-        axis = None if data is None else data.batch
-        chunks = first_samples(dense, unlabelled, samples, batch=axis)
-        statistics = statistics_of(dense, chunks, compared(data), seed=seed, profile=profile)
+    known = calibrated(dense, data, calibration, samples, seed=seed, profile=profile)
+    statistics = None if known is None else known.statistics
     chosen = read or planned(dense, before, profile=profile, inputs=given, batch=batch, seed=seed,
                              statistics=statistics, **wanted)  # fmt: skip
     small = decompose(dense, chosen, statistics=statistics, seed=seed)
@@ -116,50 +112,22 @@ def compress(
     networks: dict[str, nn.Module] = {"dense": dense, "compressed": small}
     run = {"command": "compress", "weights": before.weights_hash, "plan": sha256(chosen.to_yaml()),
            **whose(settings)}  # fmt: skip
-    if chunks and reconstruct:
-        networks["recovered"] = copied(small)
-        further = Further(dense, unlabelled, samples, axis)
-        reconstructed(dense, networks["recovered"], chunks, further, compared(data), distil=distil, seed=seed,
-                      state=state, run=run, watch=watch)  # fmt: skip
+    if known is not None and reconstruct:
+        networks["recovered"] = reconstructed(
+            dense, copied(small), known, distil=distil, seed=seed, state=state, run=run, watch=watch
+        )
     if data is not None and recovers(small, bn, epochs):
         networks["recovered"] = trained = networks.get("recovered") or copied(small)
         recovered(trained, data, teacher=dense if distill else None, epochs=epochs, bn=bn, lr=lr, distill=distill,
                 seed=seed, state=state, run=run, watch=watch)  # fmt: skip
-    calibrated = {"calibrate": samples, "reconstruct": bool(samples) and reconstruct, "distil": distil}
-    used = {**wanted, **calibrated, "epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed,
+    how = {"calibrate": samples, "reconstruct": bool(samples) and reconstruct, "distil": distil}
+    used = {**wanted, **how, "epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed,
             "device": device, "threads": torch.get_num_threads(), **sampled(given), **(settings or {})}  # fmt: skip
     noted = {key: plain(value) for key, value in used.items()}
     report, words = reported(networks, chosen, before, data, given, noted, wanted.get("of", ()))
     final = networks.get("recovered", small)
-    kept = Path(state) if state is not None and (epochs or chunks) else None
+    kept = Path(state) if state is not None and (epochs or known is not None) else None
     return Compressed(final, chosen, report, words, documented(document or Document(origin_of(model)), given), kept)
-
-
-def sampling(
-    calibrate: int | None,
-    data: Data | None,
-    calibration: Iterable[Any] | None,
-    epochs: int,
-    *,
-    reconstruct: bool,
-    distil: int,
-) -> int:
-    """How many unlabelled samples are used; 0 for none.
-
-    Raises: TenfoldError for a number below 0, where there is nothing to take them from, and for distillation that has
-        no reconstruction before it.
-    """
-    source = data is not None or calibration is not None
-    if calibrate is not None and calibrate < 0:
-        raise TenfoldError(f"cannot calibrate on {calibrate} samples; use 0 (none) or more, such as 1000.")
-    if calibrate and not source:
-        raise TenfoldError(f"calibrate={calibrate} needs inputs to take them from; give data, or calibrate=0.")
-    samples = calibrate if calibrate is not None else SAMPLES if source and not epochs else 0
-    if distil < 0 or (distil and not (samples and reconstruct)):
-        raise TenfoldError(
-            f"distil={distil} steps follow the reconstruction on calibration samples; give 0, or leave both on."
-        )
-    return samples
 
 
 def taught(objective: Objective, distill: float | None) -> float:

@@ -1,6 +1,6 @@
 """What a plan will make of a network, known before any weight is decomposed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
@@ -8,6 +8,7 @@ from typing import Any, Unpack
 from torch import nn
 
 from tenfold.api.border import check_asked, check_one, given_only
+from tenfold.api.calibrate import calibrated, sampling
 from tenfold.api.plan import planned, profiled
 from tenfold.api.samples import given_inputs
 from tenfold.measure import Profile, part
@@ -90,16 +91,21 @@ def foreseen(
     batch: int | None = None,
     seed: int = 0,
     profile: str | Path | None = None,
+    calibrate: int | None = None,
+    calibration: Iterable[Any] | None = None,
     **asked: Unpack[Asked],
 ) -> tuple[Plan, Predicted]:
     """The plan that `compress` would carry out, and what it would make; arguments as there."""
     model = unwrapped(model)
     wanted = given_only(asked)
+    samples = sampling(calibrate, data, calibration)
     check_one(plan, wanted, batch)
     if plan is None:
         check_asked(model, wanted, known_macs=any(each is not None for each in (inputs, data, profile)))
     given = given_inputs(model, data, inputs)
     measured = profiled(model, given, profile=profile)
     if plan is None:
-        plan = planned(model, measured, profile=profile, inputs=given, batch=batch, seed=seed, **wanted)
+        known = calibrated(model, data, calibration, samples, seed=seed, profile=profile)
+        plan = planned(model, measured, profile=profile, inputs=given, batch=batch, seed=seed,
+                       statistics=None if known is None else known.statistics, **wanted)  # fmt: skip
     return plan, predicted(model, plan, measured, wanted.get("of", ()))

@@ -1,22 +1,19 @@
 """A compressed network led back to the dense one on unlabelled samples."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from tenfold import recovery
-from tenfold.api.calibrate import SAMPLES, compared
-from tenfold.inputs import Inputs, chunks_of, first_samples
+from tenfold.api.calibrate import SAMPLES, Further, Samples, compared
+from tenfold.inputs import first_samples
 from tenfold.protocols import BatchDim, Data, Watch
 from tenfold.recovery import Distillation
-from tenfold.statistics.gather import Outputs, hash_of
+from tenfold.statistics.gather import hash_of
 from tenfold.surgery import unwrapped
-
-DISTILLED = 128  # samples of a batch
 
 
 def reconstruct(
@@ -45,39 +42,16 @@ def reconstruct(
     Raises: TenfoldError if there are no inputs, or the networks do not run on them.
     """
     dense, small = unwrapped(dense), unwrapped(small)
-    chunks = first_samples(dense, batches, samples, batch=batch)
-    further = Further(dense, batches, samples, batch)
-    return reconstructed(
-        dense, small, chunks, further, compared(data), distil=distil, seed=seed, state=state, run={}, watch=watch
+    known = Samples(
+        first_samples(dense, batches, samples, batch=batch), compared(data), Further(dense, batches, samples, batch)
     )
-
-
-@dataclass(frozen=True)
-class Further:
-    """Batches that follow the first samples; all where there are no more. They can be gone through again and again."""
-
-    model: nn.Module
-    batches: Iterable[Any]
-    samples: int
-    batch: BatchDim
-
-    def __iter__(self) -> Iterator[Inputs]:
-        seen, any_left = 0, False
-        for each in chunks_of(self.model, self.batches, batch=self.batch, chunk=DISTILLED):
-            seen += each.size
-            if seen > self.samples:
-                any_left = True
-                yield each
-        if not any_left:
-            yield from chunks_of(self.model, self.batches, batch=self.batch, chunk=DISTILLED)
+    return reconstructed(dense, small, known, distil=distil, seed=seed, state=state, run={}, watch=watch)
 
 
 def reconstructed(
     dense: nn.Module,
     small: nn.Module,
-    chunks: Sequence[Inputs],
-    further: Iterable[Inputs],
-    outputs: Outputs,
+    known: Samples,
     *,
     distil: int,
     seed: int,
@@ -87,12 +61,9 @@ def reconstructed(
 ) -> nn.Module:
     """`reconstruct` on samples that have been drawn."""
     kept = None if state is None else Path(state)
-    whole = {**run, "samples": hash_of(chunks)}
-    for _ in watch(
-        itertools.chain(
-            recovery.reconstruct(dense, small, chunks, outputs=outputs, seed=seed, state=kept, run=whole),
-            recovery.distil(dense, small, further, Distillation(distil), outputs) if distil else (),
-        )
-    ):
+    whole = {**run, "samples": hash_of(known.chunks)}
+    blocks = recovery.reconstruct(dense, small, known.chunks, outputs=known.outputs, seed=seed, state=kept, run=whole)
+    steps = recovery.distil(dense, small, known.further, Distillation(distil), known.outputs) if distil else ()
+    for _ in watch(itertools.chain(blocks, steps)):
         pass
     return small

@@ -83,6 +83,8 @@ def compress(
             batch=batch,
             seed=seed,
             profile=profile,
+            calibrate=calibrate,
+            calibration=given.calibration,
             **asked,
         )
         if as_json:

@@ -28,6 +28,8 @@ def plan(
     include: o.Include = None,
     exclude: o.Exclude = None,
     layer: o.Layer = None,
+    calibrate: o.Calibrate = None,
+    calibrate_data: o.CalibrateData = None,
     out: o.PlanOut = Path("plan.yaml"),
     overwrite: o.Overwrite = False,
     profile: o.Profile = None,
@@ -37,7 +39,7 @@ def plan(
     as_json: o.Json = False,
 ) -> None:
     """Find what becomes of every layer under budgets or by a rule, and leave it as a file to edit."""
-    from tenfold.api import check_asked, check_file, given_inputs, planned, predicted, profiled, write_plan
+    from tenfold.api import check_file, foreseen, write_plan
     from tenfold.cli import screen
     from tenfold.cli.border import asked_for, dense_only, machine, prepare
     from tenfold.cli.planned import plan_document, show_plan
@@ -58,15 +60,14 @@ def plan(
         batch_size=batch_size,
         seed=seed,
         trust_code=trust_code,
+        calibrate_data=calibrate_data,
     )
     dense_only(given.opened, model)
     network = given.opened.model if where is None else given.opened.model.to(where)
-    known_macs = any(each is not None for each in (given.inputs, given.data, profile))
-    check_asked(network, asked, known_macs=known_macs)
-    inputs = given_inputs(network, given.data, given.inputs)
-    measured = profiled(network, inputs, profile=profile)
-    found = planned(network, measured, profile=profile, inputs=inputs, batch=batch, seed=seed, **asked)
-    expected = predicted(network, found, measured, asked.get("of", ()))
+    found, expected = foreseen(
+        network, given.data, inputs=given.inputs, batch=batch, seed=seed, profile=profile, calibrate=calibrate,
+        calibration=given.calibration, **asked,
+    )  # fmt: skip
     write_plan(out, found, overwrite=overwrite)
     if as_json:
         screen.show_json(plan_document(found, expected))

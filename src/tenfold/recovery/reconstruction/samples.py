@@ -59,7 +59,7 @@ class Samples:
         if not self.counted:
             yield from zip(self.parts, self.sizes, strict=True)
             return
-        for index in torch.arange(self.count).split(count):
+        for index in torch.arange(self.count).split(count):  # type: ignore[no-untyped-call]
             yield self.taken(index), len(index)
 
     def taken(self, index: Tensor) -> tuple[Given, list[Tensor]]:
