@@ -2,14 +2,15 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
-from tenfold.layers.plain import Closed
+from tenfold.layers.plain import Closed, filled
 from tenfold.layers.tensor_like import Rebuilt
 from tenfold.network import Positions
 
@@ -181,29 +182,46 @@ def kernel(
 
 
 # ---- one unit step by step, in words that TorchScript knows
-def steps(mode: str, gates: Tensor, sizes: Tensor | None, state: State, hidden: Hidden) -> tuple[Tensor, State]:
-    """One unit, where what the inputs add to the gates, (steps, n, gates·size) or packed, is there."""
-    now = [part[0] for part in state]
-    outputs: list[Tensor] = []
-    if sizes is None:
-        for inputs in gates.unbind(0):
-            now = step(mode, inputs, now, hidden)
-            outputs.append(now[0])
-        return torch.stack(outputs), [part.unsqueeze(0) for part in now]
-    counts: list[int] = sizes.tolist()
-    for inputs in torch.split(gates, counts):
-        n = inputs.shape[0]  # samples that have this step; the others have ended
-        new = step(mode, inputs, [part[:n] for part in now], hidden)
-        outputs.append(new[0])
-        now = [torch.cat([part, old[n:]]) for part, old in zip(new, now)]  # noqa: B905  (TorchScript)
-    return torch.cat(outputs), [part.unsqueeze(0) for part in now]
+class Stepping:
+    """One unit step by step, around whatever applies its recurrent matrix (`hidden`) and its projection."""
+
+    if TYPE_CHECKING:  # TorchScript would take them for types of its own
+        mode: str
+        hidden: Callable[[Tensor], Tensor]
+        projection: Callable[[Tensor], Tensor] | None
+
+    def forward(self, gates: Tensor, sizes: Tensor | None, state: State) -> tuple[Tensor, State]:
+        """From what inputs add to the gates, (steps, n, gates·size) or packed: the outputs, and the last state."""
+        now = [part[0] for part in state]
+        outputs: list[Tensor] = []
+        if sizes is None:
+            for inputs in gates.unbind(0):
+                now = self.step(inputs, now)
+                outputs.append(now[0])
+            return torch.stack(outputs), [part.unsqueeze(0) for part in now]
+        counts: list[int] = sizes.tolist()
+        for inputs in torch.split(gates, counts):
+            n = inputs.shape[0]  # samples that have this step; the others have ended
+            new = self.step(inputs, [part[:n] for part in now])
+            outputs.append(new[0])
+            now = [torch.cat([part, old[n:]]) for part, old in zip(new, now)]  # noqa: B905  (TorchScript)
+        return torch.cat(outputs), [part.unsqueeze(0) for part in now]
+
+    def step(self, inputs: Tensor, state: State) -> State:
+        """One step on a state (n, size)."""
+        new = cell(self.mode, inputs, self.hidden(state[0]), state)
+        if self.projection is None:
+            return new
+        return [self.projection(new[0]), new[1]]
 
 
-def step(mode: str, inputs: Tensor, state: State, hidden: Hidden) -> State:
-    """One step of one unit on a state (n, size)."""
-    matrix, bias, projection = hidden
-    new = cell(mode, inputs, functional.linear(state[0], matrix, bias), state)
-    return new if projection is None else [functional.linear(new[0], projection), new[1]]
+class TensorSteps(Stepping):
+    """A unit on tensors as they are now."""
+
+    def __init__(self, mode: str, matrix: Tensor, bias: Tensor | None, projection: Tensor | None) -> None:
+        self.mode = mode
+        self.hidden = partial(functional.linear, weight=matrix, bias=bias)
+        self.projection = None if projection is None else partial(functional.linear, weight=projection)
 
 
 def cell(mode: str, inputs: Tensor, hidden: Tensor, state: State) -> State:
@@ -221,21 +239,20 @@ def cell(mode: str, inputs: Tensor, hidden: Tensor, state: State) -> State:
 
 
 # ---- lowered
-class Steps(nn.Module):
-    """A unit whose inputs are what they add to the gates: the recurrent matrix and the projection, step by step."""
+class Steps(Stepping, nn.Module):
+    """A unit on plain modules, each of which holds one of its matrices."""
 
-    weight_hh_l0: Tensor
-    bias_hh_l0: Tensor | None
-    weight_hr_l0: Tensor | None
-
-    def __init__(self, mode: str, hidden: Hidden) -> None:
+    def __init__(self, mode: str, matrix: Tensor, bias: Tensor | None, projection: Tensor | None) -> None:
         super().__init__()
         self.mode = mode
-        for name, tensor in zip(("weight_hh_l0", "bias_hh_l0", "weight_hr_l0"), hidden, strict=True):
-            self.register_parameter(name, None if tensor is None else nn.Parameter(tensor.detach().clone()))
+        self.hidden = linear(matrix, bias)
+        self.projection = None if projection is None else linear(projection, None)
 
-    def forward(self, gates: Tensor, sizes: Tensor | None, state: State) -> tuple[Tensor, State]:
-        return steps(self.mode, gates, sizes, state, (self.weight_hh_l0, self.bias_hh_l0, self.weight_hr_l0))
+
+def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A module with a copy of these numbers."""
+    module = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    return cast(nn.Linear, filled(module, weight, bias))
 
 
 class LoweredRecurrence(Recurrence):
@@ -258,8 +275,9 @@ class LoweredRecurrence(Recurrence):
     def part(self, part: str, at: int) -> Any:
         """A weight or a bias of a unit, as torch's own module has it."""
         before, run = self.before[at], self.units[at]
-        if part.endswith("_ih") and isinstance(run, Steps):
-            return getattr(before, part.removesuffix("_ih"))
+        if isinstance(run, Steps):
+            kind, _, which = part.partition("_")
+            return getattr({"ih": before, "hh": run.hidden, "hr": run.projection}[which], kind)
         last: nn.Parameter = getattr(run, f"{part}_l0")
         if part != "weight_ih" or not list(before.parameters()):
             return last

@@ -53,6 +53,11 @@ class Cell(StepModule, Layer):
     def positions(cls, module: nn.Module, name: str, given: Sequence[Tensor], result: Tensor) -> tuple[Positions, int]:
         return {"tokens": (1, 1)}, given[0].shape[0] if given[0].ndim > 1 else 1
 
+    @classmethod
+    def apart(cls, module: nn.Module) -> tuple[nn.Module, Mapping[str, str]]:
+        layer = cls.from_dense(module, {})
+        return layer.around(layer.parts()), dict(zip(WEIGHTS, ("inputs", "hidden"), strict=True))
+
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """What torch's own cell takes and gives."""
         paired = self.mode == "LSTM"
@@ -66,16 +71,23 @@ class Cell(StepModule, Layer):
 
     def lower(self) -> nn.Module:
         """Torch's own module where both weights have one stage; else the same step around plain parts."""
-        biases = [self.bias_ih, self.bias_hh] if self.bias else [None, None]
-        chains = [cast(Chain, chain) for chain in self.chains]
-        parts = [
-            chain.lower(self.tensors(name), cast(Any, bias))
-            for chain, name, bias in zip(chains, WEIGHTS, biases, strict=True)
-        ]
+        parts = self.parts()
         if all(isinstance(part, nn.Linear) for part in parts):
             return torch_cell(self, [cast(nn.Linear, part) for part in parts]).train(self.training)
+        return self.around(parts)
+
+    def around(self, parts: Sequence[nn.Module]) -> nn.Module:
+        """The same step around plain parts."""
         build = LoweredLSTMCell if self.mode == "LSTM" else LoweredRNNCell
         return build(self, parts).train(self.training)
+
+    def parts(self) -> list[nn.Module]:
+        """Both matrices with their biases as plain modules."""
+        biases = [self.bias_ih, self.bias_hh] if self.bias else [None, None]
+        return [
+            cast(Chain, chain).lower(self.tensors(name), cast(Any, bias))
+            for chain, name, bias in zip(self.chains, WEIGHTS, biases, strict=True)
+        ]
 
 
 class LoweredCell(StepModule):

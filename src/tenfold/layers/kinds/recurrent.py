@@ -16,9 +16,9 @@ from tenfold.layers.recurrence import (
     Recurrence,
     State,
     Steps,
+    TensorSteps,
     fed_back,
     kernel,
-    steps,
     suffixes,
     torch_module,
 )
@@ -84,6 +84,15 @@ class Recurrent(Recurrence, Layer):
         n = 1 if packed or x.ndim == 2 else x.shape[0 if cast(nn.RNNBase, module).batch_first else 1]
         return {"tokens": (tokens // n, tokens // n)}, n
 
+    @classmethod
+    def apart(cls, module: nn.Module) -> tuple[nn.Module, Mapping[str, str]]:
+        layer = cls.from_dense(module, {})
+        children: dict[str, str] = {}
+        for at, suffix in enumerate(layer.suffixes):
+            children |= {f"weight_ih_{suffix}": f"before.{at}", f"weight_hh_{suffix}": f"units.{at}.hidden"}
+            children |= {f"weight_hr_{suffix}": f"units.{at}.projection"} if layer.proj_size else {}
+        return layer.around([layer.stepped_unit(at) for at in range(len(layer.before))]), children
+
     # ---- forward
     def forward(self, input: Any, hx: Any = None) -> Any:
         """What torch's own module takes and gives."""
@@ -106,7 +115,7 @@ class Recurrent(Recurrence, Layer):
             x = before(x, inputs[:-1], None)
             return kernel(self.mode, x, sizes, state, [inputs[-1], *self.rest(at)], bias=self.bias)
         first, hidden = self.split(at)
-        return steps(self.mode, before(x, inputs, first), sizes, state, hidden)
+        return TensorSteps(self.mode, *hidden).forward(before(x, inputs, first), sizes, state)
 
     def inputs(self, at: int) -> list[Tensor]:
         """The stage tensors of a unit's input matrix."""
@@ -136,20 +145,26 @@ class Recurrent(Recurrence, Layer):
         """Torch's own module where every weight has one stage; else a `LoweredLSTM` or `LoweredRNN` of plain parts."""
         if self.whole:
             return torch_module(self, self.all_weights).train(self.training)
-        each = [self.lowered_unit(at) for at in range(len(self.before))]
+        return self.around([self.lowered_unit(at) for at in range(len(self.before))])
+
+    def around(self, each: Sequence[tuple[nn.Module, nn.Module]]) -> nn.Module:
+        """The same around plain modules: what comes before every unit, and the unit."""
         build = LoweredLSTM if self.mode == "LSTM" else LoweredRNN
         return build(self, [before for before, _ in each], [unit for _, unit in each]).train(self.training)
 
     def lowered_unit(self, at: int) -> tuple[nn.Module, nn.Module]:
         """What comes before a unit, and the unit, as plain modules."""
-        before, inputs = cast(Chain, self.before[at]), self.inputs(at)
-        if self.in_kernel[at]:
-            weights = [inputs[-1], *self.rest(at)]
-            return before.lower(inputs[:-1], None), torch_module(
-                self, weights, **ONE_UNIT, input_size=inputs[-1].shape[1]
-            )
+        if not self.in_kernel[at]:
+            return self.stepped_unit(at)
+        *first, last = self.inputs(at)
+        before = cast(Chain, self.before[at]).lower(first, None)
+        return before, torch_module(self, [last, *self.rest(at)], **ONE_UNIT, input_size=last.shape[1])
+
+    def stepped_unit(self, at: int) -> tuple[nn.Module, nn.Module]:
+        """The same, every matrix in a module of its own."""
         first, hidden = self.split(at)
-        return before.lower(inputs, first), Steps(self.mode, hidden)
+        before = matrix_chain(self.held(f"weight_ih_{self.suffixes[at]}"))
+        return before.lower(self.inputs(at), first), Steps(self.mode, *hidden)
 
 
 def ends_plainly(chain: Chain) -> bool:
