@@ -393,6 +393,113 @@ def test_the_cost_of_a_difference_is_the_error_of_the_outputs() -> None:
     assert math.isclose(Metric({}).squared_error(difference, ("o", "i")), difference.square().sum(), rel_tol=1e-12)
 
 
+KEYS = st.sampled_from([("o", "i h w"), ("i h w", "o"), ("o h", "i w"), ("w i", "o"), ("h",), ("o w h i",), ()])
+
+
+@settings(max_examples=25)
+@given(KEYS, st.permutations("oihw"), st.lists(st.booleans(), min_size=2, max_size=2), seeds)
+def test_the_cost_is_the_quadratic_form_of_the_kronecker_product(
+    keys: tuple[str, ...], order: list[str], diagonal: list[bool], seed: int
+) -> None:
+    sizes = {"o": 3, "i": 4, "h": 2, "w": 3}
+    axes = {axis: sizes[axis] for axis in order}
+    difference = normal(*axes.values(), seed=seed)
+    full = {key: moment(math.prod(sizes[a] for a in key.split()), seed + k) for k, key in enumerate(keys)}
+    given_as = {key: m.diagonal() if d else m for (key, m), d in zip(full.items(), diagonal, strict=False)}
+    held = [axis for key in keys for axis in key.split()]
+    rest = [axis for axis in axes if axis not in held]
+    matrix = torch.eye(math.prod(sizes[axis] for axis in rest)).double()
+    for key in keys[::-1]:
+        matrix = torch.kron(given_as[key].diag() if given_as[key].ndim == 1 else full[key], matrix)
+    flat = difference.permute([list(axes).index(axis) for axis in (*held, *rest)]).flatten()
+    assert math.isclose(Metric(given_as).squared_error(difference, tuple(axes)), flat @ matrix @ flat, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_each_group_has_a_moment_of_its_own(diagonal: bool) -> None:
+    axes = {"g": 2, "o": 3, "i": 4, "h": 2}
+    difference, each = normal(*axes.values()), torch.stack([moment(8, 1), moment(8, 2)])
+    rows = each.diagonal(dim1=-2, dim2=-1)
+    metric = Metric({"g i h": rows.flatten()} if diagonal else {"i h": each})
+    wanted = 0.0
+    for part, own, row in zip(difference.flatten(2), each, rows, strict=True):
+        wanted += float(((part @ (row.diag() if diagonal else own)) * part).sum())
+    assert math.isclose(metric.squared_error(difference, tuple(axes)), wanted, rel_tol=1e-12)
+
+
+@settings(max_examples=25)
+@given(st.sampled_from(["tt", "svd", "cp", "ht2"]), st.booleans(), st.booleans(), seeds)
+def test_factors_are_partial_traces_of_the_whole(name: str, split: bool, diagonal: bool, seed: int) -> None:
+    """Their product has its trace, and is all of a moment that is a product."""
+    form, axes = formats.format_named(name), {"o": 4, "i": 6, "h": 2, "w": 3}
+    net = form.network(axes, modes={"i": [2, 3]} if split and name == "tt" else {})
+    parts = [moment(mode, seed + k) for k, mode in enumerate(net.shape(x for x in net.modes if x[0] in "ihw"))]
+    product = torch.ones(1, 1).double()
+    for part in parts:
+        product = torch.kron(product, part)
+    for whole, exact in ((product, True), (moment(36, seed), False)):
+        held = whole.diagonal() if diagonal else whole
+        factors = Metric({"i h w": held}).factors(net)
+        assert set(factors) == {mode for mode in net.modes if mode[0] in "ihw"}
+        back = torch.ones(1, 1).double()
+        for factor in factors.values():
+            back = torch.kron(back, factor.diag() if diagonal else factor)
+        assert math.isclose(back.trace(), whole.trace(), rel_tol=1e-10)
+        if exact:
+            assert torch.allclose(back, held.diag() if diagonal else held, rtol=1e-9)
+
+
+@settings(max_examples=25)
+@given(st.sampled_from(["svd", "tt", "cp"]), st.booleans(), st.booleans(), seeds)
+def test_a_metric_that_is_a_product_is_all_in_the_whitened_weight(
+    name: str, left: bool, diagonal: bool, seed: int
+) -> None:
+    axes = {"o": 4, "i": 5}
+    net, weight = formats.format_named(name).network(axes, modes={}), normal(4, 5, seed=seed)
+    moments = {"i": moment(5, seed)} | ({"o": moment(4, seed + 1)} if left else {})
+    metric = Metric({key: m.diagonal() if diagonal else m for key, m in moments.items()})
+    assert metric.is_product(net)
+    cost = metric.squared_error(weight, tuple(axes))
+    assert math.isclose(float(metric.whitened_weight(weight, net).square().sum()), cost, rel_tol=1e-9)
+    assert not metric.is_product(formats.TT(order=2).network({"o": 4, "i": 4}))
+    assert not Metric({"i h": moment(6, seed)}).is_product(formats.SVD().network({"o": 4, "i": 3, "h": 2}))
+
+
+@settings(max_examples=8)
+@given(st.sampled_from(["tt", "svd", "cp", "tucker"]), st.booleans(), seeds)
+def test_a_diagonal_is_the_matrix_that_it_stands_for(name: str, split: bool, seed: int) -> None:
+    """In whitening, back again, and in fits; without a matrix of its size."""
+    axes = {"o": 4, "i": 7}
+    form = formats.TT(order=2) if split and name == "tt" else formats.format_named(name)
+    net = form.network(axes)
+    net = net.with_ranks([min(2, rank) for rank in net.ranks])
+    rows = moment(7, seed).diagonal()
+    thin, thick = Metric({"i": rows}), Metric({"i": rows.diag()})
+    assert all(factor.ndim == 1 for factor in thin.factors(net).values())
+    weight = normal(4, 7, seed=seed)
+    assert torch.allclose(thin.whitened_weight(weight, net), thick.whitened_weight(weight, net), rtol=1e-9)
+    cores = random_cores(net, 1.0, generator=generator(seed), dtype=torch.float64)
+    for one, other in zip(thin.unwhitened(cores, net), thick.unwhitened(cores, net), strict=True):
+        assert torch.allclose(one, other, rtol=1e-9)
+    errors = [
+        thick.squared_error(net.weight(form.decompose(weight, net, each)) - weight, ("o", "i"))
+        for each in (thin, thick, None)
+    ]
+    assert errors[0] <= errors[2] * (1 + 1e-9)
+    assert math.isclose(errors[0], errors[1], rel_tol=0.05)
+
+
+def test_a_wide_diagonal_costs_no_matrix() -> None:
+    rows = torch.linspace(0, 1, 200_000, dtype=torch.float64)  # (a matrix of them would take 320 GB)
+    net = formats.SVD().network({"o": 2, "i": 200_000}, [1])
+    metric, weight = Metric({"i": rows}), normal(2, 200_000)
+    cores = formats.SVD().fit(metric.whitened(net.to_modes(weight), net), net, generator(0))
+    found, plain = (net.weight(each) for each in (metric.unwhitened(cores, net), formats.SVD().decompose(weight, net)))
+    error, other = (metric.squared_error(each - weight, ("o", "i")) for each in (found, plain))
+    assert 0 < error < other
+    assert math.isclose(metric.squared_error(weight, ("o", "i")), float((weight.square() * rows).sum()), rel_tol=1e-9)
+
+
 def test_directions_that_no_input_has_are_cut_first() -> None:
     basis = normal(2, 6, seed=3)
     metric = Metric({"i": basis.mT @ basis})

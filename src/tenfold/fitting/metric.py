@@ -22,7 +22,8 @@ class Metric:
 
     Attributes:
         moments: axes (`"o"`, `"i h w"`) -> (n, n), symmetric, no negative eigenvalue, over the axes flattened in this
-            order; (n,) where it is a diagonal; (g, n, n) where each group of the axis `g` has its own.
+            order; (n,) where it is a diagonal; (g, n, n) where each group of the axis `g` has its own (of diagonals
+            one over `"g i h w"`).
     """
 
     moments: Mapping[str, Tensor] = field(hash=False)
@@ -63,14 +64,16 @@ class Metric:
         return result
 
     def roots(self, net: TensorNetwork) -> dict[str, tuple[Tensor, Tensor]]:
-        """By mode the symmetric square root of its factor and the inverse of that, small eigenvalues floored.
+        """By mode the symmetric square root of its factor and the inverse of that, small eigenvalues floored; diagonals
+        (n,) of diagonals.
 
         Raises: TenfoldError for a moment that is zero.
         """
         return {mode: roots_of(factor) for mode, factor in self.factors(net).items()}
 
     def factors(self, net: TensorNetwork) -> dict[str, Tensor]:
-        """A moment (n, n) for each mode of `net`, partial traces of the whole, their product of its trace.
+        """A moment (n, n), or a diagonal (n,), for each mode of `net`: partial traces of the whole, their product of
+        its trace.
 
         A mode that straddles axes or that several cores hold gets none; groups are taken together.
         Raises: TenfoldError for a moment that is zero.
@@ -78,8 +81,7 @@ class Metric:
         found: dict[str, Tensor] = {}
         for key, moment in self.moments.items():
             whole = moment.double().mean(0) if moment.ndim == 3 else moment.double()
-            whole = whole.diag() if whole.ndim == 1 else whole
-            if not whole.diagonal().sum() > 0:
+            if not trace(whole) > 0:
                 raise TenfoldError(f"the second moment of axis '{key}' is zero; calibrate on inputs that reach it.")
             found |= mode_factors(whole, key.split(), net)
         return {mode: factor for mode, factor in found.items() if len(net.holders[mode]) == 1}
@@ -99,16 +101,23 @@ def mode_factors(moment: Tensor, axes: Sequence[str], net: TensorNetwork) -> dic
         if fold.straddles:
             continue
         own, modes = partial_trace(moment, sizes, at), net.shape(fold.modes)
-        spare = math.prod(modes) - len(own)  # padded with zeros
-        own = torch.nn.functional.pad(own, (0, spare, 0, spare))
+        spare = math.prod(modes) - len(own)
+        own = torch.nn.functional.pad(own, (0, spare) * own.ndim)  # with zeros
         found |= {mode: partial_trace(own, modes, k) for k, mode in enumerate(fold.modes)}
-    scale = float(moment.diagonal().sum()) ** (1 / max(len(found), 1) - 1)
+    scale = trace(moment) ** (1 / max(len(found), 1) - 1)
     return {mode: factor * scale for mode, factor in found.items()}
 
 
+def trace(moment: Tensor) -> float:
+    """Of a moment (n, n), or of a diagonal (n,)."""
+    return float(moment.sum() if moment.ndim == 1 else moment.diagonal().sum())
+
+
 def partial_trace(moment: Tensor, sizes: Sequence[int], at: int) -> Tensor:
-    """(n, n) of one of the parts that a moment's dimension is made of, the others traced out."""
+    """(n, n), or (n,) of a diagonal, of one part of what a moment's dimension is made of, the others traced out."""
     before, n, after = math.prod(sizes[:at]), sizes[at], math.prod(sizes[at + 1 :])
+    if moment.ndim == 1:
+        return moment.reshape(before, n, after).sum((0, 2))
     return torch.einsum("aibajb->ij", moment.reshape(before, n, after, before, n, after))
 
 
@@ -118,7 +127,10 @@ def is_one_mode(fold: Fold, net: TensorNetwork) -> bool:
 
 
 def roots_of(moment: Tensor) -> tuple[Tensor, Tensor]:
-    """Symmetric square root of a moment (n, n) and the inverse of it, small eigenvalues floored."""
+    """Symmetric square root of a moment and the inverse of it, small eigenvalues floored; diagonals of a diagonal."""
+    if moment.ndim == 1:
+        scale = moment.clamp_min(FLOOR * float(moment.max())).sqrt()
+        return scale, 1 / scale
     values, vectors = torch.linalg.eigh(moment)
     scale = values.clamp_min(FLOOR * float(values[-1])).sqrt()
     return vectors * scale @ vectors.mT, vectors / scale @ vectors.mT
@@ -141,7 +153,9 @@ def through(moment: Tensor, difference: Tensor, axes: Sequence[str], own: Sequen
 
 
 def applied(matrix: Tensor, tensor: Tensor, at: int) -> Tensor:
-    """A matrix on one dimension of a tensor."""
+    """A matrix, or a diagonal, on one dimension of a tensor."""
+    if matrix.ndim == 1:
+        return tensor * matrix.to(tensor).reshape([-1] + [1] * (tensor.ndim - 1 - at))
     labels = tuple(f"x{d}" for d in range(tensor.ndim))
     after = tuple("y" if d == at else f"x{d}" for d in range(tensor.ndim))
     return contract([(matrix, ("y", f"x{at}")), (tensor, labels)], after)
