@@ -146,6 +146,7 @@ class Layer(nn.Module, ABC):
 
     replaces: ClassVar[tuple[type[nn.Module] | str, ...]]  # `package.module.Class` where it may not be installed
     takes_computed: ClassVar[bool] = False  # whether weights that are computed from others (norms, masks) are taken
+    reads_rows: ClassVar[bool] = False  # whether it is given the numbers of a weight's rows, not features
     sizes: Mapping[str, Mapping[str, int]]  # what `axes` said of the dense module
     taken_over: list[str]  # plain attributes of the dense module, which go along when the layer is lowered
 

@@ -43,7 +43,8 @@ def write(path: Path, statistics: Statistics) -> None:
     about = {
         "kind": KIND, "schema": SCHEMA, "weights_hash": statistics.weights_hash,
         "inputs_hash": statistics.inputs_hash, "samples": str(statistics.samples), "weights": json.dumps(weights),
-        "reasons": json.dumps(dict(statistics.reasons)), "shifts": json.dumps(dict(statistics.shifts)),
+        "reasons": json.dumps(dict(statistics.reasons)), "notes": json.dumps(dict(statistics.notes)),
+        "shifts": json.dumps(dict(statistics.shifts)),
     }  # fmt: skip
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -83,5 +84,5 @@ def read(path: Path) -> Statistics | None:
             seen[name] = (*seen.get(name, ()), each)
     return Statistics(
         about["weights_hash"], about["inputs_hash"], int(about["samples"]), seen,
-        json.loads(about["reasons"]), json.loads(about["shifts"]),
+        json.loads(about["reasons"]), json.loads(about["notes"]), json.loads(about["shifts"]),
     )  # fmt: skip

@@ -1,7 +1,9 @@
 """One pass over unlabelled inputs: what every weight meets, and what its outputs are worth."""
 
 import hashlib
+import logging
 import math
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +15,8 @@ from tenfold.inputs import Inputs, evaluating, run, tensors_in
 from tenfold.layers import Layer, kind_of
 from tenfold.measure import weights_hash
 from tenfold.network import GROUPS
-from tenfold.statistics.moment import Moment
+from tenfold.statistics.moment import Moment, is_full
+from tenfold.statistics.processes import gathered, summed_over_processes
 from tenfold.statistics.shifts import shiftable
 from tenfold.statistics.statistics import Halves, Seen, Statistics
 from tenfold.surgery import Site, copied, sites
@@ -22,7 +25,9 @@ from tenfold.surgery.sites import mirrored
 
 POSITIONS = 64  # of each sample and call that are looked at; an eighth of them left results unchanged
 HELD_OUT = 8  # every so many chunks, one is held out
+UNSEEN = "what it meets is not seen from outside"
 Outputs = Callable[[Any], Sequence[Tensor]]  # what is compared of a network's outputs, samples first
+log = logging.getLogger(__name__)
 
 
 def gather(
@@ -38,7 +43,8 @@ def gather(
 
     The gradients are those of random projections of the outputs, whose second moment is the Gauss-Newton matrix of
     their squared error. Of every sample and call 64 positions are looked at, drawn anew for each chunk; sums are in
-    float64.
+    float64. What is drawn for a chunk depends on the seed and the chunk alone. Where `torch.distributed` runs, each
+    process gathers from chunks of its own, and every one gets the sums of all.
 
     Args:
         chunks: samples (`first_samples`); every eighth chunk is held out to choose by.
@@ -48,16 +54,16 @@ def gather(
     Raises: TenfoldError if the network does not run on a chunk.
     """
     watched = Watched.of(model)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        hashed = hash_of(chunks)
+    for note, names in said_together(watched.notes).items():
+        log.warning("%s: %s", ", ".join(names), note)
     with evaluating(watched.model), torch.enable_grad():
         for k, chunk in enumerate(watch(iter(chunks))):
             held = len(chunks) > 1 and k % HELD_OUT == min(HELD_OUT, len(chunks)) - 1
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{digest(chunk)}".encode()))
             for draw in range(draws):
                 watched.see(chunk, outputs or floating, held=held, inputs=draw == 0, generator=generator)
-    samples = sum(chunk.size for chunk in chunks)
-    return watched.statistics(weights_hash(model), hashed, samples, shiftable(model, chunks[0].samples(2)))
+    samples = sum(gathered(sum(chunk.size for chunk in chunks)))
+    return watched.statistics(weights_hash(model), hash_of(chunks), samples, shiftable(model, chunks[0].samples(2)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +74,31 @@ class Watch:
     kind: type[Layer]
     mirrored: bool
     sums: dict[tuple[str, bool], Moment]  # ("inputs" or "outputs", held out) -> sums
+
+    @property
+    def input_axes(self) -> tuple[str, ...]:
+        """Of the weight, as the site has it."""
+        if not self.mirrored:
+            return self.kind.input_axes(self.site.axes)
+        return tuple(mirrored(dict.fromkeys(self.kind.input_axes(mirrored(self.site.axes)), 1)))
+
+    @property
+    def output_axes(self) -> tuple[str, ...]:
+        """All others but groups."""
+        return tuple(axis for axis in self.site.axes if axis != GROUPS and axis not in self.input_axes)
+
+    def features(self, axes: Sequence[str]) -> int:
+        """How many there are over some of the weight's axes, in each group."""
+        return math.prod(self.site.axes[axis] for axis in axes)
+
+    @property
+    def note(self) -> str | None:
+        """What will not be seen of its moments, because it would take too much memory; None if all is."""
+        groups = self.site.axes.get(GROUPS, 1)
+        sides = {} if self.kind.reads_rows else {"inputs": self.features(self.input_axes)}
+        sides["outputs"] = self.features(self.output_axes)
+        wide = [f"{n} {side}" for side, n in sides.items() if not is_full(groups, n)]
+        return f"of the moments of its {' and '.join(wide)} only the diagonals are kept, for memory" if wide else None
 
     def add(self, side: str, held: bool, moment: Moment) -> None:
         """Add what was seen."""
@@ -80,6 +111,7 @@ class Watched:
 
     def __init__(self, model: nn.Module, watches: Mapping[nn.Module, Watch], reasons: Mapping[str, str]) -> None:
         self.model, self.watches, self.reasons = model, watches, dict(reasons)
+        self.notes = {watch.site.name: note for watch in watches.values() if (note := watch.note)}
         for module in watches:
             module.register_forward_hook(self.after, with_kwargs=True)
         model.requires_grad_(requires_grad=False)
@@ -99,7 +131,7 @@ class Watched:
             for place in site.places:
                 _, new, children = apart[place.module]
                 if place.weight not in children:
-                    reasons[name] = "what it meets is not seen from outside"
+                    reasons[name] = UNSEEN
                     continue
                 child = new.get_submodule(children[place.weight])
                 kind = kind_of_part(child, place.kind)
@@ -123,13 +155,14 @@ class Watched:
         if self.inputs:
             with torch.no_grad():
                 rows = watch.kind.input_rows(module, given, self.pick)
-            if rows is not None:
-                watch.add("inputs", self.held, moment_of(rows[0].detach(), features_in(watch)))
+            if rows is None:
+                self.reasons[watch.site.name] = UNSEEN
+            else:
+                watch.add("inputs", self.held, moment_of(rows[0].detach(), watch.features(watch.input_axes)))
         if not isinstance(result, Tensor):
             return result
         y = result if result.requires_grad else result.detach().requires_grad_().clone()
-        held, size, first = self.held, self.size, watch not in self.reached
-        self.reached.add(watch)
+        held, size, reached = self.held, self.size, self.reached
 
         def backward(gradient: Tensor) -> None:
             rows = watch.kind.output_rows(module, gradient.detach(), self.pick)
@@ -137,7 +170,8 @@ class Watched:
                 return
             each, positions = rows
             moment = moment_of(each * (positions / each.shape[1]) ** 0.5, each.shape[-1])
-            count = torch.tensor(size if first else 0, dtype=torch.float64)
+            count = torch.tensor(0 if watch in reached else size, dtype=torch.float64)  # once, of however many calls
+            reached.add(watch)
             watch.add("outputs", held, replace(moment, count=count))
 
         y.register_hook(backward)  # type: ignore[no-untyped-call]
@@ -152,18 +186,16 @@ class Watched:
     def statistics(self, weights: str, inputs: str, samples: int, shifts: Mapping[str, str]) -> Statistics:
         """What was seen."""
         seen: dict[str, tuple[Seen, ...]] = {}
-        for watch in self.watches.values():
-            found = halves(watch.sums, "inputs")
+        own = {(k, *key): m for k, watch in enumerate(self.watches.values()) for key, m in watch.sums.items()}
+        sums = summed_over_processes(own)
+        for k, watch in enumerate(self.watches.values()):
+            found = halves(sums, k, "inputs")
             if found is None:
-                self.reasons[watch.site.name] = "the inputs do not reach it"
+                self.reasons.setdefault(watch.site.name, "the inputs do not reach it")
                 continue
-            own = watch.site.axes
-            axes = watch.kind.input_axes(mirrored(own) if watch.mirrored else own)
-            axes = tuple(mirrored(dict.fromkeys(axes, 1))) if watch.mirrored else axes
-            others = tuple(axis for axis in own if axis != GROUPS and axis not in axes)
-            each = Seen(" ".join(axes), " ".join(others), found, halves(watch.sums, "outputs"))
+            each = Seen(" ".join(watch.input_axes), " ".join(watch.output_axes), found, halves(sums, k, "outputs"))
             seen[watch.site.name] = (*seen.get(watch.site.name, ()), each)
-        return Statistics(weights, inputs, samples, seen, self.reasons, shifts)
+        return Statistics(weights, inputs, samples, seen, self.reasons, self.notes, shifts)
 
 
 def kind_of_part(child: nn.Module, kind: type[Layer]) -> type[Layer]:
@@ -171,19 +203,27 @@ def kind_of_part(child: nn.Module, kind: type[Layer]) -> type[Layer]:
     return kind_of(child) or kind
 
 
-def features_in(watch: Watch) -> int:
-    """How many features a row of the weight's inputs has in each group."""
-    own = mirrored(watch.site.axes) if watch.mirrored else watch.site.axes
-    return math.prod(own[axis] for axis in watch.kind.input_axes(own))
-
-
 def hash_of(chunks: Sequence[Inputs]) -> str:
-    """SHA-256 over all tensors of the samples, as a hexadecimal text."""
-    digest = hashlib.sha256()
-    for tensor in tensors_in([chunk.value for chunk in chunks]):
-        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    """SHA-256 over all tensors of the samples, those of all processes, as a hexadecimal text."""
+    own = [digest(chunk) for chunk in chunks]
+    return hashlib.sha256(" ".join(each for part in gathered(own) for each in part).encode()).hexdigest()
+
+
+def digest(chunk: Inputs) -> str:
+    """The same of a chunk alone."""
+    found = hashlib.sha256()
+    for tensor in tensors_in(chunk.value):
+        found.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def said_together(notes: Mapping[str, str]) -> dict[str, list[str]]:
+    """By note the weights that it is said of."""
+    found: dict[str, list[str]] = {}
+    for name, note in notes.items():
+        found.setdefault(note, []).append(name)
+    return found
 
 
 def moment_of(rows: Tensor, features: int) -> Moment:
@@ -191,9 +231,9 @@ def moment_of(rows: Tensor, features: int) -> Moment:
     return Moment.of(rows.flatten(0, 1), features)
 
 
-def halves(sums: Mapping[tuple[str, bool], Moment], side: str) -> Halves | None:
-    """What was seen on one side; nothing where no sample reached it."""
-    fitted, held = sums.get((side, False)), sums.get((side, True))
+def halves(sums: Mapping[tuple[int, str, bool], Moment], watch: int, side: str) -> Halves | None:
+    """What a watch saw on one side; nothing where no sample reached it."""
+    fitted, held = sums.get((watch, side, False)), sums.get((watch, side, True))
     if fitted is None:
         return None
     return Halves(fitted, held)

@@ -6,7 +6,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
-MOST = 4096  # features: of more, only the diagonal is kept
+MOST = 4096  # features: of more, only the diagonal is kept; of groups of features, no more numbers than of so many
+
+
+def is_full(groups: int, features: int) -> bool:
+    """Whether all of a moment is kept, and not only its diagonal."""
+    return groups * features**2 <= MOST**2
 
 
 @dataclass(frozen=True)
@@ -17,8 +22,8 @@ class Moment:
     Attributes:
         count: rows, ().
         total: their sum, (groups, k).
-        outer: the sum of their outer products, (groups, k, k); their squares (groups, k) beyond `MOST` features and of
-            one-hot rows.
+        outer: the sum of their outer products, (groups, k, k), of blocks in at least float32; of their squares,
+            (groups, k), beyond `MOST` features and of one-hot rows.
     """
 
     count: Tensor
@@ -27,13 +32,13 @@ class Moment:
 
     @classmethod
     def of(cls, rows: Tensor, features: int) -> Self:
-        """Args: rows (n, groups, k), or indices (n,) of one-hot rows, and how many features those have."""
+        """Args: rows (n, groups, k), or indices (n,) of one-hot rows (-1: zeros), and how many features those have."""
         count = torch.tensor(len(rows), dtype=torch.float64)
         if not rows.is_floating_point():
-            seen = torch.bincount(rows.flatten().cpu(), minlength=features).double().unsqueeze(0)
+            seen = torch.bincount(rows[rows >= 0].cpu(), minlength=features).double().unsqueeze(0)
             return cls(count, seen, seen.clone())
-        each = rows.transpose(0, 1).float()  # (groups, n, k)
-        outer = each.square().sum(1) if features > MOST else each.mT @ each
+        each = rows.transpose(0, 1).to(torch.promote_types(rows.dtype, torch.float32))  # (groups, n, k)
+        outer = each.mT @ each if is_full(len(each), features) else each.square().sum(1)
         return cls(count, each.double().sum(1).cpu(), outer.double().cpu())
 
     def __add__(self, other: "Moment") -> "Moment":

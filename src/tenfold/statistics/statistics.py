@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tenfold.fitting import Metric
+from tenfold.network import GROUPS
 from tenfold.statistics.moment import Moment
 
 DAMPING = 1e-6  # of the mean eigenvalue, added to every moment
@@ -75,10 +76,10 @@ class Seen:
 
     def moments(self, *, centred: bool) -> dict[str, Tensor]:
         """The second moments, by axes."""
-        inputs = self.inputs.second(centred=centred and self.inputs.fitted.outer.ndim == 3)
-        if self.outputs is None:
-            return {self.input_axes: ungrouped(inputs)}
-        return {self.input_axes: ungrouped(inputs), self.output_axes: ungrouped(self.outputs.second(centred=False))}
+        found = by_axes(self.input_axes, self.inputs.second(centred=centred))
+        if self.outputs is not None:
+            found |= by_axes(self.output_axes, self.outputs.second(centred=False))
+        return found
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class Statistics:
         samples: how many.
         seen: by weight, for each of its places.
         reasons: weights that could not be watched, with the reason.
+        notes: what is only approximate, by weight.
         shifts: by weight what can make good a shift of its outputs' mean, the name of a bias or of a running mean.
     """
 
@@ -99,6 +101,7 @@ class Statistics:
     samples: int
     seen: Mapping[str, tuple[Seen, ...]] = field(hash=False)
     reasons: Mapping[str, str] = field(hash=False)
+    notes: Mapping[str, str] = field(hash=False)
     shifts: Mapping[str, str] = field(hash=False)
 
     @cached_property
@@ -128,8 +131,9 @@ def summed(places: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     total = sum(math.prod(each.values()) for each in traces)
     found = {}
     for key in keys:
+        each_whole = any(place[key].ndim > 1 for place in places)
         parts = [
-            whole(place[key]) * (math.prod(each.values()) / each[key])
+            (whole(place[key]) if each_whole else place[key]) * (math.prod(each.values()) / each[key])
             for place, each in zip(places, traces, strict=True)
         ]
         found[key] = sum(parts[1:], parts[0]) / total ** (1 / 2)
@@ -146,8 +150,8 @@ def whole(moment: Tensor) -> Tensor:
     return moment.diag() if moment.ndim == 1 else moment
 
 
-def ungrouped(moment: Tensor) -> Tensor:
-    """A moment as a `Metric` has it: without groups where there is one; of several, diagonals as matrices."""
-    if moment.shape[0] == 1:
-        return moment[0]
-    return moment.diag_embed() if moment.ndim == 2 else moment
+def by_axes(axes: str, moment: Tensor) -> dict[str, Tensor]:
+    """A moment as a `Metric` has it: without groups where there is one; diagonals of several as one over them all."""
+    if len(moment) == 1:
+        return {axes: moment[0]}
+    return {f"{GROUPS} {axes}": moment.flatten()} if moment.ndim == 2 else {axes: moment}

@@ -36,6 +36,7 @@ class Table(Layer):
     """
 
     takes_computed = True
+    reads_rows = True
     weight: FactoredWeight
     padding_row: Tensor | None  # the dense row at `padding_idx`, where it is read
 
@@ -96,8 +97,9 @@ class Table(Layer):
 
     @classmethod
     def input_rows(cls, module: nn.Module, x: Tensor, pick: Pick) -> tuple[Tensor, int]:
-        """Indices: a moment of one-hot rows is how often each row is read."""
-        flat = x.reshape(x.shape[0] if x.ndim else 1, -1)
+        """Indices: a moment of one-hot rows is how often each row is read. -1 for padding, whose row no core holds."""
+        flat, padding = x.reshape(x.shape[0] if x.ndim else 1, -1), cast(Module, module).padding_idx
+        flat = flat if padding is None else flat.masked_fill(flat == padding, -1)
         return flat[:, pick(flat.shape[1]).to(x.device)], flat.shape[1]
 
     @classmethod

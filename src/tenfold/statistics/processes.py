@@ -1,0 +1,48 @@
+"""Sums over the processes of `torch.distributed`, each of which saw a part of the inputs."""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import fields
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed
+
+from tenfold.statistics.moment import Moment
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+def several() -> bool:
+    """Whether there is more than one process."""
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def gathered(value: Value) -> list[Value]:
+    """The value that every process has, in the order of their ranks; all processes must call it."""
+    if not several():
+        return [value]
+    found: list[Value | None] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(found, value)
+    return found  # type: ignore[return-value]  # (all are filled)
+
+
+def summed_over_processes(moments: Mapping[Key, Moment]) -> dict[Key, Moment]:
+    """Moments by any name, added up over all processes, each of which may lack some; all processes must call it."""
+    if not several():
+        return dict(moments)
+    shapes = {key: [getattr(moment, part.name).shape for part in fields(Moment)] for key, moment in moments.items()}
+    known = {key: each for one in gathered(shapes) for key, each in one.items()}  # in one order everywhere
+    found: dict[Key, Moment] = {}
+    for key, each in known.items():
+        own = moments.get(key, Moment(*(torch.zeros(shape, dtype=torch.float64) for shape in each)))
+        found[key] = Moment(*(summed(getattr(own, part.name)) for part in fields(Moment)))
+    return found
+
+
+def summed(part: Tensor) -> Tensor:
+    """A tensor added up over all processes, on the device where these exchange tensors."""
+    device = torch.device("cuda", torch.cuda.current_device()) if distributed.get_backend() == "nccl" else "cpu"
+    total = part.to(device, copy=True)
+    distributed.all_reduce(total)
+    return total.cpu()

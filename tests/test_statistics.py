@@ -1,0 +1,621 @@
+"""Statistics: what they say of a change of weights is what happens, for every kind of layer; sums are sums."""
+
+import copy
+import importlib
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, multiprocessing, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+import tenfold
+from tenfold.fitting import Metric
+from tenfold.inputs import Inputs, call, tensors_in
+from tenfold.layers import BUILT_IN, kind_of
+from tenfold.planning.candidates import Subject
+from tenfold.planning.planner import priced
+from tenfold.protocols import TenfoldError
+from tenfold.statistics import Moment, Statistics, file, gather, moment
+from tenfold.statistics.gather import Watched, hash_of
+from tenfold.statistics.processes import summed_over_processes
+from tenfold.statistics.statistics import Halves, by_axes, shrinkage
+from tenfold.surgery import sites
+
+seeds = st.integers(0, 99)
+PARTS = file.PARTS
+gathering = importlib.import_module("tenfold.statistics.gather")  # (the package hands on the verb)
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def indices(*shape: int, below: int, seed: int = 0) -> Tensor:
+    return torch.randint(below, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def filled(model: nn.Module) -> nn.Module:
+    """Double, in eval mode, every parameter drawn by its place."""
+    model = model.double().eval()
+    with torch.no_grad():
+        for k, parameter in enumerate(model.parameters()):
+            parameter.copy_(noise(*parameter.shape, seed=k) * 0.4)
+    return model
+
+
+@pytest.fixture(autouse=True)
+def all_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "POSITIONS", 10**6)
+
+
+# ---- a network for every kind
+class Tied(nn.Module):
+    """An embedding and the output layer tied to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.out = nn.Embedding(7, 4), nn.Linear(4, 7, bias=False)
+        self.out.weight = self.table.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        y: Tensor = self.out(self.table(ids).tanh())
+        return y
+
+
+class Twice(nn.Module):
+    """One layer, called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.each = nn.Linear(5, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.each(self.each(x).tanh())
+        return y
+
+
+def packed(*lengths: int) -> PackedSequence:
+    return pack_padded_sequence(noise(max(lengths), len(lengths), 4), torch.tensor(lengths), enforce_sorted=False)
+
+
+Case = tuple[Callable[[], nn.Module], Callable[[], Any]]
+IMAGES: dict[str, Case] = {
+    "conv1d": (lambda: nn.Conv1d(3, 4, 3, padding=1), lambda: noise(5, 3, 8)),
+    "conv2d, stride, dilation": (
+        lambda: nn.Conv2d(3, 4, (3, 2), stride=(2, 1), dilation=(1, 2), padding=(2, 1), bias=False),
+        lambda: noise(4, 3, 7, 6),
+    ),
+    "conv2d, groups, circular": (
+        lambda: nn.Conv2d(4, 6, 3, groups=2, padding=1, padding_mode="circular"), lambda: noise(4, 4, 5, 4)
+    ),
+    "conv2d, same, reflect": (
+        lambda: nn.Conv2d(2, 3, (2, 3), padding="same", padding_mode="reflect"), lambda: noise(4, 2, 5, 4)
+    ),
+    "conv3d, replicate": (
+        lambda: nn.Conv3d(2, 3, 2, padding=1, padding_mode="replicate"), lambda: noise(3, 2, 3, 3, 2)
+    ),
+    "depthwise": (lambda: nn.Conv2d(4, 8, 3, groups=4, padding="valid"), lambda: noise(4, 4, 5, 5)),
+    "transposed1d": (lambda: nn.ConvTranspose1d(3, 4, 2, stride=2), lambda: noise(4, 3, 5)),
+    "transposed2d, groups": (
+        lambda: nn.ConvTranspose2d(4, 6, (2, 3), stride=(3, 3), groups=2, bias=False), lambda: noise(4, 4, 3, 2)
+    ),
+    "transposed3d, dilation": (
+        lambda: nn.ConvTranspose3d(2, 3, (1, 2, 1), stride=(2, 4, 1), dilation=(1, 2, 1)), lambda: noise(2, 2, 2, 2, 3)
+    ),
+}  # fmt: skip
+VECTORS: dict[str, Case] = {
+    "linear": (lambda: nn.Linear(5, 4), lambda: noise(6, 5)),
+    "linear on tokens": (lambda: nn.Linear(5, 4, bias=False), lambda: noise(3, 4, 5)),
+    "embedding": (lambda: nn.Embedding(7, 4), lambda: indices(5, 3, below=7)),
+}
+MANY: dict[str, Case] = {
+    "embedding bag": (lambda: nn.EmbeddingBag(7, 4, mode="sum"), lambda: indices(5, 1, below=7)),
+    "embedding bag, padding": (
+        lambda: nn.EmbeddingBag(4, 3, mode="mean", padding_idx=1), lambda: indices(9, 1, below=4)
+    ),
+    "tied": (Tied, lambda: indices(5, 3, below=7)),
+    "twice": (Twice, lambda: noise(6, 5)),
+    "attention": (
+        lambda: nn.MultiheadAttention(4, 2, batch_first=True), lambda: (noise(3, 5, 4), noise(3, 2, 4), noise(3, 2, 4))
+    ),
+    "attention, other sizes": (
+        lambda: nn.MultiheadAttention(4, 2, bias=False, kdim=3, vdim=5),
+        lambda: (noise(4, 3, 4), noise(2, 3, 3), noise(2, 3, 5)),
+    ),
+    "encoder": (lambda: nn.TransformerEncoderLayer(4, 2, 6, batch_first=True), lambda: noise(3, 5, 4)),
+    "encoder, norm first": (lambda: nn.TransformerEncoderLayer(4, 2, 6, norm_first=True), lambda: noise(5, 3, 4)),
+    "lstm": (lambda: nn.LSTM(4, 3), lambda: noise(5, 2, 4)),
+    "lstm, projected": (
+        lambda: nn.LSTM(4, 5, 2, batch_first=True, bidirectional=True, proj_size=3), lambda: noise(2, 4, 4)
+    ),
+    "lstm, packed": (lambda: nn.LSTM(4, 3, bidirectional=True), lambda: packed(3, 5, 2)),
+    "gru": (lambda: nn.GRU(4, 3, 2, bias=False), lambda: noise(5, 2, 4)),
+    "gru, packed": (lambda: nn.GRU(4, 3), lambda: packed(2, 4)),
+    "rnn": (lambda: nn.RNN(4, 3, nonlinearity="relu", bidirectional=True), lambda: noise(5, 2, 4)),
+    "lstm cell": (lambda: nn.LSTMCell(4, 3), lambda: (noise(5, 4), (noise(5, 3, seed=1), noise(5, 3, seed=2)))),
+    "gru cell": (lambda: nn.GRUCell(4, 3, bias=False), lambda: (noise(5, 4), noise(5, 3, seed=1))),
+    "rnn cell": (lambda: nn.RNNCell(4, 3), lambda: (noise(5, 4), noise(5, 3, seed=1))),
+}  # fmt: skip
+CASES = IMAGES | VECTORS | MANY
+
+
+def made(name: str) -> tuple[nn.Module, Inputs]:
+    build, feed = CASES[name]
+    value = feed()
+    whole = isinstance(value, PackedSequence) or name in ("attention, other sizes", "gru cell") or "lstm cell" in name
+    dims = tuple(None if whole else 0 for _ in tensors_in(value))
+    return filled(build()), Inputs(value, dims)
+
+
+def unhook(watched: Watched) -> None:
+    for module in watched.watches:
+        module._forward_hooks.clear()
+        module._forward_hooks_with_kwargs.clear()
+
+
+def test_there_is_a_network_for_every_kind_that_can_be_watched() -> None:
+    met = {place.kind for name in CASES for site in sites(made(name)[0]).values() for place in site.places}
+    assert set(BUILT_IN.values()) - met == {BUILT_IN["experts"]}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_network_taken_apart_gives_the_same_outputs(name: str) -> None:
+    model, chunk = made(name)
+    watched = Watched.of(model)
+    assert watched.reasons == {}
+    assert {watch.site.name for watch in watched.watches.values()} == set(sites(model))
+    unhook(watched)
+    before = copy.deepcopy(model.state_dict())
+    gather(model, [chunk])
+    with torch.no_grad():
+        for one, other in zip(tensors_in(call(watched.model, chunk.value)), tensors_in(call(model, chunk.value)),
+                              strict=True):  # fmt: skip
+            assert torch.allclose(one, other, rtol=0, atol=1e-12)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_each_weight_of_a_recurrence_has_a_module_of_its_own() -> None:
+    for dense in (nn.LSTM(4, 5, 2, bidirectional=True, proj_size=3), nn.GRU(4, 3, 2), nn.LSTMCell(4, 3)):
+        kind = kind_of(dense)
+        assert kind is not None
+        plain, children = kind.apart(dense)
+        assert len(set(children.values())) == len(kind.axes(dense)) > 1
+        for weight, child in children.items():
+            module = plain.get_submodule(child)
+            assert type(module) is nn.Linear
+            assert torch.equal(module.weight, getattr(dense, weight))
+            assert torch.equal(getattr(plain, weight), getattr(dense, weight))
+
+
+def test_what_experts_meet_is_said_not_to_be_seen() -> None:
+    class Mixture(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.num_experts = 2
+            self.up = nn.Parameter(noise(2, 4, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([x @ each.mT for each in self.up]).sum(0)
+
+    found = gather(Mixture(), [Inputs(noise(5, 4), (0,))])
+    assert found.seen == {}
+    assert found.reasons == {"model": "what it meets is not seen from outside"}
+
+
+# ---- moments of inputs
+def raw(halves: Halves | None) -> Tensor:
+    """The second moment of all samples about zero, nothing added to it."""
+    assert halves is not None
+    return halves.whole.second(centred=False)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_moment_of_inputs_predicts_what_a_change_of_the_weight_does_to_the_outputs(name: str) -> None:
+    model, chunk = made(name)
+    found = gather(model, [chunk])
+    watched = Watched.of(model)
+    unhook(watched)
+    met: dict[nn.Module, list[Any]] = {module: [] for module in watched.watches}
+    for module in met:
+        module.register_forward_hook(lambda m, args, _: met[m].append(args))
+    with torch.no_grad():
+        call(watched.model, chunk.value)
+    unhook(watched)
+    for module, watch in watched.watches.items():
+        parameter = next(p for n, p in module.named_parameters() if n.startswith("weight"))
+        changed, error = copy.deepcopy(module), noise(*parameter.shape, seed=7)
+        with torch.no_grad():
+            next(p for n, p in changed.named_parameters() if n.startswith("weight")).add_(error)
+            spent = sum(float((changed(*args) - module(*args)).square().sum()) for args in met[module])
+        place = watched_places(found, watched)[module]
+        cost = Metric(by_axes(place.input_axes, raw(place.inputs)))
+        axes = watch.site.axes
+        predicted = cost.squared_error(error.reshape(tuple(axes.values())), tuple(axes))
+        assert math.isclose(predicted * float(place.inputs.whole.count), spent, rel_tol=1e-10)
+
+
+def watched_places(found: Statistics, watched: Watched) -> dict[nn.Module, Any]:
+    """What was seen of each watched module."""
+    left = {name: list(places) for name, places in found.seen.items()}
+    return {module: left[watch.site.name].pop(0) for module, watch in watched.watches.items()}
+
+
+@given(st.integers(1, 40), st.integers(1, 3), st.integers(1, 5), st.integers(0, 40), seeds)
+def test_moments_of_parts_add_up_to_that_of_the_whole(n: int, groups: int, k: int, cut: int, seed: int) -> None:
+    rows = noise(n, groups, k, seed=seed)
+    both = Moment.of(rows[:cut], k) + Moment.of(rows[cut:], k)
+    whole = Moment.of(rows, k)
+    for name in PARTS:
+        assert torch.allclose(getattr(both, name), getattr(whole, name), rtol=0, atol=1e-12)
+    assert torch.allclose(whole.second(centred=True), torch.stack(
+        [torch.atleast_2d(torch.cov(rows[:, g].mT, correction=0)) for g in range(groups)]), atol=1e-12)  # fmt: skip
+
+
+def test_a_moment_of_indices_is_that_of_one_hot_rows() -> None:
+    ids = indices(30, below=6)
+    whole, seen = Moment.of(nn.functional.one_hot(ids, 6).double().unsqueeze(1), 6), Moment.of(ids, 6)
+    assert torch.equal(whole.total, seen.total)
+    assert torch.equal(whole.outer[0], seen.outer[0].diag())
+
+
+@pytest.mark.parametrize("name", ["conv1d", "embedding", "lstm", "tied"])
+def test_two_parts_of_the_samples_add_up_to_all_of_them(name: str) -> None:
+    model, chunk = made(name)
+    parts = [chunk.at(range(2)), chunk.at(range(2, chunk.size))]
+    apart = [gather(model, [part]) for part in parts]
+    together = gather(model, parts)
+    for site, places in together.seen.items():
+        for at, place in enumerate(places):
+            for side in ("inputs", "outputs"):
+                one, other = (getattr(each.seen[site][at], side).whole for each in apart)
+                for part in PARTS:
+                    assert torch.allclose(
+                        getattr(getattr(place, side).whole, part), getattr(one + other, part), atol=1e-12
+                    )
+    assert together.samples == chunk.size
+
+
+def test_a_share_of_the_positions_stands_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = nn.Conv2d(2, 3, 3), noise(64, 2, 18, 18)
+    model = filled(model)
+    chunks = [Inputs(images[k : k + 8], (0,)) for k in range(0, 64, 8)]
+    whole = gather(model, chunks).seen["model"][0]
+    monkeypatch.setattr(gathering, "POSITIONS", 64)
+    share = gather(model, chunks).seen["model"][0]
+    assert float(share.inputs.whole.count) == 64 * 64
+    assert share.outputs is not None
+    assert torch.dist(raw(share.inputs), raw(whole.inputs)) < 0.1 * raw(whole.inputs).norm()
+    assert torch.dist(raw(share.outputs), raw(whole.outputs)) < 0.1 * raw(whole.outputs).norm()
+
+
+# ---- moments of outputs
+def exact(monkeypatch: pytest.MonkeyPatch, model: nn.Module, chunk: Inputs) -> Statistics:
+    """Statistics whose projections are not random: every unit vector of the outputs, scaled so that the mean of their
+    outer products is the identity.
+    """
+    with torch.no_grad():
+        total = sum(y.numel() for y in gathering.floating(call(model, chunk.value)))
+    drawn = 0
+
+    def unit(shape: torch.Size, *, generator: torch.Generator) -> Tensor:
+        nonlocal drawn
+        found = torch.zeros(math.prod(shape), dtype=torch.float64)
+        at = drawn // total - drawn % total
+        if 0 <= at < len(found):
+            found[at] = total**0.5
+        drawn += len(found)
+        return found.reshape(shape)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "randn", unit)
+        found = gather(model, [chunk], draws=total)
+    assert drawn == total**2
+    return found
+
+
+def gauss_newton(model: nn.Module, chunk: Inputs) -> dict[nn.Module, Tensor]:
+    """By the modules of a network taken apart: the sum of J Jᵀ over all outputs and positions, over the samples.
+
+    J is the derivative of one output of the network after one position of a module whose last dimension is features.
+    """
+    watched = Watched.of(model)
+    made: dict[nn.Module, list[Tensor]] = {module: [] for module in watched.watches}
+
+    def keep(module: nn.Module, args: Any, y: Tensor) -> Tensor:
+        kept = y if y.requires_grad else y.detach().requires_grad_()
+        made[module].append(kept)
+        return kept
+
+    unhook(watched)
+    for module in made:
+        module.register_forward_hook(keep)
+    with torch.enable_grad():
+        outputs = torch.cat([y.flatten() for y in gathering.floating(call(watched.model, chunk.value))])
+    kept = [y for each in made.values() for y in each]
+    size = {module: each[0].shape[-1] for module, each in made.items()}
+    found = {module: torch.zeros(n, n, dtype=torch.float64) for module, n in size.items()}
+    for one in outputs:
+        slopes = iter(torch.autograd.grad(one, kept, retain_graph=True, allow_unused=True))
+        for module, each in made.items():
+            for _ in each:
+                slope = next(slopes)
+                if slope is not None:
+                    rows = slope.reshape(-1, size[module])
+                    found[module] += rows.mT @ rows / chunk.size
+    return found
+
+
+@pytest.mark.parametrize("name", VECTORS | MANY)
+def test_the_moment_of_outputs_is_the_gauss_newton_matrix(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, chunk = made(name)
+    wanted = gauss_newton(model, chunk)
+    places = watched_places(exact(monkeypatch, model, chunk), Watched.of(model))
+    for place, matrix in zip(places.values(), wanted.values(), strict=True):
+        assert matrix.norm() > 0
+        assert torch.dist(raw(place.outputs)[0], matrix) < 1e-10 * matrix.norm()
+
+
+def test_random_projections_come_near_it() -> None:
+    model, chunk = made("attention")
+    (place,) = (places[0] for name, places in gather(model, [chunk], draws=800).seen.items() if "v_proj" in name)
+    wanted = list(gauss_newton(model, chunk).values())[2]
+    assert place.outputs is not None
+    assert float(place.outputs.whole.count) == 800 * chunk.size
+    assert torch.dist(raw(place.outputs)[0], wanted) < 0.1 * wanted.norm()
+
+
+class Mixed(nn.Module):
+    """A layer, and a fixed linear map of its output channels."""
+
+    def __init__(self, layer: nn.Module, channels: int, at: int, groups: int) -> None:
+        super().__init__()
+        self.layer, self.at = layer, at
+        blocks = [noise(channels // groups, channels // groups, seed=k) for k in range(groups)]
+        self.register_buffer("map", torch.block_diag(*blocks))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = (self.layer(x).movedim(self.at, -1) @ self.map.mT).movedim(-1, self.at)
+        return y
+
+
+@pytest.mark.parametrize("name", IMAGES | VECTORS)
+def test_the_cost_of_a_change_is_the_squared_change_of_the_networks_outputs(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exact where the derivative after a layer does not depend on what the layer meets."""
+    layer, chunk = made(name)
+    site = next(iter(sites(layer).values()))
+    groups, channels = site.axes.get("g", 1), site.axes["o"] * site.axes.get("g", 1)
+    model = Mixed(layer, channels, 1 if name in IMAGES else -1, groups)
+    place = exact(monkeypatch, model, chunk).seen["layer"][0]
+    metric = Metric(by_axes(place.input_axes, raw(place.inputs)) | by_axes(place.output_axes, raw(place.outputs)))
+    changed, error = copy.deepcopy(model), noise(*layer.weight.shape, seed=7)
+    with torch.no_grad():
+        changed.layer.weight.add_(error)
+        moved = float((call(changed, chunk.value) - call(model, chunk.value)).square().sum()) / chunk.size
+    cost = metric.squared_error(error.reshape(tuple(site.axes.values())), tuple(site.axes))
+    assert math.isclose(cost, moved, rel_tol=1e-10)
+
+
+def test_a_recurrent_matrix_is_priced_through_time_and_not_twice() -> None:
+    model = filled(nn.LSTM(3, 4))
+    chunk = Inputs(noise(6, 2, 3), (1,))
+    metrics = gather(model, [chunk]).metrics
+    known = sites(model)
+    subjects = {
+        name: Subject(site, site.weight(model), {}, 1, 1.0, False, False, gain=site.error_gain(None, None))
+        for name, site in known.items()
+    }
+    assert subjects["model.weight_hh_l0"].gain > 1
+    found = priced(subjects, metrics)
+    for name, subject in found.items():
+        assert subject.gain == metrics[name].squared_error(known[name].weight(model), ("o", "i"))
+    unknown = priced(subjects, {"model.weight_ih_l0": metrics["model.weight_ih_l0"]})["model.weight_hh_l0"]
+    assert math.isclose(unknown.gain, subjects["model.weight_hh_l0"].gain * found["model.weight_ih_l0"].gain)
+
+
+# ---- few samples
+@given(st.integers(2, 6), seeds)
+def test_shrinkage_is_near_nothing_for_many_samples_and_near_all_for_few(k: int, seed: int) -> None:
+    root = torch.diag(torch.logspace(0, 1, k).double())
+
+    def share(n: int) -> float:
+        parts = (Moment.of((noise(n, k, seed=seed + at) @ root).unsqueeze(1), k) for at in (0, 100))
+        return shrinkage(*(part.second(centred=False) for part in parts))
+
+    assert share(20_000) < 0.05
+    assert all(0 <= share(n) <= 1 for n in (1, 2, 3, 10))
+    even = (Moment.of(noise(n, 1, 8, seed=seed + n), 8).second(centred=False) for n in (9, 900))
+    assert shrinkage(*even) > 0.7  # what differs from the prior is chance
+    assert shrinkage(torch.eye(k)[None], torch.eye(k)[None]) == 1
+
+
+def test_a_moment_of_few_samples_has_no_direction_without_cost() -> None:
+    fitted, held = (Moment.of(noise(n, 1, 6, seed=n), 6) for n in (3, 1))
+    found = Halves(fitted, held).second(centred=False)[0]
+    assert torch.linalg.eigvalsh(found).min() > 0
+    assert math.isclose(found.trace(), (fitted + held).second(centred=False)[0].trace(), rel_tol=1e-12)
+
+
+# ---- means
+@pytest.mark.parametrize("normed", [True, False])
+@pytest.mark.parametrize("kind", ["conv", "grouped", "linear"])
+def test_a_shift_of_means_is_made_good(kind: str, normed: bool) -> None:
+    layer, norm, x = {
+        "conv": lambda: (nn.Conv2d(3, 8, 3, padding=1, bias=not normed), nn.BatchNorm2d(8), noise(9, 3, 5, 5) + 1),
+        "grouped": lambda: (nn.Conv2d(8, 8, 3, groups=2, bias=not normed), nn.BatchNorm2d(8), noise(9, 8, 5, 5) + 1),
+        "linear": lambda: (nn.Linear(6, 8, bias=not normed), nn.BatchNorm1d(8), noise(40, 6) + 1),
+    }[kind]()
+    model = filled(nn.Sequential(layer, norm) if normed else nn.Sequential(layer))
+    found = tenfold.calibrate(model, [x])
+    assert found.shifts == {"0": "1.running_mean" if normed else "0.bias"}
+    plan = tenfold.Plan({"0": tenfold.Row("0", "svd", ranks=(1,))})
+    dims = [0, *range(2, x.ndim)]
+    with torch.no_grad():
+        wanted = model(x).mean(dims)
+        plain = tenfold.decompose(model, plan)(x).mean(dims)
+        small = tenfold.decompose(model, plan, statistics=found)(x).mean(dims)
+    assert torch.dist(plain, wanted) > 0.05
+    assert torch.allclose(small, wanted, rtol=0, atol=1e-10)
+
+
+# ---- kept
+@pytest.mark.parametrize("name", ["conv2d, groups, circular", "tied", "lstm, projected", "encoder", "embedding bag"])
+def test_statistics_come_back_from_a_file_bit_for_bit(name: str, tmp_path: Path) -> None:
+    model, chunk = made(name)
+    found = gather(model, [chunk, chunk])
+    path = tmp_path / "some" / "statistics.safetensors"
+    file.write(path, found)
+    file.write(path, found)  # replaces what is ours
+    back = file.read(path)
+    assert back is not None
+    assert same(back, found)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def same(one: Statistics, other: Statistics, tolerance: float = 0.0) -> bool:
+    """Whether all is equal, numbers of moments up to a relative tolerance."""
+    plain = ("weights_hash", "inputs_hash", "samples", "reasons", "notes", "shifts")
+    return all(getattr(one, name) == getattr(other, name) for name in plain) and all(
+        near(getattr(halves[0], part), getattr(halves[1], part), tolerance)
+        for places in zip(flat(one), flat(other), strict=True)
+        for halves in [places]
+        for part in PARTS
+    )
+
+
+def flat(found: Statistics) -> list[Moment]:
+    return [
+        moment
+        for places in found.seen.values()
+        for place in places
+        for halves in (place.inputs, place.outputs)
+        if halves is not None
+        for moment in (halves.fitted, halves.held)
+        if moment is not None
+    ]
+
+
+def near(one: Tensor, other: Tensor, tolerance: float) -> bool:
+    assert one.dtype == other.dtype == torch.float64
+    return bool((one - other).abs().max() <= tolerance * other.abs().max())
+
+
+@pytest.mark.parametrize("words", [b"", b"not ours"])
+def test_a_file_that_is_not_ours_is_never_replaced(words: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "statistics.safetensors"
+    path.write_bytes(words)
+    assert file.read(path) is None
+    model, chunk = made("linear")
+    with pytest.raises(TenfoldError, match=r"statistics\.safetensors.*not written by tenfold.*another folder"):
+        file.write(path, gather(model, [chunk]))
+    assert path.read_bytes() == words
+
+
+def test_statistics_are_reused_for_these_weights_and_inputs_only(tmp_path: Path) -> None:
+    model, x = filled(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))), noise(9, 4)
+    found = tenfold.calibrate(model, [x], profile=tmp_path)
+    again = tenfold.calibrate(model, [x], profile=tmp_path, seed=5)  # (another seed would draw otherwise)
+    assert same(again, found)
+    assert not same(tenfold.calibrate(model, [x + 1], profile=tmp_path), found)
+
+
+def test_what_is_drawn_for_a_chunk_depends_on_the_seed_and_the_chunk() -> None:
+    model, chunk = made("conv1d")
+    parts = [chunk.at([0, 1]), chunk.at([2, 3])]
+    ways = [gather(model, each).seen["model"][0] for each in (parts, parts[::-1])]
+    one, other = (way.outputs for way in ways)
+    assert one is not None
+    assert other is not None
+    assert near(one.whole.outer, other.whole.outer, 1e-14)
+    third = gather(model, parts, seed=1).seen["model"][0].outputs
+    assert third is not None
+    assert not near(one.whole.outer, third.whole.outer, 1e-3)
+
+
+# ---- too wide
+@pytest.mark.parametrize("name", ["conv1d", "conv2d, groups, circular", "linear", "tied", "lstm"])
+def test_of_wide_weights_the_diagonals_are_kept_and_this_is_said_before(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    model, chunk = made(name)
+    whole = gather(model, [chunk])
+    monkeypatch.setattr(moment, "MOST", 1)
+    said: list[str] = []
+
+    def watch(chunks: Any) -> Any:
+        said.extend(record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
+        yield from chunks
+
+    wide = gather(model, [chunk], watch=watch)
+    assert set(wide.notes) == set(sites(model))
+    assert all(any(site in each and "diagonals" in each for each in said) for site in wide.notes)
+    assert whole.notes == {}
+    for site, places in wide.seen.items():
+        for at, place in enumerate(places):
+            for side in ("inputs", "outputs"):
+                full, found = raw(getattr(whole.seen[site][at], side)), raw(getattr(place, side))
+                assert found.ndim == 2
+                assert torch.allclose(found, full if full.ndim == 2 else full.diagonal(dim1=-2, dim2=-1), atol=1e-12)
+    file.write(tmp_path / "wide", wide)
+    back = file.read(tmp_path / "wide")
+    assert back is not None
+    assert same(back, wide)
+    for site, metric in wide.metrics.items():
+        assert all(each.ndim == 1 for each in metric.moments.values())
+        assert metric.squared_error(sites(model)[site].weight(model), tuple(sites(model)[site].axes)) > 0
+    plan = tenfold.Plan({site: tenfold.Row(site, "svd", ranks=(1,)) for site in wide.seen})
+    small = tenfold.decompose(model, plan, statistics=wide)
+    assert all(y.isfinite().all() for y in tensors_in(call(small, chunk.value)))
+
+
+def test_a_table_is_not_said_to_be_seen_in_part() -> None:
+    model = filled(nn.Embedding(5000, 3))
+    found = gather(model, [Inputs(indices(4, 6, below=5000), (0,))])
+    assert found.notes == {}
+    assert found.seen["model"][0].inputs.whole.outer.shape == (1, 5000)
+
+
+# ---- several processes
+def network() -> nn.Module:
+    return filled(nn.Sequential(nn.Conv2d(2, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(36, 3)))
+
+
+def chunks_of_all() -> list[Inputs]:
+    return [Inputs(noise(2, 2, 5, 5, seed=k), (0,)) for k in range(16)]
+
+
+def gather_a_half(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+    own = chunks_of_all()[8 * rank : 8 * rank + 8]
+    file.write(folder / f"{rank}", gather(network(), own))
+    (folder / f"{rank}.hash").write_text(hash_of(own))
+    mine = Moment.of(noise(5, 1, 3, seed=rank), 3)
+    torch.save(summed_over_processes({f"only {rank}": mine, "both": mine}), folder / f"{rank}.moments")
+    torch.distributed.destroy_process_group()
+
+
+def test_several_processes_add_up_to_one_that_saw_all(tmp_path: Path) -> None:
+    multiprocessing.spawn(gather_a_half, (tmp_path,), nprocs=2)
+    one, other = (file.read(tmp_path / f"{rank}") for rank in (0, 1))
+    assert one is not None
+    assert other is not None
+    assert same(one, other)
+    assert same(one, gather(network(), chunks_of_all()), tolerance=1e-12)
+    assert one.samples == 32
+    assert (tmp_path / "0.hash").read_text() == one.inputs_hash == hash_of(chunks_of_all())
+    apart = [Moment.of(noise(5, 1, 3, seed=rank), 3) for rank in (0, 1)]
+    wanted = {"only 0": apart[0], "only 1": apart[1], "both": apart[0] + apart[1]}
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"{rank}.moments", weights_only=False)
+        assert found.keys() == wanted.keys()
+        for name, each in wanted.items():
+            assert all(torch.equal(getattr(found[name], part), getattr(each, part)) for part in PARTS)
