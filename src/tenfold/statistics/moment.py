@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-MOST = 4096  # features: of more, only the diagonal is kept; of groups of features, no more numbers than of so many
+MOST = 5120  # features: of more, only the diagonal is kept; of groups of features, no more numbers than of so many
 
 
 def is_full(groups: int, features: int) -> bool:
