@@ -126,8 +126,10 @@ def options(command: str) -> set[str]:
 
 
 def test_python_and_the_command_line_have_the_same_names() -> None:
-    """What differs is listed: what is given several times is in the singular; live objects cannot be typed."""
-    singular = {"inputs": "input", "layers": "layer"}
+    """What differs is listed: what is given several times is in the singular, batches are named; live objects cannot be
+    typed.
+    """
+    singular = {"inputs": "input", "layers": "layer", "calibration": "calibrate_data"}
     live = {"document", "settings", "watch", "state", "asked"}
     verb = set(inspect.signature(tenfold.compress).parameters) | set(Asked.__annotations__)
     wanted = {singular.get(name, name) for name in verb - live}
@@ -135,7 +137,7 @@ def test_python_and_the_command_line_have_the_same_names() -> None:
     extra |= {"overwrite", "dry_run", "threads", "as_json"}
     assert options("compress") == wanted | extra
     planning = {singular.get(name, name) for name in inspect.signature(tenfold.plan).parameters}
-    assert planning - {"curves"} <= options("plan")
+    assert planning - {"curves", "metrics"} <= options("plan")
     training = set(inspect.signature(tenfold.recover).parameters) - {
         "small",
         "teacher",
@@ -436,7 +438,19 @@ def test_json_is_the_report_and_all_else_is_elsewhere(place: Path) -> None:
 
 
 def test_normalisation_is_kept_restored_and_overridden(place: Path) -> None:
-    asked = ["compress", "digits-cnn", "--data", "digits", "--params", "2x", "--no-bn", "--format", "svd", "--out"]
+    asked = [
+        "compress",
+        "digits-cnn",
+        "--data",
+        "digits",
+        "--params",
+        "2x",
+        "--calibrate",
+        "32",
+        "--format",
+        "svd",
+        "--out",
+    ]
     result = tenfold_(*asked, "a")
     assert "mean 0.3053, std 0.376" in result.stderr
     assert "no trained weights" in result.stderr

@@ -440,7 +440,8 @@ def test_factors_are_partial_traces_of_the_whole(name: str, split: bool, diagona
     for whole, exact in ((product, True), (moment(36, seed), False)):
         held = whole.diagonal() if diagonal else whole
         factors = Metric({"i h w": held}).factors(net)
-        assert set(factors) == {mode for mode in net.modes if mode[0] in "ihw"}
+        assert [mode for modes in factors for mode in modes] == [mode for mode in net.modes if mode[0] in "ihw"]
+        assert set(factors) >= {("i", "h", "w")} if name == "svd" else True
         back = torch.ones(1, 1).double()
         for factor in factors.values():
             back = torch.kron(back, factor.diag() if diagonal else factor)
@@ -462,7 +463,21 @@ def test_a_metric_that_is_a_product_is_all_in_the_whitened_weight(
     cost = metric.squared_error(weight, tuple(axes))
     assert math.isclose(float(metric.whitened_weight(weight, net).square().sum()), cost, rel_tol=1e-9)
     assert not metric.is_product(formats.TT(order=2).network({"o": 4, "i": 4}))
-    assert not Metric({"i h": moment(6, seed)}).is_product(formats.SVD().network({"o": 4, "i": 3, "h": 2}))
+    joint = Metric({"i h": moment(6, seed)})
+    assert joint.is_product(formats.SVD().network({"o": 4, "i": 3, "h": 2}))
+    assert not joint.is_product(formats.TT().network({"o": 4, "i": 3, "h": 2}))
+
+
+@settings(max_examples=10)
+@given(st.integers(1, 4), seeds)
+def test_a_kernel_cut_once_is_the_best_of_its_rank_in_the_whole_metric(rank: int, seed: int) -> None:
+    axes, net = {"o": 5, "i": 3, "h": 2, "w": 2}, formats.SVD().network({"o": 5, "i": 3, "h": 2, "w": 2}, [rank])
+    weight, left, right = normal(5, 3, 2, 2, seed=seed), moment(5, seed), moment(12, seed + 1)
+    metric = Metric({"o": left, "i h w": right})
+    cost = metric.squared_error(net.weight(formats.SVD().decompose(weight, net, metric)) - weight, tuple(axes))
+    roots = [torch.linalg.cholesky(each) for each in (left, right)]
+    spectrum = torch.linalg.svdvals(roots[0].mT @ weight.flatten(1) @ roots[1]).square()
+    assert math.isclose(cost, float(tail(spectrum)[rank]), rel_tol=1e-6, abs_tol=1e-12)
 
 
 @settings(max_examples=8)

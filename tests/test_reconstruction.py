@@ -17,6 +17,7 @@ from tenfold.recovery import Distillation, distil, reconstruct
 from tenfold.recovery.reconstruction import Refinement, blocks_of
 from tenfold.recovery.reconstruction.flow import Flow
 from tenfold.recovery.reconstruction.samples import Samples
+from tenfold.recovery.reconstruction.schedule import one_cycle
 from tenfold.statistics.gather import floating
 
 QUICK = Refinement(passes=8)
@@ -207,6 +208,22 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path, stop: int) ->
     again = tenfold.decompose(dense, plan)
     others = list(reconstruct(dense, again, chunks, how=QUICK, state=tmp_path, run={"plan": "b"}))
     assert len(others) == 4  # what another run has kept is not taken
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 40), st.sampled_from([0.1, 0.3]))
+def test_the_rate_rises_to_its_top_and_falls(steps: int, rise: float) -> None:
+    """Torch's own cycle divides by zero where its rise is one step long, as of ten."""
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+    schedule, rates = one_cycle(optimiser, steps, rise), []
+    for _ in range(steps):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        schedule.step()
+    top = rates.index(2.0)
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert min(rates) > 0
 
 
 # ---- distillation

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -50,9 +50,12 @@ class Subject:
     gain: float = 1.0
     metric: Metric | None = None
 
-    def seen(self, net: TensorNetwork) -> Tensor:
-        """The weight in coordinates in which its error is a Frobenius norm, as far as one factor a mode tells."""
-        return self.weight if self.metric is None else self.metric.whitened_weight(self.weight, net)
+    def seen(self, net: TensorNetwork, parts: Sequence[Collection[str]] | None = None) -> Tensor:
+        """The weight in coordinates in which its error is a Frobenius norm, as far as one factor a part tells.
+
+        Args: parts: modes that lie together, by default on one core.
+        """
+        return self.weight if self.metric is None else self.metric.whitened_weight(self.weight, net, parts)
 
     @property
     def params(self) -> int:
@@ -179,7 +182,8 @@ def families(
             for bond, is_cut in zip(whole.bonds, cut, strict=True):
                 net = net if is_cut else net.merged(bond)
             net = full_rank(net)
-            tails = tuple(curves.tail(name, partial(subject.seen, net), net, bond) for bond in net.bonds)
+            seen = {bond: partial(subject.seen, net, unfolding_of(net, bond)) for bond in net.bonds}
+            tails = tuple(curves.tail(name, seen[bond], net, bond) for bond in net.bonds)
             yield Family(subject, variant, cut, net, tuple((bond,) for bond in net.bonds), tails)
 
 

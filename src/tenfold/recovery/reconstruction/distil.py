@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tenfold.inputs import Inputs, call, evaluating
+from tenfold.recovery.reconstruction.schedule import one_cycle
 from tenfold.statistics.gather import Outputs
 
 LOOKS = 10  # at the held-out samples
@@ -74,7 +75,7 @@ def distil(
     if not parameters or how.steps < 1:
         return
     optimiser = torch.optim.Adam(parameters, lr=how.lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, how.lr, total_steps=how.steps, cycle_momentum=False)
+    schedule = one_cycle(optimiser, how.steps, rise=0.3)
     best, least = copy.deepcopy(small.state_dict()), error(dense, small, held, outputs)
     mode, began = small.training, time.perf_counter()
     small.eval()

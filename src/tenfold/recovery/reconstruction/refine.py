@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tenfold.inputs import tensors_in
 from tenfold.recovery.reconstruction.flow import Given, through
 from tenfold.recovery.reconstruction.samples import Samples
+from tenfold.recovery.reconstruction.schedule import one_cycle
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,7 @@ def refined(
     before = [p.detach().clone() for p in parameters]
     start = overall(modules, samples, how.batch, lost)
     optimiser = torch.optim.AdamW(parameters, lr=how.lr, betas=how.betas, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, how.lr, total_steps=steps, pct_start=0.1, cycle_momentum=False
-    )
+    schedule = one_cycle(optimiser, steps, rise=0.1)
     for _ in range(steps):
         optimiser.zero_grad()
         pairs = samples.drawn(how.batch, generator)
