@@ -17,7 +17,7 @@ from tenfold.api.plan import plan_from, planned, profiled
 from tenfold.api.predicted import predicted
 from tenfold.api.reconstruct import reconstructed
 from tenfold.api.recover import recovered, recovers, whose
-from tenfold.api.samples import given_inputs, timed
+from tenfold.api.samples import given_inputs, timed, unseen_inputs
 from tenfold.inputs import Inputs
 from tenfold.measure import Profile, calls, check_calls, inspect
 from tenfold.planning import Asked
@@ -124,7 +124,8 @@ def compress(
     used = {**wanted, **how, "epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed,
             "device": device, "threads": torch.get_num_threads(), **sampled(given), **(settings or {})}  # fmt: skip
     noted = {key: plain(value) for key, value in used.items()}
-    report, words = reported(networks, chosen, before, data, given, noted, wanted.get("of", ()))
+    unseen = None if known is None or data is None else unseen_inputs(dense, data)
+    report, words = reported(networks, chosen, before, data, given, noted, wanted.get("of", ()), unseen)
     final = networks.get("recovered", small)
     kept = Path(state) if state is not None and (epochs or known is not None) else None
     return Compressed(final, chosen, report, words, documented(document or Document(origin_of(model)), given), kept)
@@ -150,11 +151,15 @@ def reported(
     inputs: Inputs | None,
     settings: Mapping[str, JSON],
     of: Sequence[str],
+    others: Inputs | None,
 ) -> tuple[Report, tuple[str, ...]]:
-    """Everything measured on the networks, and the sentences that say it."""
+    """Everything measured on the networks, and the sentences that say it.
+
+    Args: others: inputs that nothing was calibrated on.
+    """
     scores = {name: judged(network, data) for name, network in networks.items()}
     batch = None if inputs is None else timed(inputs, before.macs or 1)
-    measured = compare(networks, batch, scores=scores, reference="dense")
+    measured = compare(networks, batch, scores=scores, reference="dense", others=others)
     last = list(networks)[-1]
     rows = layer_rows(networks["dense"], networks["compressed"], plan, before)
     part = predicted(networks["dense"], plan, before, of).part

@@ -90,6 +90,14 @@ def given_inputs(model: nn.Module, data: Data | None = None, inputs: Any = None)
     return given
 
 
+def unseen_inputs(model: nn.Module, data: Data) -> Inputs | None:
+    """The inputs of the first batch that only judges, of `test` or else of `validation`; None where there is none."""
+    for batches in (data.test, data.validation):
+        for batch in batches:
+            return inputs_for(model, data.feed(batch), data.batch)
+    return None
+
+
 def timed(inputs: Inputs, macs: int) -> Inputs:
     """What is timed of a batch, where one sample takes so many multiply-adds."""
     return inputs.samples(timed_samples(macs))

@@ -47,6 +47,7 @@ class Measurement:
         lowering_failed: why there is no lowered form that runs, so that the folder's own was measured in its place.
         outputs: by name, how far each output went from the dense network's on the same inputs; empty for that network
             itself, and where the two were not compared.
+        elsewhere: the same on other inputs, where those of `outputs` were calibrated on.
         speedup: how many times as long the dense network takes; None likewise.
     """
 
@@ -60,11 +61,17 @@ class Measurement:
     lowering_failed: str | None = None
     outputs: Mapping[str, OutputError] = field(default_factory=dict, hash=False)
     speedup: Speedup | None = None
+    elsewhere: Mapping[str, OutputError] = field(default_factory=dict, hash=False)
 
     @property
     def furthest(self) -> tuple[str, OutputError] | None:
         """The output that went furthest, with its name; None where nothing was compared."""
-        return max(self.outputs.items(), key=lambda item: item[1].relative_error or 0.0, default=None)
+        return furthest(self.outputs)
+
+
+def furthest(errors: Mapping[str, OutputError]) -> tuple[str, OutputError] | None:
+    """The output that went furthest, with its name; None of none."""
+    return max(errors.items(), key=lambda item: item[1].relative_error or 0.0, default=None)
 
 
 class Cost(NamedTuple):
@@ -80,6 +87,7 @@ def compare(
     *,
     scores: Mapping[str, ScoreValue | None] | None = None,
     reference: str | None = None,
+    others: Inputs | None = None,
     repeats: int = 20,
     warmup: int = 3,
 ) -> dict[str, Measurement]:
@@ -91,6 +99,7 @@ def compare(
             memory and time are None.
         scores: by the same names, as values.
         reference: the name of the network that the others are compared with, in outputs and time.
+        others: inputs on which outputs are compared once more.
         repeats: timed rounds; warmup: rounds before them.
     Raises: TenfoldError, naming the network, if one cannot run on the inputs.
     """
@@ -99,6 +108,7 @@ def compare(
     lowered = {name: form for name, (form, _, _) in each.items()}
     times = {} if given is None else measure.forward_timings(lowered, given, repeats=repeats, warmup=warmup)
     errors = {} if given is None or reference is None else output_errors(lowered, given, reference)
+    elsewhere = {} if others is None or reference is None else output_errors(lowered, others, reference)
     return {
         name: Measurement(
             params=measure.params(network),
@@ -111,6 +121,7 @@ def compare(
             lowering_failed=each[name][2],
             outputs=errors.get(name, {}),
             speedup=Speedup.of(times[name], times[reference]) if name in errors and reference is not None else None,
+            elsewhere=elsewhere.get(name, {}),
         )
         for name, network in networks.items()
     }

@@ -8,9 +8,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from tenfold.measure import LayerProfile, Profile
+from tenfold.measure import LayerProfile, OutputError, Profile
 from tenfold.report.layer_row import LayerRow
-from tenfold.report.measurement import Measurement
+from tenfold.report.measurement import Measurement, furthest
 from tenfold.report.report import Report
 from tenfold.surgery import Plan
 
@@ -194,15 +194,17 @@ def scored(network: Measurement) -> str:
     return UNKNOWN if network.score is None else f"{network.score.name} {network.score.shown}"
 
 
-def output_error(network: Measurement) -> str:
+def output_error(errors: Mapping[str, OutputError]) -> str:
     """Relative error of the output that went furthest."""
-    error = network.furthest[1].relative_error if network.furthest else None
+    worst = furthest(errors)
+    error = worst[1].relative_error if worst else None
     return UNKNOWN if error is None else f"{error:.3f}"
 
 
-def agreement(network: Measurement) -> str:
+def agreement(errors: Mapping[str, OutputError]) -> str:
     """How often its largest entry is the dense network's, in per cent."""
-    share = network.furthest[1].agreement if network.furthest else None
+    worst = furthest(errors)
+    share = worst[1].agreement if worst else None
     return UNKNOWN if share is None else f"{100 * share:.1f} %"
 
 
@@ -214,7 +216,9 @@ ROWS: dict[str, Callable[[Measurement], str]] = {
     "peak memory, MiB": lambda network: mebibytes(network.peak_memory_bytes),
     "ms a batch": batch_time,
     "score": scored,
-    "outputs' error": output_error,
-    "same largest entry": agreement,
+    "outputs' error": lambda network: output_error(network.outputs),
+    "same largest entry": lambda network: agreement(network.outputs),
+    "error, other inputs": lambda network: output_error(network.elsewhere),
+    "largest entry, other inputs": lambda network: agreement(network.elsewhere),
 }
-OPTIONAL = ("score", "outputs' error", "same largest entry")
+OPTIONAL = ("score", "outputs' error", "same largest entry", "error, other inputs", "largest entry, other inputs")

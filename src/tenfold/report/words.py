@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from tenfold.measure import OutputError, Profile, Speedup
 from tenfold.measure.weights import COMPRESSED
-from tenfold.report.measurement import Measurement
+from tenfold.report.measurement import Measurement, furthest
 from tenfold.report.report import Part, Report
 from tenfold.surgery.plan import DENSE
 
@@ -68,7 +68,7 @@ def sentences(report: Report, before: Profile | None = None, after: Profile | No
 
 def is_destroyed(network: Measurement) -> bool:
     """Whether some output has next to nothing left of the dense network's."""
-    return any(is_lost(error) for error in network.outputs.values())
+    return any(is_lost(error) for error in (*network.outputs.values(), *network.elsewhere.values()))
 
 
 def is_lost(error: OutputError) -> bool:
@@ -89,12 +89,22 @@ def outputs(report: Report) -> str:
         return (
             f"The {whose} cannot be compared with the dense network's: of another shape, or nothing in them is finite."
         )
-    far = f"relative error {error.relative_error:.3f}, cosine {error.cosine:.3f}"
-    if error.agreement is not None:
-        far += f", the same largest entry along axis {error.axis} in {100 * error.agreement:.1f} %"
+    far = distance(error)
+    if other := furthest(network.elsewhere):
+        far += f"; on inputs that were not calibrated on: {distance(other[1])}"
     if is_destroyed(network):
         return f"DESTROYED: next to nothing of the dense network is left in the {whose} on these inputs: {far}."
     return f"The {whose} on these inputs against the dense network's: {far}."
+
+
+def distance(error: OutputError) -> str:
+    """How far an output went, and how often its largest entry is the same where that means something."""
+    if error.relative_error is None or error.cosine is None:
+        return "not comparable"
+    far = f"relative error {error.relative_error:.3f}, cosine {error.cosine:.3f}"
+    if error.agreement is not None:
+        far += f", the same largest entry along axis {error.axis} in {100 * error.agreement:.1f} %"
+    return far
 
 
 def part(found: Part | None) -> str:
