@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -257,6 +258,16 @@ def test_a_buffer_that_looks_into_a_weight_keeps_it_dense() -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
     model.register_buffer("alias", model[0].weight.detach()[2:])
     model.register_buffer("copy", model[1].weight.detach().clone())
+    assert [site.obstacle is None for site in sites(model).values()] == [False, True]
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(2, 6)])
+def test_so_does_an_array(part: slice) -> None:
+    """`self.w = self.a.weight.detach().numpy()`: the layer was compressed, and the loaded network ran other numbers."""
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    model[1].seen = model[0].weight.detach().numpy()[part]
+    model.copy = model[1].weight.detach().numpy().copy()
+    model.words = np.array(["a"])
     assert [site.obstacle is None for site in sites(model).values()] == [False, True]
 
 

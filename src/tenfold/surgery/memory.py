@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import chain
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -16,10 +18,19 @@ def beside(model: nn.Module) -> Beside:
     """The buffers, and the tensors outside the tree, parameters among them."""
     found: dict[object, list[tuple[str, str, Tensor]]] = {}
     buffers = ((name, key, part) for name, module in model.named_modules() for key, part in module._buffers.items())
-    for name, key, value in chain(outside(model), buffers):
+    for name, key, kept in chain(outside(model), buffers):
+        value = tensor_on(kept) if isinstance(kept, np.ndarray) else kept
         if isinstance(value, Tensor):
             found.setdefault(memory(value), []).append((name, key, value))
     return found
+
+
+def tensor_on(array: "np.ndarray[Any, Any]") -> Tensor | None:
+    """A tensor on the memory of an array; None where torch has no such numbers."""
+    if array.dtype.kind not in "fiubc" or not array.flags.writeable or not array.size:
+        return None
+    whole = array if array.base is None or not isinstance(array.base, np.ndarray) else array.base
+    return torch.from_numpy(whole) if min(whole.strides, default=1) >= 0 else None
 
 
 def looking_into(parameter: Tensor, kept: Beside) -> Iterator[tuple[str, str, Tensor]]:

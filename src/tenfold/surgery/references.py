@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, MutableSequence, MutableSet
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 TREE = ("_modules", "_parameters", "_buffers")  # where torch keeps a module's parts
@@ -29,7 +30,7 @@ def redirected(model: nn.Module, swaps: Mapping[Any, Any]) -> None:
 
 
 def outside(model: nn.Module) -> Iterator[tuple[str, str, Any]]:
-    """(module, attribute, what) for every module, tensor and function that a module refers to outside the tree."""
+    """(module, attribute, what) for every module, tensor, array and function that is referred to outside the tree."""
     inside = tree(model)
     for name, module in model.named_modules():
         for key in [key for key in vars(module) if key not in TREE]:
@@ -40,7 +41,7 @@ def outside(model: nn.Module) -> Iterator[tuple[str, str, Any]]:
 
 
 def referred(function: types.FunctionType) -> list[Any]:
-    """Every module, tensor and function that a function's closure and defaults lead to."""
+    """Every module, tensor, array and function that a function's closure and defaults lead to."""
     noted = Noted()
     Walk(frozenset(), noted).value(function)
     return noted.found
@@ -89,6 +90,8 @@ class Walk:
                 return self.function(value)
             self.attributes(value)  # of a module that is registered nowhere, and so its parts
             return value
+        if isinstance(value, np.ndarray):
+            return self.replace(value)
         if isinstance(value, PLAIN):
             return value
         if isinstance(value, types.MethodType):
