@@ -12,7 +12,13 @@ HISTORY = 20  # steps that the curvature is estimated from
 
 
 def quasi_newton(
-    weight: Tensor, net: TensorNetwork, cores: Sequence[Tensor], *, steps: int, metric: Metric | None = None
+    weight: Tensor,
+    net: TensorNetwork,
+    cores: Sequence[Tensor],
+    *,
+    steps: int,
+    metric: Metric | None = None,
+    tolerance: float = 0.0,
 ) -> tuple[list[Tensor], float]:
     """Better cores from a start: L-BFGS with a strong Wolfe line search on the squared error of the weight.
 
@@ -23,6 +29,7 @@ def quasi_newton(
         weight: in the order of `net.axes`; worked on in float64.
         steps: iterations at most.
         metric: what an error costs; without it the Frobenius norm.
+        tolerance: the share of the error at the start below which what a step saves is not worth another.
     Returns: float64 cores; their squared error as a share of the weight's own cost.
     Source: Liu and Nocedal, Mathematical Programming 45 (1989), 503-528.
     """
@@ -33,9 +40,10 @@ def quasi_newton(
     if total == 0 or steps < 1:
         return start, 0.0 if total == 0 else measure.squared_error(net.weight(start) - wanted, axes) / total
     moving = [core.clone(memory_format=torch.contiguous_format).requires_grad_() for core in start]
+    begun = measure.squared_error(net.weight(start) - wanted, axes) / total
     search = torch.optim.LBFGS(
-        moving, max_iter=steps, max_eval=2 * steps, history_size=HISTORY, tolerance_grad=1e-14, tolerance_change=1e-15,
-        line_search_fn="strong_wolfe",
+        moving, max_iter=steps, max_eval=2 * steps, history_size=HISTORY, tolerance_grad=1e-14,
+        tolerance_change=max(1e-15, tolerance * begun), line_search_fn="strong_wolfe",
     )  # fmt: skip
     least, best = float("inf"), start
 

@@ -13,6 +13,7 @@ from tenfold.network import SPATIAL, Fold, Labels, TensorNetwork, contract, full
 from tenfold.protocols import TenfoldError
 
 STEPS = 100  # of the refinement in a metric, at most
+SLOW = 5e-4  # of the error at the start: what a step must save for another to follow
 WORK = 2e12  # multiply-adds of it, about a minute: a weight for which they are more gets fewer steps
 Axes = Mapping[str, int]
 Modes = Mapping[str, Sequence[int]]  # "i" -> (4, 4, 4); "o i h w" -> (12, 12, 16) where modes straddle axes
@@ -154,14 +155,16 @@ class Format(ABC):
     def refined(
         self, dense: Tensor, net: TensorNetwork, starts: Sequence[list[Tensor]], metric: Metric
     ) -> list[Tensor]:
-        """The cores that err least in a metric, of those that quasi-Newton steps in the whole of it reach from starts.
+        """The cores that quasi-Newton steps in the whole of a metric reach from the start that is best after a fifth.
 
         A matrix cut once needs none: nothing is nearer than its truncation in a metric that is a product.
         """
         closed = metric.is_product(net) and len(net.bonds) < 2 and not self.iterates
         steps = 0 if closed else min(STEPS, int(WORK / metric.macs(net)))
-        ends = [quasi_newton(dense, net, start, steps=steps, metric=metric) for start in starts]
-        return balanced(net, min(ends, key=lambda end: end[1])[0])
+        tried = steps // 5
+        ends = [quasi_newton(dense, net, start, steps=tried, metric=metric, tolerance=SLOW) for start in starts]
+        best = min(ends, key=lambda end: end[1])[0]
+        return balanced(net, quasi_newton(dense, net, best, steps=steps - tried, metric=metric, tolerance=SLOW)[0])
 
     def decompose_group(
         self,
