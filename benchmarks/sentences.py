@@ -89,7 +89,7 @@ def steps(model: nn.Module, profile: Any, statistics: Any, ratio: str) -> Any:
     """The networks that are judged, by step; the last to be refined."""
     asked: dict[str, Any] = {"params": ratio, "of": ["bert.encoder"], "format": "svd"}
     two_sided = statistics.metrics
-    inputs = {name: inputs_only(metric) for name, metric in two_sided.items()}
+    inputs = {name: inputs_only(seen[0]) for name, seen in statistics.seen.items()}
     uniform = tenfold.plan(model, profile, **asked, allocation="uniform")
     yield "plain", surgery.decompose(model, uniform)
     yield "whitened", surgery.decompose(model, uniform, inputs)
@@ -99,9 +99,9 @@ def steps(model: nn.Module, profile: Any, statistics: Any, ratio: str) -> Any:
     yield "blocks", small
 
 
-def inputs_only(metric: Metric) -> Metric:
-    """The metric without its output moment."""
-    return Metric({key: moment for key, moment in metric.moments.items() if key == "i"})
+def inputs_only(seen: Any) -> Metric:
+    """The second moment of the inputs alone, about zero."""
+    return Metric({"i": seen.moments(centred=False)["i"]})
 
 
 def opened() -> tuple[nn.Module, Any]:
