@@ -595,13 +595,13 @@ def hear_the_keyboard() -> None:
 
 
 def stopped(place: Path, how: signal.Signals, words: list[str] | None = None) -> subprocess.Popen[str]:
-    """A run that got this signal once an epoch was kept."""
+    """A run that got this signal once an epoch or a block was kept."""
     running = subprocess.Popen(
         words or command("cut"), cwd=place, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         preexec_fn=hear_the_keyboard,
     )  # fmt: skip
     end = time.monotonic() + 60
-    while not list(place.glob("cut/state/epoch-*")) and time.monotonic() < end and running.poll() is None:
+    while not list(place.glob("cut/state/[be]*[0-9s]")) and time.monotonic() < end and running.poll() is None:
         time.sleep(0.01)
     running.send_signal(how)
     return running
@@ -613,6 +613,17 @@ def test_a_killed_run_goes_on_where_it_was(place: Path) -> None:
     assert "of a run that differs in plan;" in refused(*command("cut", "--layer", "7=dense")[3:])
     assert tenfold_(*command("cut")[3:]).exit_code == 0
     assert tenfold_(*command("whole")[3:]).exit_code == 0
+    for name in ("model.safetensors", "plan.yaml"):
+        assert (place / "cut" / name).read_bytes() == (place / "whole" / name).read_bytes()
+    assert not (place / "cut/state").exists()
+
+
+def test_a_killed_reconstruction_goes_on_where_it_was(place: Path) -> None:
+    calibrated = ["--epochs", "0", "--calibrate", "96", "--distil", "4"]
+    stopped(place, signal.SIGKILL, command("cut", *calibrated)).communicate()
+    assert {path.name for path in (place / "cut/state").iterdir()} >= {"blocks.safetensors"}
+    assert tenfold_(*command("cut", *calibrated)[3:]).exit_code == 0
+    assert tenfold_(*command("whole", *calibrated)[3:]).exit_code == 0
     for name in ("model.safetensors", "plan.yaml"):
         assert (place / "cut" / name).read_bytes() == (place / "whole" / name).read_bytes()
     assert not (place / "cut/state").exists()

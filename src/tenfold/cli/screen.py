@@ -13,10 +13,11 @@ from rich.table import Table
 
 from tenfold import protocols
 from tenfold.protocols import TenfoldError
+from tenfold.recovery import kept
 
 WIDE = 110  # columns from which tables show all they know
-GOES_ON = "the same command goes on after the last whole epoch"
-STARTS_ANEW = "no epoch had ended; the same command starts anew."
+GOES_ON = "the same command goes on after the last whole epoch or block"
+STARTS_ANEW = "no epoch or block had ended; the same command starts anew."
 
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 
@@ -75,15 +76,15 @@ def clock(seconds: float) -> str:
 
 @contextmanager
 def resumable(state: Path) -> Iterator[None]:
-    """A stop by the keyboard says what became of the run; so does an error after an epoch was kept."""
-    before = set(state.glob("epoch-*"))
+    """A stop by the keyboard says what became of the run; so does an error after an epoch or a block was kept."""
+    before = kept(state)
     try:
         yield
     except KeyboardInterrupt:
-        way = f"{GOES_ON} (kept in {state})." if any(state.glob("epoch-*")) else STARTS_ANEW
+        way = f"{GOES_ON} (kept in {state})." if kept(state) else STARTS_ANEW
         typer.echo(f"stopped; {way}", err=True)
         raise typer.Exit(130) from None
     except TenfoldError:
-        if set(state.glob("epoch-*")) - before:
+        if kept(state) - before:
             note(f"What was trained is kept in {state}: {GOES_ON}.")
         raise

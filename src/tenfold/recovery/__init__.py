@@ -1,7 +1,7 @@
 """From a compressed network back to its accuracy: blocks reconstructed, batch norms estimated anew, fine-tuning."""
 
 from tenfold.recovery.batchnorm import reestimate
-from tenfold.recovery.checkpoint import check_state
+from tenfold.recovery.checkpoint import check_state, kept
 from tenfold.recovery.distillation import distillation_loss
 from tenfold.recovery.finetune import Step, finetune
 from tenfold.recovery.reconstruction import BlockDone, Distillation, StepDone, distil, reconstruct
@@ -10,5 +10,5 @@ from tenfold.recovery.rehearsal import rehearse
 
 __all__ = [
     "BlockDone", "Distillation", "Step", "StepDone", "check_state", "distil", "distillation_loss", "finetune",
-    "reconstruct", "recover", "reestimate", "rehearse",
+    "kept", "reconstruct", "recover", "reestimate", "rehearse",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 state/epoch-3/   what accelerate saves (network as safetensors; optimiser and schedule pickled, hence never
                  shipped), and run.json: what tells the run that it belongs to from others
+state/blocks.safetensors   the network after the last block that was reconstructed
 state/saving/    an epoch that is being written; renamed when complete
 state/lock       held by the run that trains
 """
@@ -93,6 +94,11 @@ def load_epoch(accelerator: "Accelerator", state: Path, epoch: int) -> None:
     """Put network, optimiser and schedule where they stood after an epoch."""
     with undisturbed(accelerator.device):
         accelerator.load_state(str(state / f"epoch-{epoch}"))
+
+
+def kept(state: Path) -> set[Path]:
+    """What the folder keeps of work that is done: whole epochs, and the network after a block."""
+    return {path for path in (*state.glob("epoch-*"), state / BLOCKS) if path.exists()}
 
 
 def remove(state: Path) -> None:
