@@ -181,6 +181,19 @@ def test_settings_of_calibration_that_make_no_sense_are_refused(asked: dict[str,
         tenfold.compress(MODEL, params="2x", calibrate=5)
 
 
+def test_samples_that_are_not_finite_are_refused_by_their_batch() -> None:
+    batches = [batch.clone() for batch in data().inputs]
+    batches[2][1, 0, 0, 0] = float("nan")
+    with pytest.raises(TenfoldError, match="calibration: batch 3 of 12 samples holds NaN or infinity"):
+        tenfold.calibrate(MODEL, batches)
+    far = nn.Linear(4, 4)
+    far.weight.data *= 1e38
+    with pytest.raises(TenfoldError, match="the network's outputs on 5 samples are not finite"):
+        tenfold.calibrate(far, [torch.full((5, 4), 1e4)])
+    with pytest.raises(TenfoldError, match="there are no inputs to calibrate on"):
+        tenfold.calibrate(MODEL, [])
+
+
 def test_the_same_seed_gives_the_same_network() -> None:
     asked: dict[str, Any] = {"params": "2x", "format": "cp,svd", "epochs": 1, "seed": 5}
     a, b = (tenfold.compress(MODEL, data(), **asked) for _ in range(2))

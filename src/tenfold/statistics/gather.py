@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from tenfold.inputs import Inputs, evaluating, run, tensors_in
 from tenfold.layers import Layer, kind_of
 from tenfold.measure import weights_hash
+from tenfold.measure.finite import all_finite, spoiled
 from tenfold.network import GROUPS
+from tenfold.protocols import TenfoldError
 from tenfold.statistics.moment import Moment, is_full
 from tenfold.statistics.processes import gathered, summed_over_processes
 from tenfold.statistics.shifts import shiftable
@@ -51,13 +53,18 @@ def gather(
         outputs: what counts of the outputs, by default all that is floating.
         draws: projections of every chunk.
         watch: is handed the chunks and hands them on, to draw a bar.
-    Raises: TenfoldError if the network does not run on a chunk.
+    Raises: TenfoldError if the network does not run on a chunk, or if the chunk or what comes out is not finite.
     """
     watched = Watched.of(model)
     for note, names in said_together(watched.notes).items():
         log.warning("%s: %s", ", ".join(names), note)
     with evaluating(watched.model), torch.enable_grad():
         for k, chunk in enumerate(watch(iter(chunks))):
+            if spoiled(chunk.value):
+                raise TenfoldError(
+                    f"calibration: batch {k + 1} of {chunk.size} samples holds NaN or infinity; leave it out, or mend "
+                    "the data."
+                )
             held = len(chunks) > 1 and k % HELD_OUT == min(HELD_OUT, len(chunks)) - 1
             generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{digest(chunk)}".encode()))
             for draw in range(draws):
@@ -144,6 +151,11 @@ class Watched:
         self.held, self.inputs, self.size, self.generator = held, inputs, chunk.size, generator
         self.reached: set[Watch] = set()
         found = outputs(run(self.model, chunk.value))
+        if not all_finite(found):
+            raise TenfoldError(
+                f"calibration: the network's outputs on {chunk.size} samples are not finite; see that these are "
+                "normalised."
+            )
         terms = [(y * torch.randn(y.shape, generator=generator).to(y)).sum() for y in found if y.requires_grad]
         if terms:
             torch.stack(terms).sum().backward()  # type: ignore[no-untyped-call]
