@@ -446,7 +446,8 @@ def test_normalisation_is_kept_restored_and_overridden(place: Path) -> None:
         "--params",
         "2x",
         "--calibrate",
-        "32",
+        "0",
+        "--no-bn",
         "--format",
         "svd",
         "--out",
@@ -803,7 +804,7 @@ def test_training_wants_an_architecture_data_and_a_place(place: Path) -> None:
 
 
 def test_a_killed_training_goes_on_where_it_was(place: Path) -> None:
-    more = ["--epochs", "60", "--format", "svd", "--ranks", "4", "--threads", "1"]
+    more = ["--epochs", "20", "--format", "svd", "--ranks", "4", "--threads", "1"]
     stopped(place, signal.SIGKILL, [sys.executable, "-m", "tenfold", *training("cut", *more)]).communicate()
     assert {path.name for path in (place / "cut").iterdir()} == {"state"}
     assert "of a run that differs in init;" in refused(*training("cut", *more, "--init", "cores"))
