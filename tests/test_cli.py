@@ -438,20 +438,8 @@ def test_json_is_the_report_and_all_else_is_elsewhere(place: Path) -> None:
 
 
 def test_normalisation_is_kept_restored_and_overridden(place: Path) -> None:
-    asked = [
-        "compress",
-        "digits-cnn",
-        "--data",
-        "digits",
-        "--params",
-        "2x",
-        "--calibrate",
-        "0",
-        "--no-bn",
-        "--format",
-        "svd",
-        "--out",
-    ]
+    net = ["compress", "digits-cnn", "--data", "digits"]
+    asked = [*net, "--params", "2x", "--calibrate", "0", "--no-bn", "--format", "svd", "--out"]
     result = tenfold_(*asked, "a")
     assert "mean 0.3053, std 0.376" in result.stderr
     assert "no trained weights" in result.stderr

@@ -347,7 +347,7 @@ def moment(size: int, seed: int) -> Tensor:
 
 
 @pytest.mark.parametrize("name", formats.BUILT_IN)
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(st.booleans(), st.integers(1, 3), seeds)
 def test_a_fit_in_a_metric_never_errs_more_in_it_than_one_without(name: str, both: bool, rank: int, seed: int) -> None:
     few = {"starts": 2, "sweeps": 12} if name in ("tr", "str") else {}
