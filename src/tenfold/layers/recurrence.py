@@ -1,4 +1,4 @@
-"""What torch's recurrences do around their weights: inputs of every form, layers and directions, one step."""
+"""What torch's recurrences do around their weights: inputs of every form, layers and directions."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -11,11 +11,10 @@ from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
 from tenfold.layers.plain import Closed, filled
+from tenfold.layers.step import Pair, State, cell
 from tenfold.layers.tensor_like import Rebuilt
 from tenfold.network import Positions
 
-State = list[Tensor]  # [h], or [h, c] of an LSTM; each (units, n, size)
-Pair = tuple[Tensor, Tensor]
 Hidden = tuple[Tensor, Tensor | None, Tensor | None]  # the recurrent matrix, its bias, the projection
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 MOST_STEPS = 16  # that an error is taken to last; assumed where nobody knows the length of a sequence
@@ -224,20 +223,6 @@ class TensorSteps(Stepping):
         self.projection = None if projection is None else partial(functional.linear, weight=projection)
 
 
-def cell(mode: str, inputs: Tensor, hidden: Tensor, state: State) -> State:
-    """The new state, from what the inputs and the hidden state add to the gates (.., gates·size)."""
-    if mode == "LSTM":
-        i, f, g, o = (inputs + hidden).chunk(4, -1)
-        c = f.sigmoid() * state[1].to(f.dtype) + i.sigmoid() * g.tanh()  # under autocast all is of the gates' dtype
-        return [o.sigmoid() * c.tanh(), c]
-    if mode == "GRU":
-        r, z, n = inputs.chunk(3, -1)
-        r_h, z_h, n_h = hidden.chunk(3, -1)
-        n = (n + (r + r_h).sigmoid() * n_h).tanh()
-        return [n + (z + z_h).sigmoid() * (state[0] - n)]
-    return [(inputs + hidden).tanh() if mode == "RNN_TANH" else (inputs + hidden).relu()]
-
-
 # ---- lowered
 class Steps(Stepping, nn.Module):
     """A unit on plain modules, each of which holds one of its matrices."""
@@ -348,64 +333,6 @@ class LoweredRNN(LoweredRecurrence):
         else:  # (TorchScript looks at one of the two)
             y, end = self.padded(input, state)
             return y, end[0]
-
-
-# ---- one step by itself
-class StepModule(Closed):
-    """What torch's cells do around whatever gives the gates their inputs."""
-
-    mode: str
-    input_size: int
-    hidden_size: int
-
-    def describe(self, mode: str, input_size: int, hidden_size: int) -> None:
-        """Take over the geometry of torch's module."""
-        self.mode, self.input_size, self.hidden_size = mode, input_size, hidden_size
-
-    @abstractmethod
-    def gates(self, at: int, x: Tensor) -> Tensor:
-        """What the input (0) or the hidden state (1) adds to the gates, (n, gates·size) or (gates·size,)."""
-
-    def stepped(self, input: Tensor, state: State | None) -> State:
-        """The state after a step, (n, size) or (size,), from zeros unless given.
-
-        Raises: RuntimeError, as torch's does, for sizes that do not go together.
-        """
-        if input.shape[-1] != self.input_size:
-            raise RuntimeError(f"{self.mode}: expected {self.input_size} features, got {input.shape[-1]}")
-        empty = input.new_zeros(list(input.shape[:-1]) + [self.hidden_size])  # noqa: RUF005  (TorchScript)
-        now = [empty, empty] if state is None else state
-        for part in now:
-            if part.shape != empty.shape:
-                raise RuntimeError(f"{self.mode}: expected a hidden state of {list(empty.shape)}")
-        return cell(self.mode, self.gates(0, input), self.gates(1, now[0]), now)
-
-    def extra_repr(self) -> str:
-        return f"{self.mode}, {self.input_size}, {self.hidden_size}"
-
-
-STEP_MODULES: dict[str, type[nn.RNNCellBase]] = {
-    "LSTM": nn.LSTMCell, "GRU": nn.GRUCell, "RNN_TANH": nn.RNNCell, "RNN_RELU": nn.RNNCell,
-}  # fmt: skip
-
-
-def cell_mode(module: nn.RNNCellBase) -> str:
-    """The name by which torch knows the recurrence of a cell."""
-    if isinstance(module, nn.RNNCell):
-        return f"RNN_{module.nonlinearity.upper()}"
-    return "LSTM" if isinstance(module, nn.LSTMCell) else "GRU"
-
-
-def torch_cell(like: StepModule, gates: Sequence[nn.Linear]) -> nn.RNNCellBase:
-    """Torch's own cell with the weights and biases of two linear modules."""
-    inputs, hidden = gates
-    options: dict[str, Any] = {"nonlinearity": like.mode[4:].lower()} if like.mode.startswith("RNN") else {}
-    build = STEP_MODULES[like.mode]
-    module = build(like.input_size, like.hidden_size, bias=inputs.bias is not None, device="meta", **options)
-    module.weight_ih, module.weight_hh = inputs.weight, hidden.weight
-    if inputs.bias is not None:
-        module.bias_ih, module.bias_hh = inputs.bias, hidden.bias
-    return module
 
 
 def torch_module(like: Recurrence, weights: Sequence[Tensor], **geometry: Any) -> nn.RNNBase:

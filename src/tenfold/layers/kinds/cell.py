@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from tenfold.layers.base import FactoredWeight, Layer
 from tenfold.layers.products import matrix_chain
-from tenfold.layers.recurrence import Pair, StepModule, cell_mode, fed_back, torch_cell
+from tenfold.layers.recurrence import fed_back
 from tenfold.layers.staged import Chain
+from tenfold.layers.step import Pair, StepModule, cell_mode, torch_cell
 from tenfold.network import Positions
 
 WEIGHTS = ("weight_ih", "weight_hh")  # of the input and of the hidden state, (o, i), all gates stacked in `o`

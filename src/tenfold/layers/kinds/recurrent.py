@@ -14,7 +14,6 @@ from tenfold.layers.recurrence import (
     LoweredLSTM,
     LoweredRNN,
     Recurrence,
-    State,
     Steps,
     TensorSteps,
     fed_back,
@@ -23,6 +22,7 @@ from tenfold.layers.recurrence import (
     torch_module,
 )
 from tenfold.layers.staged import Chain
+from tenfold.layers.step import State
 from tenfold.network import Positions, Stages
 
 
