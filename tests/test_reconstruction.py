@@ -18,7 +18,7 @@ from tenfold.recovery.reconstruction import Refinement, blocks_of
 from tenfold.recovery.reconstruction.flow import Flow
 from tenfold.recovery.reconstruction.samples import Samples
 from tenfold.recovery.reconstruction.schedule import one_cycle
-from tenfold.statistics.gather import floating
+from tenfold.statistics.gradients import floating
 
 QUICK = Refinement(passes=8)
 

@@ -12,7 +12,8 @@ from tenfold.measure import weights_hash
 from tenfold.protocols import BatchDim, Data, TenfoldError
 from tenfold.statistics import Statistics, gather
 from tenfold.statistics import file as statistics_file
-from tenfold.statistics.gather import Outputs, floating, hash_of
+from tenfold.statistics.gather import hash_of
+from tenfold.statistics.gradients import Outputs, floating
 from tenfold.surgery import unwrapped
 from tenfold.tasks import Objective
 
@@ -48,8 +49,8 @@ def calibrate(
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Unlabelled samples.
+class Unlabelled:
+    """Samples to calibrate on.
 
     Attributes:
         chunks: those that are calibrated on.
@@ -63,7 +64,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Calibrated(Samples):
+class Calibrated(Unlabelled):
     """Samples, and what the network showed on them."""
 
     statistics: Statistics

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from tenfold import recovery
-from tenfold.api.calibrate import SAMPLES, Further, Samples, compared
+from tenfold.api.calibrate import SAMPLES, Further, Unlabelled, compared
 from tenfold.inputs import first_samples
 from tenfold.protocols import BatchDim, Data, Watch
 from tenfold.recovery import Distillation
@@ -42,7 +42,7 @@ def reconstruct(
     Raises: TenfoldError if there are no inputs, or the networks do not run on them.
     """
     dense, small = unwrapped(dense), unwrapped(small)
-    known = Samples(
+    known = Unlabelled(
         first_samples(dense, batches, samples, batch=batch), compared(data), Further(dense, batches, samples, batch)
     )
     return reconstructed(dense, small, known, distil=distil, seed=seed, state=state, run={}, watch=watch)
@@ -51,7 +51,7 @@ def reconstruct(
 def reconstructed(
     dense: nn.Module,
     small: nn.Module,
-    known: Samples,
+    known: Unlabelled,
     *,
     distil: int,
     seed: int,

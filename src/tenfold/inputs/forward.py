@@ -1,11 +1,12 @@
 """One forward of a network as it is measured: in eval mode, without gradients, everything left as it was."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from tenfold.inputs.containers import tensors_in
 from tenfold.inputs.states import unchanged
@@ -34,6 +35,31 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     with unchanged(model), torch.no_grad(), torch.random.fork_rng(devices=devices):
         model.eval()
         yield
+
+
+def run_hooked(model: nn.Module, inputs: Any, hooks: Iterable[RemovableHandle]) -> None:
+    """One measured forward with hooks that are in place; they are removed in the end."""
+    handles = list(hooks)
+    try:
+        with evaluating(model):
+            run(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def exchanged(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Modules with other forwards; afterwards with their own."""
+    own = {module: vars(module).get("forward") for module in forwards}
+    try:
+        for module, forward in forwards.items():
+            vars(module)["forward"] = forward
+        yield
+    finally:
+        for module, before in own.items():
+            vars(module).pop("forward", None)
+            vars(module).update({} if before is None else {"forward": before})
 
 
 def run(model: nn.Module, inputs: Any) -> Any:

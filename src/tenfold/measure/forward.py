@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tenfold.inputs import tensors_in
+from tenfold.inputs import exchanged, tensors_in
 
 Before = Callable[[nn.Module], None]
 After = Callable[[nn.Module, list[Tensor], Tensor], None]
@@ -37,15 +37,8 @@ def hooked(modules: Iterable[nn.Module], before: Before, after: After) -> Iterat
 
         return watched
 
-    own = {module: vars(module).get("forward") for module in modules}
-    try:
-        for module in own:
-            vars(module)["forward"] = wrapped(module, module.forward)
+    with exchanged({module: wrapped(module, module.forward) for module in modules}):
         yield
-    finally:
-        for module, forward in own.items():
-            vars(module).pop("forward", None)
-            vars(module).update({} if forward is None else {"forward": forward})
 
 
 @contextmanager

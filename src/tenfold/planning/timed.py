@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tenfold.inputs import Inputs, evaluating, inputs_for, run
+from tenfold.inputs import Inputs, inputs_for, run_hooked
 from tenfold.layers import FactoredWeight
 from tenfold.measure import Profile
 from tenfold.measure.timing import paired
@@ -60,15 +60,10 @@ def first_calls(model: nn.Module, names: Iterable[str], inputs: Inputs) -> dict[
 
         return note
 
-    handles = [
+    hooks = [
         model.get_submodule(name).register_forward_pre_hook(noting(name), with_kwargs=True) for name in sorted(names)
     ]
-    try:
-        with evaluating(model):
-            run(model, inputs.value)
-    finally:
-        for handle in handles:
-            handle.remove()
+    run_hooked(model, inputs.value, hooks)
     return found
 
 

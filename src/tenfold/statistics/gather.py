@@ -17,6 +17,7 @@ from tenfold.measure import weights_hash
 from tenfold.measure.finite import all_finite, spoiled
 from tenfold.network import GROUPS
 from tenfold.protocols import TenfoldError
+from tenfold.statistics.gradients import Outputs, floating, project, revealed
 from tenfold.statistics.moment import Moment, is_full
 from tenfold.statistics.processes import gathered, summed_over_processes
 from tenfold.statistics.shifts import shiftable
@@ -28,7 +29,6 @@ from tenfold.surgery.sites import mirrored
 POSITIONS = 64  # of each sample and call that are looked at; an eighth of them left results unchanged
 HELD_OUT = 8  # every so many chunks, one is held out
 UNSEEN = "what it meets is not seen from outside"
-Outputs = Callable[[Any], Sequence[Tensor]]  # what is compared of a network's outputs, samples first
 log = logging.getLogger(__name__)
 
 
@@ -141,7 +141,7 @@ class Watched:
                     reasons[name] = UNSEEN
                     continue
                 child = new.get_submodule(children[place.weight])
-                kind = kind_of_part(child, place.kind)
+                kind = kind_of(child) or place.kind
                 watches[child] = Watch(site, kind, place.mirrored, {})
         twin = swapped(twin, {old: new for old, new, _ in apart.values() if old is not new})
         return cls(twin, watches, reasons)
@@ -156,9 +156,7 @@ class Watched:
                 f"calibration: the network's outputs on {chunk.size} samples are not finite; see that these are "
                 "normalised."
             )
-        terms = [(y * torch.randn(y.shape, generator=generator).to(y)).sum() for y in found if y.requires_grad]
-        if terms:
-            torch.stack(terms).sum().backward()  # type: ignore[no-untyped-call]
+        project(found, generator)
 
     def after(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> Any:
         """What a watched module met, and a hook on its output's gradient."""
@@ -173,7 +171,6 @@ class Watched:
                 watch.add("inputs", self.held, moment_of(rows[0].detach(), watch.features(watch.input_axes)))
         if not isinstance(result, Tensor):
             return result
-        y = result if result.requires_grad else result.detach().requires_grad_().clone()
         held, size, reached = self.held, self.size, self.reached
 
         def backward(gradient: Tensor) -> None:
@@ -186,8 +183,7 @@ class Watched:
             reached.add(watch)
             watch.add("outputs", held, replace(moment, count=count))
 
-        y.register_hook(backward)  # type: ignore[no-untyped-call]
-        return y
+        return revealed(result, backward)
 
     def pick(self, positions: int) -> Tensor:
         """Which positions are looked at."""
@@ -208,11 +204,6 @@ class Watched:
             each = Seen(" ".join(watch.input_axes), " ".join(watch.output_axes), found, halves(sums, k, "outputs"))
             seen[watch.site.name] = (*seen.get(watch.site.name, ()), each)
         return Statistics(weights, inputs, samples, seen, self.reasons, self.notes, shifts)
-
-
-def kind_of_part(child: nn.Module, kind: type[Layer]) -> type[Layer]:
-    """The kind that knows what the child which applies a weight meets."""
-    return kind_of(child) or kind
 
 
 def hash_of(chunks: Sequence[Inputs]) -> str:
@@ -249,8 +240,3 @@ def halves(sums: Mapping[tuple[int, str, bool], Moment], watch: int, side: str) 
     if fitted is None:
         return None
     return Halves(fitted, held)
-
-
-def floating(outputs: Any) -> list[Tensor]:
-    """All that is floating in a network's outputs."""
-    return [tensor for tensor in tensors_in(outputs) if tensor.is_floating_point()]

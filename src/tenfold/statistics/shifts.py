@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tenfold.inputs import Inputs, evaluating, run
+from tenfold.inputs import Inputs, run_hooked
 from tenfold.surgery import Site, sites
 from tenfold.surgery.sites import full
 
@@ -48,15 +48,10 @@ def following_norms(model: nn.Module, inputs: Inputs) -> dict[str, str]:
         if isinstance(result, Tensor):
             made[id(result)] = name, result  # (kept, so that no other tensor takes its place in memory)
 
-    handles = [
+    hooks = [
         module.register_forward_hook(lambda m, args, y, name=name: after(name, m, args, y))
         for name, module in model.named_modules()
         if not any(True for _ in module.children())
     ]
-    try:
-        with evaluating(model):
-            run(model, inputs.value)
-    finally:
-        for handle in handles:
-            handle.remove()
+    run_hooked(model, inputs.value, hooks)
     return found

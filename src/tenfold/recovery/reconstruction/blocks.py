@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tenfold.inputs import Inputs, evaluating, run, tensors_in
+from tenfold.inputs import Inputs, run_hooked, tensors_in
 from tenfold.layers import OPAQUE, kind_of
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -43,16 +43,11 @@ def blocks_of(model: nn.Module, inputs: Inputs) -> list[Block]:
     """
     names = {module: name for name, module in units(model)}
     calls: list[tuple[nn.Module, Any, Any]] = []
-    handles = [
-        module.register_forward_hook(lambda m, args, kwargs, y: calls.append((m, (args, kwargs), y)), with_kwargs=True)
-        for module in names
-    ]
-    try:
-        with evaluating(model):
-            run(model, inputs.value)
-    finally:
-        for handle in handles:
-            handle.remove()
+
+    def note(module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+        calls.append((module, (args, kwargs), result))
+
+    run_hooked(model, inputs.value, [module.register_forward_hook(note, with_kwargs=True) for module in names])
     order = [module for module, _, _ in calls]
     found: list[list[str]] = []
     last: Any = None

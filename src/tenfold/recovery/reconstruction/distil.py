@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tenfold.inputs import Inputs, call, evaluating
 from tenfold.recovery.reconstruction.schedule import one_cycle
-from tenfold.statistics.gather import Outputs
+from tenfold.statistics.gradients import Outputs
 
 LOOKS = 10  # at the held-out samples
 HELD_OUT = 2  # batches
@@ -36,7 +36,7 @@ class StepDone:
 
     Attributes:
         step: 1 to steps.
-        loss: of its batch, over the variance of the outputs.
+        loss: of its batch, over the squares of the dense network's outputs.
         seconds_left: at the pace so far.
     """
 

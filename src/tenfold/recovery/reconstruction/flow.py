@@ -1,14 +1,13 @@
 """What enters and leaves the blocks of a network, without running again what came before."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tenfold.inputs import Inputs, call, evaluating, tensors_in
+from tenfold.inputs import Inputs, call, evaluating, exchanged, tensors_in
 from tenfold.inputs.containers import mapped
 from tenfold.recovery.reconstruction.blocks import Block
 
@@ -63,7 +62,7 @@ class Flow:
         for done, outputs in self.given.items() if short else ():
             forwards |= dict.fromkeys(done.of(self.model), giving(outputs[k]))
         forwards[block.of(self.model)[0]] = arrive
-        with evaluating(self.model), replaced(forwards):
+        with evaluating(self.model), exchanged(forwards):
             try:
                 call(self.model, self.chunks[k].value)
             except Arrived:
@@ -96,17 +95,3 @@ def giving(value: Any) -> Callable[..., Any]:
 def empty(outputs: Any) -> Any:
     """Zeros of the same shapes, which take no memory."""
     return mapped(lambda x: x.new_zeros(()).expand(x.shape) if isinstance(x, Tensor) else x, outputs)
-
-
-@contextmanager
-def replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Modules with other forwards."""
-    own = {module: vars(module).get("forward") for module in forwards}
-    try:
-        for module, forward in forwards.items():
-            vars(module)["forward"] = forward
-        yield
-    finally:
-        for module, before in own.items():
-            vars(module).pop("forward", None)
-            vars(module).update({} if before is None else {"forward": before})

@@ -15,10 +15,10 @@ from tenfold.inputs import Inputs
 from tenfold.recovery.reconstruction.blocks import blocks_of
 from tenfold.recovery.reconstruction.flow import Flow
 from tenfold.recovery.reconstruction.progress import keep, resumed
-from tenfold.recovery.reconstruction.refine import Refinement, floating, refined
+from tenfold.recovery.reconstruction.refine import Refinement, refined
 from tenfold.recovery.reconstruction.samples import Samples, uneven
 from tenfold.recovery.reconstruction.worth import worths
-from tenfold.statistics.gather import Outputs
+from tenfold.statistics.gradients import Outputs, floating
 
 log = logging.getLogger(__name__)
 

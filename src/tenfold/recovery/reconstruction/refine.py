@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tenfold.inputs import tensors_in
 from tenfold.recovery.reconstruction.flow import Given, through
 from tenfold.recovery.reconstruction.samples import Samples
 from tenfold.recovery.reconstruction.schedule import one_cycle
+from tenfold.statistics.gradients import floating
+
+BETAS = 0.9, 0.99  # of AdamW
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,6 @@ class Refinement:
     passes: float = 20.0
     batch: int = 64
     lr: float = 3e-3
-    betas: tuple[float, float] = (0.9, 0.99)
 
 
 def refined(
@@ -61,7 +62,7 @@ def refined(
 
     before = [p.detach().clone() for p in parameters]
     start = overall(modules, samples, how.batch, lost)
-    optimiser = torch.optim.AdamW(parameters, lr=how.lr, betas=how.betas, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(parameters, lr=how.lr, betas=BETAS, weight_decay=0.0)
     schedule = one_cycle(optimiser, steps, rise=0.1)
     for _ in range(steps):
         optimiser.zero_grad()
@@ -134,8 +135,3 @@ def root(moment: Tensor) -> Tensor:
     level = float(values.clamp_min(0).mean()) or 1.0
     found: Tensor = vectors * (values.clamp_min(0) / level).sqrt() @ vectors.mT
     return found.float()
-
-
-def floating(outputs: object) -> list[Tensor]:
-    """All that is floating in what a block gives."""
-    return [y for y in tensors_in(outputs) if y.is_floating_point()]

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from tenfold.inputs import Inputs, evaluating, run
 from tenfold.recovery.reconstruction.blocks import Block
-from tenfold.recovery.reconstruction.refine import channel_dim, floating
-from tenfold.statistics.gather import Outputs
+from tenfold.recovery.reconstruction.refine import channel_dim
+from tenfold.statistics.gradients import Outputs, project, revealed
 from tenfold.surgery import copied
 
 
@@ -27,13 +27,7 @@ def worths(
     generator = torch.Generator().manual_seed(seed)
     with evaluating(twin), torch.enable_grad():
         for chunk in chunks:
-            terms = [
-                (y * torch.randn(y.shape, generator=generator).to(y)).sum()
-                for y in outputs(run(twin, chunk.value))
-                if y.requires_grad
-            ]
-            if terms:
-                torch.stack(terms).sum().backward()  # type: ignore[no-untyped-call]
+            project(outputs(run(twin, chunk.value)), generator)
     return found
 
 
@@ -41,15 +35,13 @@ def watching(block: Block, found: dict[Block, Tensor]) -> Any:
     """A hook on what a block gives, by which the gradients there are gathered."""
 
     def after(module: nn.Module, args: Any, result: Any) -> Any:
-        if not isinstance(result, Tensor) or len(floating(result)) != 1:
+        if not isinstance(result, Tensor) or not result.is_floating_point():
             return result
-        y = result if result.requires_grad else result.detach().requires_grad_().clone()
 
         def backward(gradient: Tensor) -> None:
             rows = gradient.movedim(channel_dim(gradient), -1).flatten(0, -2)
             found[block] = found.get(block, 0) + (rows.mT @ rows).double()
 
-        y.register_hook(backward)  # type: ignore[no-untyped-call]
-        return y
+        return revealed(result, backward)
 
     return after
