@@ -1,6 +1,7 @@
 """Blocks: found, entered without running again what came before, and refined until they give what they gave."""
 
 import copy
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ from torch import Tensor, nn
 import tenfold
 from tenfold.inputs import Inputs, first_samples, run
 from tenfold.models.cifar_resnet import CifarResNet
+from tenfold.protocols import TenfoldError
 from tenfold.recovery import Distillation, distil, reconstruct
 from tenfold.recovery.reconstruction import Refinement, blocks_of
 from tenfold.recovery.reconstruction.flow import Flow
 from tenfold.recovery.reconstruction.samples import Samples
 from tenfold.recovery.reconstruction.schedule import one_cycle
+from tenfold.recovery.reconstruction.shelf import Shelf, alive, is_activation, memory
 from tenfold.statistics.gradients import floating
 
+reconstructing = importlib.import_module("tenfold.recovery.reconstruction.reconstruct")  # (the package has the verb)
+seeds = st.integers(0, 99)
 QUICK = Refinement(passes=8)
 
 
@@ -99,7 +104,7 @@ def test_a_block_is_given_what_it_is_given_in_the_whole_network(depth: int, skip
         for chunk in chunks:
             run(model, chunk.value)
         handle.remove()
-        entering = flow.entering(block)
+        entering = list(flow.entering(block))
         assert all(torch.equal(args[0], true) for (args, _), true in zip(entering, seen, strict=True))
         outputs = flow.passed(block, entering)
     assert all(torch.equal(y, run(model, chunk.value)) for y, chunk in zip(outputs, chunks, strict=True))
@@ -125,13 +130,126 @@ def test_samples_are_drawn_with_their_targets(sizes: list[int], count: int, shar
     sizes = [*sizes, sizes[-1] + 1]  # as `uneven` makes them
     given = [((torch.full((n, 3), float(k)), mask), {"flag": True}) for k, n in enumerate(sizes)]
     wanted = [[torch.full((n, 1), float(k))] for k, n in enumerate(sizes)]
-    found = Samples.of(given, wanted, sizes)
+    found = Samples.of(given, wanted, sizes, Shelf())
     assert found.count == sum(sizes)
     for (args, options), (target,) in found.drawn(count, torch.Generator().manual_seed(0)):
         assert torch.equal(args[0][:, :1], target)
         assert torch.equal(args[1], mask)
         assert options == {"flag": True}
     assert sum(n for _, n in found.each(count)) == sum(sizes)
+
+
+def test_what_is_written_to_in_place_between_blocks_is_written_once() -> None:
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.one(x)
+            y += 1
+            return self.two(y)
+
+    model, chunk = drawn(Shifted()), Inputs(normal(4, 3), (0,))
+    flow = Flow(model, [chunk])
+    for block in blocks_of(model, chunk):
+        outputs = flow.passed(block, flow.entering(block))
+    assert torch.equal(outputs[0], run(model, chunk.value))
+
+
+# ---- memory
+def laid_out(shape: list[int], seed: int, how: str) -> Tensor:
+    x = normal(*shape, seed=seed)
+    ways = {
+        "as it is": x,
+        "turned": x.mT,
+        "a part": x[1:],
+        "expanded": x[:1].expand(4, *shape[1:]),
+        "half": x.bfloat16(),
+    }
+    return ways[how]
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.tuples(
+        st.lists(st.integers(1, 5), min_size=2, max_size=4), seeds,
+        st.sampled_from(["as it is", "turned", "a part", "expanded", "half"]), st.booleans(),
+    ), max_size=6),
+    st.integers(0, 2000),
+)  # fmt: skip
+def test_what_is_kept_is_the_same_tensor_within_the_budget(each: list[Any], budget: int) -> None:
+    shelf, values = Shelf(budget), []
+    for shape, seed, how, stays in each:
+        value = ({"x": laid_out(shape, seed, how)}, torch.arange(3), "word")
+        found = shelf.keep(value)
+        values += [found] if stays else []
+        assert torch.equal(found[0]["x"], value[0]["x"])
+        assert found[0]["x"].stride() == value[0]["x"].stride()
+        assert found[1] is value[1]
+        assert shelf.keep(found)[0]["x"] is found[0]["x"]
+        handed = shelf.out(found)[0]["x"]
+        assert torch.equal(handed, value[0]["x"])
+        assert how == "expanded" or not handed.numel() or handed.data_ptr() != found[0]["x"].data_ptr()
+        assert sum(alive(shelf.held).values()) <= budget
+        del found, value
+    in_memory = [x for x, _, _ in values if memory(x["x"]) in shelf.held]
+    assert sum(x["x"].untyped_storage().nbytes() for x in in_memory) <= budget
+
+
+class Counting(Shelf):
+    """Keeps all in memory, and knows the most that was alive."""
+
+    most = 0
+
+    def kept(self, leaf: Any) -> Any:
+        found = super().kept(leaf)
+        self.most = max(self.most, sum(alive(self.held).values()))
+        return found
+
+
+def test_two_copies_of_the_activations_of_one_block_are_alive_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    dense, x = drawn(Encoder(2)), normal(256, 4, 5)
+    small = tenfold.decompose(dense, planned(dense, "1.8x", x[:1]))
+    shelf = Counting(10**9)
+    monkeypatch.setattr(reconstructing, "Shelf", lambda *_: shelf)
+    list(reconstruct(dense, small, chunks_for(dense, x), how=Refinement(passes=0.1)))
+    of_a_block = 256 * 4 * 8 * 4  # bytes of what goes from one to the next
+    assert 2 * of_a_block <= shelf.most - x.nbytes <= 2.3 * of_a_block
+
+
+class Images(nn.Sequential):
+    def __init__(self) -> None:
+        norms = nn.BatchNorm2d(6), nn.BatchNorm2d(4)
+        super().__init__(
+            nn.Conv2d(2, 6, 3), norms[0], nn.ReLU(inplace=True), nn.Conv2d(6, 4, 3, bias=False), norms[1], nn.ReLU(),
+            nn.Flatten(), nn.Linear(16, 3),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("budget", [0, 15_000, 40_000, 10**9])
+@pytest.mark.parametrize("model", [Encoder(2), Encoder(1, skip=True), Images()], ids=["short", "skip", "images"])
+def test_a_budget_changes_no_bit(model: nn.Module, budget: int, tmp_path: Path) -> None:
+    dense = drawn(copy.deepcopy(model))
+    x = normal(40, 2, 6, 6) if isinstance(model, Images) else normal(40, 4, 5)
+    plan, how = planned(dense, "1.2x", x[:1]), Refinement(passes=2, batch=16)
+    ends = []
+    for allowed in (None, budget):
+        small = tenfold.decompose(dense, plan)
+        list(reconstruct(dense, small, chunks_for(dense, x), how=how, state=tmp_path / str(allowed), memory=allowed))
+        ends.append(small.state_dict())
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+    assert [path.name for path in (tmp_path / str(budget)).iterdir()] == ["blocks.safetensors"]
+
+
+def test_a_folder_that_cannot_take_activations_gets_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        TenfoldError, match=r"file' cannot take 4e-06 MB of activations \(File exists\); allow more memory"
+    ):
+        Shelf(0, tmp_path / "file").keep(torch.ones(1))
+    assert not is_activation(torch.ones(1).to_sparse())
+    assert Shelf(0).keep(ids := torch.arange(3)) is ids
 
 
 # ---- refinement

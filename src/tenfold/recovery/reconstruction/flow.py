@@ -1,6 +1,6 @@
 """What enters and leaves the blocks of a network, without running again what came before."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tenfold.inputs import Inputs, call, evaluating, exchanged, tensors_in
 from tenfold.inputs.containers import mapped
 from tenfold.recovery.reconstruction.blocks import Block
+from tenfold.recovery.reconstruction.shelf import Shelf
 
 Given = tuple[tuple[Any, ...], dict[str, Any]]  # positional and keyword arguments
 
@@ -27,17 +28,24 @@ class Flow:
     whole.
 
     Attributes:
-        given: for each block that is done what it gave of every chunk; of all but the last the shapes only.
+        shelf: keeps what blocks give.
+        given: for each block that is done what it gave of every chunk; the shapes only where the next one has been
+            entered.
     """
 
     model: nn.Module
     chunks: Sequence[Inputs]
+    shelf: Shelf = field(default_factory=Shelf)
     given: dict[Block, list[Any]] = field(default_factory=dict)
 
-    def entering(self, block: Block) -> list[Given]:
-        """What a block is given, for every chunk."""
-        short = self.is_short(block)
-        return [self.arriving(block, k, short=short) for k in range(len(self.chunks))]
+    def entering(self, block: Block) -> Iterator[Given]:
+        """What a block is given, chunk after chunk; what the last one gave of a chunk is then let go."""
+        short, last = self.is_short(block), list(self.given.values())[-1:]
+        for k in range(len(self.chunks)):
+            arrived = self.arriving(block, k, short=short)
+            for outputs in last:
+                outputs[k] = empty(outputs[k])
+            yield arrived
 
     def is_short(self, block: Block) -> bool:
         """Whether what the last block gave is all that the next one's inputs depend on."""
@@ -60,7 +68,7 @@ class Flow:
 
         forwards: dict[nn.Module, Callable[..., Any]] = {}
         for done, outputs in self.given.items() if short else ():
-            forwards |= dict.fromkeys(done.of(self.model), giving(outputs[k]))
+            forwards |= dict.fromkeys(done.of(self.model), giving(self.shelf.out(outputs[k])))
         forwards[block.of(self.model)[0]] = arrive
         with evaluating(self.model), exchanged(forwards):
             try:
@@ -69,13 +77,12 @@ class Flow:
                 return found[0]
         raise AssertionError(f"block '{block.name}' was called before, and is not any more")
 
-    def passed(self, block: Block, given: Sequence[Given]) -> list[Any]:
+    def passed(self, block: Block, given: Iterable[Given]) -> list[Any]:
         """What a block gives of every chunk; the next one's inputs are then known."""
+        modules = block.of(self.model)
         with evaluating(self.model):
-            outputs = [through(block.of(self.model), each) for each in given]
-        self.given = {done: [empty(each) for each in kept] for done, kept in self.given.items()}
-        self.given[block] = outputs
-        return outputs
+            self.given[block] = [self.shelf.keep(through(modules, self.shelf.out(each))) for each in given]
+        return self.given[block]
 
 
 def through(modules: Sequence[nn.Module], given: Given) -> Any:

@@ -17,6 +17,7 @@ from tenfold.recovery.reconstruction.flow import Flow
 from tenfold.recovery.reconstruction.progress import keep, resumed
 from tenfold.recovery.reconstruction.refine import Refinement, refined
 from tenfold.recovery.reconstruction.samples import Samples, uneven
+from tenfold.recovery.reconstruction.shelf import Shelf
 from tenfold.recovery.reconstruction.worth import worths
 from tenfold.statistics.gradients import Outputs, floating
 
@@ -61,6 +62,7 @@ def reconstruct(
     seed: int = 0,
     state: Path | None = None,
     run: Mapping[str, Any] | None = None,
+    memory: int | None = None,
 ) -> Iterator[BlockDone]:
     """Refine block after block, each on what the refined ones before it give; yields after each.
 
@@ -71,26 +73,39 @@ def reconstruct(
         outputs: what counts of the network's outputs, as `tenfold.statistics.gather` takes it.
         state: folder that keeps the network after each block, by which the same run goes on.
         run: what tells this run from others that could use the folder.
+        memory: bytes that samples and activations may take where the network is; what is beyond it lies in files in the
+            folder `state`, by default in the system's temporary folder. It changes no result.
     Raises: TenfoldError if the folder cannot be written.
     """
     how = how or Refinement()
     whose = {**(run or {}), **asdict(how), "seed": seed}
     done = 0 if state is None else resumed(state, small, whose)
     chunks = uneven(chunks)
-    wanted, ours = Flow(dense, chunks), Flow(small, chunks)
+    shelf = Shelf(memory, state)
+    shelf.count([chunk.value for chunk in chunks])
+    wanted, ours = Flow(dense, chunks, shelf), Flow(small, chunks, shelf)
     blocks = blocks_of(dense, chunks[0].samples(2))
     worth = worths(dense, blocks, chunks, outputs or floating, seed=seed)
+    sizes = [chunk.size for chunk in chunks]
     began = time.perf_counter()
     for at, block in enumerate(blocks, start=1):
-        targets = [floating(each) for each in wanted.passed(block, wanted.entering(block))]
-        given = ours.entering(block)
+        wanted.passed(block, wanted.entering(block))
+        given = [shelf.keep(each) for each in ours.entering(block)]
         if at > done:
             draw = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{block.name}".encode()))
-            samples = Samples.of(given, targets, [chunk.size for chunk in chunks])
+            samples = Samples.of(given, wanted.given[block], sizes, shelf)
             loss = refined(block.of(small), samples, how, generator=draw, worth=worth.get(block))
+            del samples  # which would hold these activations while those of the next block are made
             if state is not None:
                 keep(state, small, at, whose)
             pace = (time.perf_counter() - began) / (at - done)
             log.info("block %s: %.4f of the variance of its outputs is lost", block.name, loss)
             yield BlockDone(block.name, at, len(blocks), loss, pace * (len(blocks) - at))
-        ours.passed(block, given)
+        ours.passed(block, drained(given))
+
+
+def drained(values: list[Any]) -> Iterator[Any]:
+    """The values of a list in order, each of which leaves it."""
+    values.reverse()
+    while values:
+        yield values.pop()

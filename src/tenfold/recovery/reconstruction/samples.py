@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,65 +11,87 @@ from torch import Tensor
 from tenfold.inputs import Inputs
 from tenfold.inputs.containers import leaves, mapped
 from tenfold.recovery.reconstruction.flow import Given
+from tenfold.recovery.reconstruction.shelf import Shelf
+from tenfold.statistics.gradients import floating
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Pairs of what a block is given and the tensors that it is to give, part by part.
+    """Pairs of what a block is given and the tensors that it is to give, chunk by chunk.
 
     Attributes:
-        parts: one for each chunk, or a single one where all chunks have been laid end to end.
-        sizes: samples of each part.
-        counted: of the single part, for each leaf in order, whether its first dimension counts samples.
+        parts: one for each chunk.
+        sizes: samples of each.
+        counted: for each leaf of a part in order whether its first dimension counts samples; empty where single samples
+            cannot be taken.
+        shelf: where the parts are kept.
     """
 
     parts: Sequence[tuple[Given, list[Tensor]]]
     sizes: Sequence[int]
-    counted: tuple[bool, ...] = ()
+    counted: tuple[bool, ...]
+    shelf: Shelf
 
     @classmethod
-    def of(cls, given: Sequence[Given], wanted: Sequence[list[Tensor]], sizes: Sequence[int]) -> "Samples":
-        """Args: what a block is given, the tensors that it is to give, and how many samples that are, by chunk.
+    def of(cls, given: Sequence[Given], wanted: Sequence[Any], sizes: Sequence[int], shelf: Shelf) -> "Samples":
+        """Args: what a block is given, what it is to give, and how many samples that are, by chunk; and the shelf.
 
-        Chunks can be laid end to end where their sizes differ: by that is seen which dimensions count samples.
+        Single samples can be taken where sizes differ: by that is seen which dimensions count samples.
         """
-        pairs = list(zip(given, wanted, strict=True))
+        pairs = [(each, floating(outputs)) for each, outputs in zip(given, wanted, strict=True)]
         columns = list(zip(*(list(leaves(pair)) for pair in pairs), strict=True)) if is_alike(pairs) else []
         counted = tuple(counts(column, sizes) for column in columns)
-        if len(set(sizes)) < 2 or not columns or not all(map(joins, columns, counted)):
-            return cls(pairs, sizes)
-        joined = iter([joint(column) if counts else column[0] for column, counts in zip(columns, counted, strict=True)])
-        return cls([mapped(lambda _: next(joined), pairs[0])], [sum(sizes)], counted)
+        joined = len(set(sizes)) > 1 and all(map(joins, columns, counted))
+        return cls(pairs, sizes, counted if joined else (), shelf)
 
     @property
     def count(self) -> int:
         """Samples in all."""
         return sum(self.sizes)
 
+    @cached_property
+    def places(self) -> list[tuple[int, int]]:
+        """Of every sample its chunk and its place in it."""
+        return [(k, at) for k, size in enumerate(self.sizes) for at in range(size)]
+
     def drawn(self, count: int, generator: torch.Generator) -> list[tuple[Given, list[Tensor]]]:
-        """About so many samples at random: of the one part, or so many of the parts."""
+        """About so many samples at random: in one part, or so many of the parts."""
         if self.counted:
-            if count >= self.count:
-                return list(self.parts)
-            return [self.taken(torch.randperm(self.count, generator=generator)[:count])]
+            every = count >= self.count
+            return [self.taken(range(self.count) if every else shuffled(self.count, generator)[:count])]
         many = max(1, round(count * len(self.parts) / self.count))
-        return [self.parts[k] for k in torch.randperm(len(self.parts), generator=generator)[:many].tolist()]
+        return [self.shelf.out(self.parts[k]) for k in shuffled(len(self.parts), generator)[:many]]
 
     def each(self, count: int) -> Iterator[tuple[tuple[Given, list[Tensor]], int]]:
-        """All samples, at most so many at a time where there is one part, with their number."""
+        """All samples, at most so many at a time where single ones can be taken, with their number."""
         if not self.counted:
-            yield from zip(self.parts, self.sizes, strict=True)
+            yield from ((self.shelf.out(part), size) for part, size in zip(self.parts, self.sizes, strict=True))
             return
-        for index in torch.arange(self.count).split(count):  # type: ignore[no-untyped-call]
-            yield self.taken(index), len(index)
+        for at in range(0, self.count, count):
+            some = range(at, min(at + count, self.count))
+            yield self.taken(some), len(some)
 
-    def taken(self, index: Tensor) -> tuple[Given, list[Tensor]]:
-        """Samples of the one part."""
-        counted = iter(self.counted)
-        pair: tuple[Given, list[Tensor]] = mapped(
-            lambda x: x[index.to(x.device)] if next(counted) else x, self.parts[0]
-        )
+    def taken(self, samples: Sequence[int]) -> tuple[Given, list[Tensor]]:
+        """Samples by number, in one part."""
+        places = [self.places[n] for n in samples]
+        columns = zip(*map(leaves, self.parts), strict=True)
+        found = iter([
+            self.rows(column, places) if counts else self.shelf.out(column[0])
+            for column, counts in zip(columns, self.counted, strict=True)
+        ])  # fmt: skip
+        pair: tuple[Given, list[Tensor]] = mapped(lambda _: next(found), self.parts[0])
         return pair
+
+    def rows(self, column: Sequence[Tensor], places: Sequence[tuple[int, int]]) -> Tensor:
+        """Rows of a leaf, by chunk and place in it, end to end; images as `channels_last`, which convolves faster."""
+        whole = torch.cat([column[k][at : at + 1] for k, at in places]).to(self.shelf.home(column[0]))
+        return whole.contiguous(memory_format=torch.channels_last) if whole.ndim == 4 else whole
+
+
+def shuffled(count: int, generator: torch.Generator) -> list[int]:
+    """Numbers below a count in random order."""
+    order: list[int] = torch.randperm(count, generator=generator).tolist()
+    return order
 
 
 def uneven(chunks: Sequence[Inputs]) -> list[Inputs]:
@@ -100,9 +123,3 @@ def joins(column: Sequence[Any], counted: bool) -> bool:
     if isinstance(first, Tensor):
         return all(isinstance(x, Tensor) and x.shape == first.shape and torch.equal(x, first) for x in column)
     return all(type(leaf) is type(first) and bool(leaf == first) for leaf in column)
-
-
-def joint(column: Sequence[Tensor]) -> Tensor:
-    """A leaf of all chunks end to end."""
-    whole = torch.cat(list(column))
-    return whole.contiguous(memory_format=torch.channels_last) if whole.ndim == 4 else whole
