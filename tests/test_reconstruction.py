@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import tenfold
+from tenfold.api.border import bytes_asked
 from tenfold.inputs import Inputs, first_samples, run
 from tenfold.models.cifar_resnet import CifarResNet
 from tenfold.protocols import TenfoldError
@@ -250,6 +251,28 @@ def test_a_folder_that_cannot_take_activations_gets_a_sentence(tmp_path: Path) -
         Shelf(0, tmp_path / "file").keep(torch.ones(1))
     assert not is_activation(torch.ones(1).to_sparse())
     assert Shelf(0).keep(ids := torch.arange(3)) is ids
+
+
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(["", "B", "kB", "MB", "GB", "TB", "KiB", "MiB", "GiB", "m", "Gi"]),
+    st.booleans(),
+)
+def test_sizes_are_read_as_they_are_written(number: int, unit: str, apart: bool) -> None:
+    each = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "m": 10**6, "gb": 10**9, "tb": 10**12}
+    each |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "gi": 2**30}
+    words = f"{number}{' ' * apart}{unit}"
+    assert bytes_asked(words) == bytes_asked(words.lower()) == number * each[unit.lower()]
+
+
+def test_other_sizes_are_read_or_refused() -> None:
+    assert bytes_asked(None) is None
+    assert bytes_asked(123) == 123
+    assert bytes_asked("0.5 GiB") == 2**29
+    for words in ("", "-1", "much", "4 GBit", "1,5GB", "nan", "1e9"):
+        with pytest.raises(TenfoldError) as caught:
+            tenfold.reconstruct(nn.Linear(2, 2), nn.Linear(2, 2), [normal(3, 2)], memory=words)
+        assert str(caught.value) == f"'{words}' is no size of memory; write 4GB, 512MB, 0.5GiB or a number of bytes."
 
 
 # ---- refinement

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ from tenfold.protocols import Data, TenfoldError
 from tenfold.storage import check_ours, write_text
 from tenfold.surgery import Plan, matching, sites
 
+SIZE = re.compile(r"(?P<number>\d+(\.\d+)?) *((?P<prefix>[kmgt])(?P<binary>i?)b?|b)?", re.IGNORECASE)
 PLAN_MARKS = "schema", "layers"  # the keys by which a plan file is known
 
 
@@ -82,6 +84,20 @@ def check_asked(model: nn.Module, asked: Asked, *, known_macs: bool = True) -> N
     for pattern in (*asked.get("include", ()), *asked.get("exclude", ())):
         matching(pattern, names)
     overrides_asked(asked.get("layers") or {}, names)
+
+
+def bytes_asked(size: int | str | None) -> int | None:
+    """`4GB` (10^9 bytes), `512MB`, `0.5GiB` (2^30), or a number of bytes; None stays None.
+
+    Raises: TenfoldError for anything else.
+    """
+    if size is None:
+        return None
+    match = SIZE.fullmatch(str(size).strip())
+    if match is None:
+        raise TenfoldError(f"'{size}' is no size of memory; write 4GB, 512MB, 0.5GiB or a number of bytes.")
+    power = " kmgt".index((match["prefix"] or " ").lower())
+    return int(float(match["number"]) * (1024 if match["binary"] else 1000) ** power)
 
 
 def check_file(path: str | Path, overwrite: bool) -> None:

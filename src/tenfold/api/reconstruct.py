@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from tenfold import recovery
+from tenfold.api.border import bytes_asked
 from tenfold.api.calibrate import SAMPLES, Further, Unlabelled, compared
 from tenfold.inputs import first_samples
 from tenfold.protocols import BatchDim, Data, Watch
@@ -27,6 +28,7 @@ def reconstruct(
     batch: BatchDim = None,
     seed: int = 0,
     state: str | Path | None = None,
+    memory: int | str | None = None,
     watch: Watch = iter,
 ) -> nn.Module:
     """Refine a compressed network block by block until it gives what the dense one gives, in place; no labels.
@@ -38,14 +40,17 @@ def reconstruct(
         distil: steps on the whole network afterwards, on batches that follow those.
         data, batch: as in `tenfold.calibrate`.
         state: folder that keeps the network after each block, by which the same call goes on after a stop.
+        memory: what samples and activations may take, on the network's device: `4GB`, `512MB`, or a number of bytes;
+            what is beyond it lies in files, in the folder `state` or else in the system's temporary folder, without a
+            change of the result. By default there is no limit.
         watch: is handed the iterator of blocks and steps and hands it on, to draw a bar.
     Raises: TenfoldError if there are no inputs, or the networks do not run on them.
     """
-    dense, small = unwrapped(dense), unwrapped(small)
+    dense, small, budget = unwrapped(dense), unwrapped(small), bytes_asked(memory)
     known = Unlabelled(
         first_samples(dense, batches, samples, batch=batch), compared(data), Further(dense, batches, samples, batch)
     )
-    return reconstructed(dense, small, known, distil=distil, seed=seed, state=state, run={}, watch=watch)
+    return reconstructed(dense, small, known, distil=distil, seed=seed, state=state, run={}, memory=budget, watch=watch)
 
 
 def reconstructed(
@@ -57,12 +62,15 @@ def reconstructed(
     seed: int,
     state: str | Path | None,
     run: Mapping[str, Any],
+    memory: int | None = None,
     watch: Watch,
 ) -> nn.Module:
     """`reconstruct` on samples that have been drawn."""
     kept = None if state is None else Path(state)
     whole = {**run, "samples": hash_of(known.chunks)}
-    blocks = recovery.reconstruct(dense, small, known.chunks, outputs=known.outputs, seed=seed, state=kept, run=whole)
+    blocks = recovery.reconstruct(
+        dense, small, known.chunks, outputs=known.outputs, seed=seed, state=kept, run=whole, memory=memory
+    )
     steps = recovery.distil(dense, small, known.further, Distillation(distil), known.outputs) if distil else ()
     for _ in watch(itertools.chain(blocks, steps)):
         pass
