@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tenfold.inputs import Inputs, first_samples, run
 from tenfold.models.cifar_resnet import CifarResNet
 from tenfold.protocols import TenfoldError
 from tenfold.recovery import Distillation, distil, reconstruct
-from tenfold.recovery.reconstruction import Refinement, blocks_of
+from tenfold.recovery.reconstruction import BlockDone, Refinement, StepDone, blocks_of
 from tenfold.recovery.reconstruction.flow import Flow
 from tenfold.recovery.reconstruction.samples import Samples
 from tenfold.recovery.reconstruction.schedule import one_cycle
@@ -293,10 +294,27 @@ def test_refined_blocks_bring_the_outputs_nearer_on_samples_that_were_not_seen()
     dense, x = drawn(Encoder(2)), normal(512, 4, 5)
     small = tenfold.decompose(dense, planned(dense, "1.8x", x[:1]))
     before = error(dense, small, x[256:])
-    steps = list(reconstruct(dense, small, chunks_for(dense, x[:256]), how=QUICK))
-    assert [step.name for step in steps] == ["start", "layers.0", "layers.1", "end"]
-    assert [step.step for step in steps] == [1, 2, 3, 4]
-    assert error(dense, small, x[256:]) < 0.7 * before
+    steps = reconstruct(dense, small, chunks_for(dense, x[:256]), how=QUICK)
+    blocks = [step for step in itertools.islice(steps, 4) if isinstance(step, BlockDone)]
+    assert [step.name for step in blocks] == ["start", "layers.0", "layers.1", "end"]
+    assert [step.step for step in blocks] == [1, 2, 3, 4]
+    refined = error(dense, small, x[256:])
+    assert refined < 0.7 * before
+    left = list(steps)  # passes through the whole network
+    assert {step.title for step in left} == {"all blocks"}
+    assert [step.step for step in left] == list(range(1, left[0].steps + 1))
+    assert error(dense, small, x[256:]) < refined
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_passes_through_the_whole_network_can_be_left_out_and_do_no_harm(count: int) -> None:
+    dense, x = drawn(Encoder(1)), normal(count, 4, 5)
+    small = tenfold.decompose(dense, planned(dense, "1.8x", x[:1]))
+    steps = list(reconstruct(dense, small, chunks_for(dense, x), how=QUICK, passes=0))
+    assert all(isinstance(step, BlockDone) for step in steps)
+    assert not any(parameter.isnan().any() for parameter in small.parameters())
+    assert len(list(reconstruct(dense, small, chunks_for(dense, x), how=QUICK, passes=3))) > len(steps)
+    assert not any(parameter.isnan().any() for parameter in small.parameters())
 
 
 def test_a_network_that_has_lost_nothing_is_left_alone() -> None:
@@ -333,22 +351,22 @@ def test_the_dense_network_and_modes_and_statistics_stay() -> None:
     assert all(parameter.grad is None for parameter in small.parameters())
 
 
-@pytest.mark.parametrize("stop", [1, 3])
+@pytest.mark.parametrize("stop", [1, 3, 6, 11])  # between blocks, in the passes through the whole network, after all
 def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path, stop: int) -> None:
     dense, x = drawn(Encoder(2)), normal(64, 4, 5)
     chunks, plan = chunks_for(dense, x), planned(dense, "1.8x", x[:1])
     whole, cut, resumed = (tenfold.decompose(dense, plan) for _ in range(3))
-    list(reconstruct(dense, whole, chunks, how=QUICK))
-    steps = reconstruct(dense, cut, chunks, how=QUICK, state=tmp_path, run={"plan": "a"})
+    assert len(list(reconstruct(dense, whole, chunks, how=QUICK, passes=6))) == 10
+    steps = reconstruct(dense, cut, chunks, how=QUICK, passes=6, state=tmp_path, run={"plan": "a"})
     for _ in range(stop):
-        next(steps)
-    left = list(reconstruct(dense, resumed, chunks, how=QUICK, state=tmp_path, run={"plan": "a"}))
-    assert [step.step for step in left] == list(range(stop + 1, 5))
+        next(steps, None)
+    left = list(reconstruct(dense, resumed, chunks, how=QUICK, passes=6, state=tmp_path, run={"plan": "a"}))
+    assert len(left) == {1: 9, 3: 7, 6: 6, 11: 0}[stop]
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name])
     again = tenfold.decompose(dense, plan)
-    others = list(reconstruct(dense, again, chunks, how=QUICK, state=tmp_path, run={"plan": "b"}))
-    assert len(others) == 4  # what another run has kept is not taken
+    others = reconstruct(dense, again, chunks, how=QUICK, passes=6, state=tmp_path, run={"plan": "b"})
+    assert len(list(others)) == 10  # what another run has kept is not taken
 
 
 @settings(max_examples=30)
@@ -371,12 +389,17 @@ def test_the_rate_rises_to_its_top_and_falls(steps: int, rise: float) -> None:
 def test_distillation_ends_where_held_out_batches_err_least() -> None:
     dense, x = drawn(Encoder(2)), normal(512, 4, 5)
     small = tenfold.decompose(dense, planned(dense, "1.8x", x[:1]))
-    batches = [Inputs(part, (0,)) for part in x[:384].split(64)]
-    before = error(dense, small, x[384:])
-    steps = list(distil(dense, small, batches, Distillation(steps=60), floating))
+    held, *batches = [Inputs(part, (0,)) for part in x[:384].split(64)]
+    blocks, before = blocks_of(dense, held), error(dense, small, x[384:])
+
+    def distilled(how: Distillation) -> list[StepDone]:
+        given = itertools.cycle([[each] for each in batches])
+        return list(distil(dense, small, given, how, floating, held=[held], blocks=blocks))
+
+    steps = distilled(Distillation(steps=60, inside=0.5))
     assert len(steps) == 60
     assert steps[-1].seconds_left == 0
     assert error(dense, small, x[384:]) < 0.8 * before
     kept = {name: value.clone() for name, value in small.state_dict().items()}
-    list(distil(dense, small, batches, Distillation(steps=10, lr=10.0), floating))  # a rate that only does harm
+    distilled(Distillation(steps=10, lr=10.0))  # a rate that only does harm
     assert all(torch.equal(value, kept[name]) for name, value in small.state_dict().items())

@@ -1,7 +1,7 @@
 """A compressed network led back to the dense one on unlabelled samples."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,13 @@ from torch import nn
 from tenfold import recovery
 from tenfold.api.border import bytes_asked
 from tenfold.api.calibrate import SAMPLES, Further, Unlabelled, compared
-from tenfold.inputs import first_samples
-from tenfold.protocols import BatchDim, Data, Watch
+from tenfold.inputs import Inputs, first_samples
+from tenfold.protocols import BatchDim, Data, Progress, Watch
 from tenfold.recovery import Distillation
 from tenfold.statistics.gather import hash_of
 from tenfold.surgery import unwrapped
+
+HELD_OUT = 2  # batches, by which a distillation is judged
 
 
 def reconstruct(
@@ -71,7 +73,22 @@ def reconstructed(
     blocks = recovery.reconstruct(
         dense, small, known.chunks, outputs=known.outputs, seed=seed, state=kept, run=whole, memory=memory
     )
-    steps = recovery.distil(dense, small, known.further, Distillation(distil), known.outputs) if distil else ()
-    for _ in watch(itertools.chain(blocks, steps)):
+    for _ in watch(itertools.chain(blocks, distilled(dense, small, known, distil))):
         pass
     return small
+
+
+def distilled(dense: nn.Module, small: nn.Module, known: Unlabelled, steps: int) -> Iterator[Progress]:
+    """The steps on batches that follow the samples; the first of these batches are held out where there are more."""
+    if not steps:
+        return
+    held = list(itertools.islice(known.further, HELD_OUT + 1))
+    held = held[:HELD_OUT] if len(held) > HELD_OUT else []
+    batches = ([batch] for batch in again(known.further, len(held)))
+    yield from recovery.distil(dense, small, batches, Distillation(steps), known.outputs, held=held)
+
+
+def again(batches: Iterable[Inputs], skipped: int) -> Iterator[Inputs]:
+    """The batches without the first ones, over and over."""
+    while True:
+        yield from itertools.islice(batches, skipped, None)

@@ -3,18 +3,21 @@
 import copy
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tenfold.inputs import Inputs, call, evaluating
+from tenfold.recovery.reconstruction.blocks import Block
+from tenfold.recovery.reconstruction.refine import channel_dim
 from tenfold.recovery.reconstruction.schedule import one_cycle
-from tenfold.statistics.gradients import Outputs
+from tenfold.statistics.gradients import Outputs, floating
 
 LOOKS = 10  # at the held-out samples
-HELD_OUT = 2  # batches
 
 
 @dataclass(frozen=True)
@@ -24,31 +27,32 @@ class Distillation:
     Attributes:
         steps: of Adam.
         lr: the highest rate, of one cycle.
+        rise: the share of the steps in which the rate rises.
+        inside: what the errors of the blocks' outputs weigh, on average, beside those of the network's.
     """
 
     steps: int = 150
     lr: float = 1e-3
+    rise: float = 0.3
+    inside: float = 0.0
 
 
 @dataclass(frozen=True)
 class StepDone:
-    """A step of distillation.
+    """A step of the whole network.
 
     Attributes:
+        title: what is done.
         step: 1 to steps.
         loss: of its batch, over the squares of the dense network's outputs.
         seconds_left: at the pace so far.
     """
 
+    title: str
     step: int
     steps: int
     loss: float
     seconds_left: float
-
-    @property
-    def title(self) -> str:
-        """What is done."""
-        return "distillation"
 
     @property
     def words(self) -> str:
@@ -57,32 +61,46 @@ class StepDone:
 
 
 def distil(
-    dense: nn.Module, small: nn.Module, batches: Iterable[Inputs], how: Distillation, outputs: Outputs
+    dense: nn.Module,
+    small: nn.Module,
+    batches: Iterable[Sequence[Inputs]],
+    how: Distillation,
+    outputs: Outputs,
+    *,
+    held: Sequence[Inputs] = (),
+    blocks: Sequence[Block] = (),
+    title: str = "distillation",
 ) -> Iterator[StepDone]:
     """Train all of a network in eval mode on squared differences of its outputs; yields after each step.
 
-    The first batches are held out, and the network ends as it was where it erred least on them, before the first step
-    included. Without more batches than those, nothing is held out.
+    The network ends as it was where it erred least on the held-out samples, before the first step included; where none
+    are held out, as it is after the last step.
 
     Args:
         small: changed in place.
-        batches: unlabelled, at least one; gone through again and again.
+        batches: unlabelled, as many as there are steps; the parts of one are run one after the other.
         outputs: what is compared of the outputs.
+        blocks: whose outputs are compared, too.
     """
-    held = list(itertools.islice(batches, HELD_OUT + 1))
-    held = held[:HELD_OUT] if len(held) > HELD_OUT else []
     parameters = [p for p in small.parameters() if p.requires_grad]
     if not parameters or how.steps < 1:
         return
     optimiser = torch.optim.Adam(parameters, lr=how.lr)
-    schedule = one_cycle(optimiser, how.steps, rise=0.3)
+    schedule = one_cycle(optimiser, how.steps, how.rise)
     best, least = copy.deepcopy(small.state_dict()), error(dense, small, held, outputs)
     mode, began = small.training, time.perf_counter()
     small.eval()
-    for step, batch in enumerate(itertools.islice(again(batches, len(held)), how.steps), start=1):
+    for step, batch in enumerate(itertools.islice(batches, how.steps), start=1):
         optimiser.zero_grad()
-        loss = distance(wanted(dense, batch, outputs), outputs(call(small, batch.value)))
-        loss.backward()  # type: ignore[no-untyped-call]
+        total = 0.0
+        for part in batch:
+            with evaluating(dense):
+                wanted = seen(dense, part, outputs, blocks)
+            found = seen(small, part, outputs, blocks)
+            loss = distance(wanted.outputs, found.outputs) / len(batch)
+            inner = how.inside * apart(wanted.inside, found.inside) / len(batch) if blocks else 0.0
+            (loss + inner).backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
         optimiser.step()
         schedule.step()
         if held and (step * LOOKS // how.steps != (step - 1) * LOOKS // how.steps):
@@ -90,23 +108,37 @@ def distil(
             if now < least:
                 best, least = copy.deepcopy(small.state_dict()), now
         pace = (time.perf_counter() - began) / step
-        yield StepDone(step, how.steps, float(loss.detach()), pace * (how.steps - step))
+        yield StepDone(title, step, how.steps, total, pace * (how.steps - step))
     if held:
         small.load_state_dict(best)
     optimiser.zero_grad()
     small.train(mode)
 
 
-def again(batches: Iterable[Inputs], skipped: int) -> Iterator[Inputs]:
-    """The batches without the first ones, over and over."""
-    while True:
-        yield from itertools.islice(batches, skipped, None)
+@dataclass(frozen=True)
+class Seen:
+    """What a network gave, at its end and at the ends of blocks."""
+
+    outputs: list[Tensor]
+    inside: list[Tensor]
 
 
-def wanted(dense: nn.Module, batch: Inputs, outputs: Outputs) -> list[Tensor]:
-    """What the dense network gives."""
-    with evaluating(dense):
-        return list(outputs(call(dense, batch.value)))
+def seen(model: nn.Module, batch: Inputs, outputs: Outputs, blocks: Sequence[Block]) -> Seen:
+    """One forward, watched."""
+    inside: list[Tensor] = []
+    with hooked([block.of(model)[-1] for block in blocks], lambda result: inside.extend(floating(result))):
+        return Seen(list(outputs(call(model, batch.value))), inside)
+
+
+@contextmanager
+def hooked(modules: Sequence[nn.Module], note: Callable[[Any], None]) -> Iterator[None]:
+    """What these modules give is noted."""
+    handles = [module.register_forward_hook(lambda _, __, result: note(result)) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def distance(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> Tensor:
@@ -115,8 +147,21 @@ def distance(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> Tensor:
     return apart / sum(float(y.square().sum()) for y in wanted)
 
 
+def apart(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> Tensor:
+    """The mean over tensors of squared differences, each over what is wanted about the mean of its channels."""
+    each = [(a - b).square().sum() / spread(b) for a, b in zip(found, wanted, strict=True)]
+    return torch.stack(each).mean()
+
+
+def spread(y: Tensor) -> Tensor:
+    """Squares about the mean over everything but the channels; never 0."""
+    dims = [d for d in range(y.ndim) if d != channel_dim(y)]
+    centred = y - y.mean(dims, keepdim=True) if dims else y
+    return centred.square().sum().clamp_min(torch.finfo(y.dtype).tiny)
+
+
 def error(dense: nn.Module, small: nn.Module, batches: Sequence[Inputs], outputs: Outputs) -> float:
     """The mean distance on some batches."""
-    with evaluating(small):
-        each = [distance(wanted(dense, b, outputs), outputs(call(small, b.value))) for b in batches]
+    with evaluating(small), evaluating(dense):
+        each = [distance(*(seen(model, b, outputs, ()).outputs for model in (dense, small))) for b in batches]
     return float(torch.stack(each).mean()) if each else 0.0

@@ -40,12 +40,14 @@ class Flow:
 
     def entering(self, block: Block) -> Iterator[Given]:
         """What a block is given, chunk after chunk; what the last one gave of a chunk is then let go."""
-        short, last = self.is_short(block), list(self.given.values())[-1:]
-        for k in range(len(self.chunks)):
-            arrived = self.arriving(block, k, short=short)
-            for outputs in last:
-                outputs[k] = empty(outputs[k])
-            yield arrived
+        last = list(self.given.values())[-1:]
+        with evaluating(self.model):  # once: it looks at all that the network keeps
+            short = self.is_short(block)
+            for k in range(len(self.chunks)):
+                arrived = self.arriving(block, k, short=short)
+                for outputs in last:
+                    outputs[k] = empty(outputs[k])
+                yield arrived
 
     def is_short(self, block: Block) -> bool:
         """Whether what the last block gave is all that the next one's inputs depend on."""
@@ -59,7 +61,7 @@ class Flow:
         return len(found) == len(true) and all(map(torch.equal, found, true))
 
     def arriving(self, block: Block, k: int, *, short: bool) -> Given:
-        """What a block is given of one chunk."""
+        """What a block is given of one chunk; the network is being evaluated."""
         found: list[Given] = []
 
         def arrive(*args: Any, **kwargs: Any) -> Any:
@@ -70,7 +72,7 @@ class Flow:
         for done, outputs in self.given.items() if short else ():
             forwards |= dict.fromkeys(done.of(self.model), giving(self.shelf.out(outputs[k])))
         forwards[block.of(self.model)[0]] = arrive
-        with evaluating(self.model), exchanged(forwards):
+        with exchanged(forwards):
             try:
                 call(self.model, self.chunks[k].value)
             except Arrived:

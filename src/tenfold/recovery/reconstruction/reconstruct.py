@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from tenfold.inputs import Inputs
-from tenfold.recovery.reconstruction.blocks import blocks_of
+from tenfold.recovery.reconstruction.blocks import Block, blocks_of
+from tenfold.recovery.reconstruction.distil import Distillation, StepDone, distil
 from tenfold.recovery.reconstruction.flow import Flow
 from tenfold.recovery.reconstruction.progress import keep, resumed
 from tenfold.recovery.reconstruction.refine import Refinement, refined
@@ -20,6 +21,10 @@ from tenfold.recovery.reconstruction.samples import Samples, uneven
 from tenfold.recovery.reconstruction.shelf import Shelf
 from tenfold.recovery.reconstruction.worth import worths
 from tenfold.statistics.gradients import Outputs, floating
+
+WHOLE_LR, WHOLE_RISE = 2e-3, 0.1  # of the passes through the whole network
+WHOLE_BATCH = 128  # samples of a step there
+HELD_OUT = 16  # every so many chunks, one is held out from them; one at least, where there are two
 
 log = logging.getLogger(__name__)
 
@@ -58,18 +63,24 @@ def reconstruct(
     chunks: Sequence[Inputs],
     *,
     how: Refinement | None = None,
+    passes: float = 20.0,
     outputs: Outputs | None = None,
     seed: int = 0,
     state: Path | None = None,
     run: Mapping[str, Any] | None = None,
     memory: int | None = None,
-) -> Iterator[BlockDone]:
-    """Refine block after block, each on what the refined ones before it give; yields after each.
+) -> Iterator[BlockDone | StepDone]:
+    """Refine block after block, each on what the refined ones before it give, and then all together.
+
+    Yields after each block, and after each step of the passes through the whole network, in which the outputs of all
+    blocks and those of the network are led to the dense one's.
 
     Args:
         dense: the network that is to be met, untouched.
         small: the compressed network, changed in place.
         chunks: unlabelled samples (`first_samples`).
+        how: what is done to each block.
+        passes: over the samples with the whole network; 0 for none.
         outputs: what counts of the network's outputs, as `tenfold.statistics.gather` takes it.
         state: folder that keeps the network after each block, by which the same run goes on.
         run: what tells this run from others that could use the folder.
@@ -78,7 +89,7 @@ def reconstruct(
     Raises: TenfoldError if the folder cannot be written.
     """
     how = how or Refinement()
-    whose = {**(run or {}), **asdict(how), "seed": seed}
+    whose = {**(run or {}), **asdict(how), "whole": passes, "seed": seed}
     done = 0 if state is None else resumed(state, small, whose)
     chunks = uneven(chunks)
     shelf = Shelf(memory, state)
@@ -102,6 +113,41 @@ def reconstruct(
             log.info("block %s: %.4f of the variance of its outputs is lost", block.name, loss)
             yield BlockDone(block.name, at, len(blocks), loss, pace * (len(blocks) - at))
         ours.passed(block, drained(given))
+    if done > len(blocks):
+        return
+    del wanted, ours  # and all activations with them
+    yield from together(dense, small, chunks, blocks, passes, outputs or floating, seed)
+    if state is not None:
+        keep(state, small, len(blocks) + 1, whose)
+
+
+def together(
+    dense: nn.Module,
+    small: nn.Module,
+    chunks: Sequence[Inputs],
+    blocks: Sequence[Block],
+    passes: float,
+    outputs: Outputs,
+    seed: int,
+) -> Iterator[StepDone]:
+    """Passes over the samples with the whole network, which ends no worse than it was on those that are held out."""
+    every = min(HELD_OUT, len(chunks)) if len(chunks) > 1 else len(chunks) + 1
+    held = [chunk for k, chunk in enumerate(chunks, start=1) if k % every == 0]
+    fitted = [chunk for k, chunk in enumerate(chunks, start=1) if k % every]
+    many = min(max(1, round(WHOLE_BATCH * len(fitted) / sum(chunk.size for chunk in fitted))), len(fitted))
+    how = Distillation(round(passes * len(fitted) / many), WHOLE_LR, WHOLE_RISE, inside=1.0)
+    batches = drawn(fitted, many, torch.Generator().manual_seed(seed))
+    yield from distil(dense, small, batches, how, outputs, held=held, blocks=blocks, title="all blocks")
+
+
+def drawn(chunks: Sequence[Inputs], many: int, generator: torch.Generator) -> Iterator[list[Inputs]]:
+    """So many chunks at a time, in another order each pass, without end."""
+    waiting: list[int] = []
+    while True:
+        while len(waiting) < many:
+            waiting += torch.randperm(len(chunks), generator=generator).tolist()
+        yield [chunks[k] for k in waiting[:many]]
+        waiting = waiting[many:]
 
 
 def drained(values: list[Any]) -> Iterator[Any]:

@@ -25,7 +25,7 @@ class Refinement:
         lr: the highest rate; it rises over the first tenth and falls to 0 as a cosine.
     """
 
-    passes: float = 20.0
+    passes: float = 5.0
     batch: int = 64
     lr: float = 3e-3
 
