@@ -1,6 +1,6 @@
 """The verbs, and what they open and hand on."""
 
-from tenfold.api.border import check_asked, check_file, check_one, check_training, given_only, write_plan
+from tenfold.api.border import check_asked, check_file, check_one, given_only, write_plan
 from tenfold.api.calibrate import calibrate
 from tenfold.api.compress import compress
 from tenfold.api.compressed import Compressed, save
@@ -10,14 +10,14 @@ from tenfold.api.opened import Opened, load, open_network, origin_of
 from tenfold.api.plan import plan_from, planned, profiled
 from tenfold.api.predicted import PlannedLayer, Predicted, foreseen, predicted
 from tenfold.api.reconstruct import reconstruct
-from tenfold.api.recover import recover, recover_folder
+from tenfold.api.recover import Training, recover, recover_folder
 from tenfold.api.samples import given_inputs, parse_inputs
 from tenfold.api.train import check as check_train
 from tenfold.api.train import is_dense, train
 
 __all__ = [
-    "Compressed", "Opened", "PlannedLayer", "Predicted", "calibrate", "check_asked", "check_file", "check_one",
-    "check_train", "check_training", "compress", "decompose", "evaluate", "foreseen", "given_inputs", "given_only",
-    "is_dense", "load", "open_network", "origin_of", "parse_inputs", "plan_from", "planned", "predicted", "profiled",
-    "reconstruct", "recover", "recover_folder", "save", "side_by_side", "train", "write_plan",
+    "Compressed", "Opened", "PlannedLayer", "Predicted", "Training", "calibrate", "check_asked", "check_file",
+    "check_one", "check_train", "compress", "decompose", "evaluate", "foreseen", "given_inputs", "given_only",
+    "is_dense", "load", "open_network", "origin_of", "parse_inputs", "plan_from", "planned", "predicted",
+    "profiled", "reconstruct", "recover", "recover_folder", "save", "side_by_side", "train", "write_plan",
 ]  # fmt: skip

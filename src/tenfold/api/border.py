@@ -1,8 +1,6 @@
 """What can be refused before any work: settings out of range, options that exclude each other, names unknown."""
 
 import hashlib
-import importlib.util
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -40,28 +38,9 @@ def check_types(model: object, data: object) -> None:
         )
 
 
-def check_training(*, epochs: int, lr: float, distill: float | None, has_data: bool) -> None:
-    """Settings of recovery.
-
-    Raises: TenfoldError for one that is out of range, that wants data where there is none, or that would do nothing.
-    """
-    if epochs < 0:
-        raise TenfoldError(f"cannot fine-tune for epochs={epochs}; use 0 (batch norms only) or more.")
-    if not (lr > 0 and math.isfinite(lr)):
-        raise TenfoldError(f"cannot fine-tune with lr={lr}; use a number above 0, such as 0.01.")
-    if distill is not None and not 0 <= distill <= 1:
-        raise TenfoldError(f"cannot fine-tune with distill={distill}; use 0 (labels only) to 1 (teacher only).")
-    if epochs and not has_data:
-        raise TenfoldError(f"epochs={epochs} needs data to train on; give data, or epochs=0.")
-    if distill and not epochs:
-        raise TenfoldError(f"distill={distill} is a part of fine-tuning; give epochs, too.")
-    if epochs and importlib.util.find_spec("accelerate") is None:
-        raise TenfoldError("fine-tuning needs accelerate, which is not installed; pip install 'tenfold[train]'.")
-
-
-def check_one(plan: Plan | str | Path | None, asked: Asked, batch: int | None = None) -> None:
+def check_one(plan: Plan | str | Path | None, asked: Asked, batch: int | None = None, *others: str) -> None:
     """Raise where a plan is given beside what would make another."""
-    given = [*asked, *(["batch"] if batch is not None else [])]
+    given = [*asked, *(["batch"] if batch is not None else []), *others]
     if plan is not None and given:
         raise TenfoldError(f"a plan was given and {', '.join(given)} too; give one or the other.")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from tenfold.api.border import bytes_asked
 from tenfold.inputs import Inputs, chunks_of, first_samples
 from tenfold.measure import weights_hash
 from tenfold.protocols import BatchDim, Data, TenfoldError
@@ -49,6 +50,43 @@ def calibrate(
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What unlabelled samples are used for.
+
+    Attributes:
+        calibrate: how many; 0 for none. None: 1,000 where there is something to take them from and no epochs.
+        reconstruct: whether blocks are refined on them after decomposing.
+        distil: steps on the whole network after that, on samples that follow.
+        memory: of what is kept of them, as `tenfold.reconstruct` takes it.
+    """
+
+    calibrate: int | None = None
+    reconstruct: bool = True
+    distil: int = 0
+    memory: int | str | None = None
+
+    def settled(self, *, has_inputs: bool, epochs: int = 0) -> "Calibration":
+        """The same with what was left open decided.
+
+        Raises: TenfoldError for a number below 0, where there is nothing to take samples from, and for distillation
+            that has no reconstruction before it.
+        """
+        count, steps = self.calibrate, self.distil
+        if count is not None and count < 0:
+            raise TenfoldError(f"cannot calibrate on {count} samples; use 0 (none) or more, such as 1000.")
+        if count and not has_inputs:
+            raise TenfoldError(f"calibrate={count} needs inputs to take them from; give data, or calibrate=0.")
+        samples = count if count is not None else SAMPLES if has_inputs and not epochs else 0
+        reconstructs = bool(samples) and self.reconstruct
+        if steps < 0 or (steps and not reconstructs):
+            raise TenfoldError(
+                f"distil={steps} steps follow the reconstruction on calibration samples; give 0, or leave both on."
+            )
+        bytes_asked(self.memory)  # refuses what is no size
+        return Calibration(samples, reconstructs, steps, self.memory)
+
+
+@dataclass(frozen=True)
 class Unlabelled:
     """Samples to calibrate on.
 
@@ -74,7 +112,7 @@ def calibrated(
     model: nn.Module,
     data: Data | None,
     batches: Iterable[Any] | None,
-    samples: int,
+    samples: int | None,
     *,
     seed: int,
     profile: str | Path | None,
@@ -87,33 +125,6 @@ def calibrated(
     chunks, outputs = first_samples(model, source, samples, batch=batch), compared(data)
     statistics = statistics_of(model, chunks, outputs, seed=seed, profile=profile)
     return Calibrated(chunks, outputs, Further(model, source, samples, batch), statistics)
-
-
-def sampling(
-    calibrate: int | None,
-    data: Data | None,
-    calibration: Iterable[Any] | None,
-    *,
-    epochs: int = 0,
-    reconstruct: bool = True,
-    distil: int = 0,
-) -> int:
-    """How many unlabelled samples are used; 0 for none.
-
-    Raises: TenfoldError for a number below 0, where there is nothing to take them from, and for distillation that has
-        no reconstruction before it.
-    """
-    source = data is not None or calibration is not None
-    if calibrate is not None and calibrate < 0:
-        raise TenfoldError(f"cannot calibrate on {calibrate} samples; use 0 (none) or more, such as 1000.")
-    if calibrate and not source:
-        raise TenfoldError(f"calibrate={calibrate} needs inputs to take them from; give data, or calibrate=0.")
-    samples = calibrate if calibrate is not None else SAMPLES if source and not epochs else 0
-    if distil < 0 or (distil and not (samples and reconstruct)):
-        raise TenfoldError(
-            f"distil={distil} steps follow the reconstruction on calibration samples; give 0, or leave both on."
-        )
-    return samples
 
 
 def statistics_of(

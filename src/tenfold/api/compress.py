@@ -1,4 +1,4 @@
-"""All of it: measure, plan, decompose, recover and measure again."""
+"""All of it: measure, plan, decompose, reconstruct, recover and measure again."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -7,28 +7,25 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
-from tenfold.api.border import check_asked, check_one, check_training, check_types, given_only, sha256
-from tenfold.api.calibrate import calibrated, sampling
+from tenfold.api.border import check_asked, check_one, check_types, given_only
+from tenfold.api.calibrate import Calibration, calibrated
 from tenfold.api.compressed import Compressed, documented, plain, sampled
-from tenfold.api.decompose import decompose
+from tenfold.api.drop import Found, Goal, smallest
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
-from tenfold.api.plan import plan_from, planned, profiled
+from tenfold.api.plan import plan_from, profiled
 from tenfold.api.predicted import predicted
-from tenfold.api.reconstruct import reconstructed
-from tenfold.api.recover import recovered, recovers, whose
+from tenfold.api.recover import Training, whose
+from tenfold.api.run import Networks, Run
 from tenfold.api.samples import given_inputs, timed, unseen_inputs
 from tenfold.inputs import Inputs
-from tenfold.measure import Profile, calls, check_calls, inspect
+from tenfold.measure import calls, inspect
 from tenfold.planning import Asked
 from tenfold.protocols import Data, Watch
 from tenfold.recovery import check_state, rehearse
 from tenfold.report import Report, compare, layer_rows, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Plan, check_finite, copied, unwrapped
-from tenfold.tasks import Objective
-
-DISTILL = 0.9  # of the loss, where it is that of a task with classes
 
 
 def compress(
@@ -38,10 +35,13 @@ def compress(
     inputs: Any = None,
     plan: Plan | str | Path | None = None,
     batch: int | None = None,
+    max_drop: float | None = None,
+    objective: str = "params",
     calibrate: int | None = None,
     calibration: Iterable[Any] | None = None,
     reconstruct: bool = True,
     distil: int = 0,
+    memory: int | str | None = None,
     epochs: int = 0,
     bn: bool = True,
     distill: float | None = None,
@@ -55,7 +55,7 @@ def compress(
     watch: Watch = iter,
     **asked: Unpack[Asked],
 ) -> Compressed:
-    """Measure, plan, decompose, recover and measure again. The argument is untouched.
+    """Measure, plan, decompose, reconstruct, recover and measure again. The argument is untouched.
 
     Args:
         data: to recover and to judge by; without it the network is only decomposed.
@@ -64,11 +64,16 @@ def compress(
         plan: a plan, or a plan file, instead of budgets.
         batch: samples for which the stages of every weight are to be the fastest on this machine; without it they are
             those of the fewest multiply-adds.
+        max_drop: instead of a budget: the points of the score that may be lost on the data's validation split, or,
+            where that is empty, of agreement with the dense network. Calibrated networks are tried until the smallest
+            is found.
+        objective: what is then to be gained most: `params`, `macs`, or `time`.
         calibrate: unlabelled samples by which errors are weighed and blocks reconstructed; 0 for none. By default 1,000
             where there is data and no epochs.
         calibration: batches of inputs to take them from; by default those of the data.
         reconstruct: whether blocks are refined on them after decomposing.
         distil: steps on the whole network after that, unlabelled.
+        memory: what is kept of them, as in `tenfold.reconstruct`.
         epochs: of fine-tuning, at the top rate `lr`.
         bn: estimate batch norms anew on the training batches (no labels needed), where nothing was reconstructed.
         distill: share of the loss, 0 to 1, that is the distance to the dense network's classes; by default 0.9 where
@@ -83,86 +88,114 @@ def compress(
     Raises: TenfoldError, one sentence.
     """
     check_types(model, data)
-    model = unwrapped(model)
     wanted = given_only(asked)
-    check_one(plan, wanted, batch)
-    check_training(epochs=epochs, lr=lr, distill=distill, has_data=data is not None)
-    samples = sampling(calibrate, data, calibration, epochs=epochs, reconstruct=reconstruct, distil=distil)
-    bn = bn and not (samples and reconstruct)
-    distill = 0.0 if data is None else taught(Objective.of(data), distill if epochs else 0.0)
-    check_state(None if state is None else Path(state), "compress", trains=epochs > 0)
-    read = None if plan is None else plan_from(plan)
-    if read is None:
-        check_asked(model, wanted, known_macs=any(each is not None for each in (inputs, data, profile)))
+    has_inputs = data is not None or calibration is not None
+    calibrating = Calibration(calibrate, reconstruct, distil, memory).settled(has_inputs=has_inputs, epochs=epochs)
+    training = Training(epochs, bn and not calibrating.reconstruct, distill, lr).settled(data)
+    goal = None if max_drop is None else Goal(max_drop, objective)
+    read = checked(unwrapped(model), wanted, plan, batch, goal, has_inputs, known_macs=any(
+        each is not None for each in (inputs, data, profile)))  # fmt: skip
+    run = begun(model, data, inputs, calibration, calibrating, training, seed=seed, batch=batch, device=device,
+                profile=profile, state=state, whose=whose(settings), watch=watch)  # fmt: skip
+
+    found = None if goal is None else smallest(run, goal, wanted)
+    chosen = found.plan if found is not None else read or run.planned(wanted)
+    networks = found.networks if found is not None else run.carried_out(chosen, run.state)
+    networks = run.trained(networks, chosen)
+
+    how = {"calibrate": calibrating.calibrate, "reconstruct": calibrating.reconstruct, "distil": distil}
+    used = {**wanted, **how, "epochs": epochs, "bn": training.bn, "distill": training.distill, "lr": lr, "seed": seed,
+            "device": device, "threads": torch.get_num_threads(), **searched(goal, found), **sampled(run.inputs),
+            **(settings or {})}  # fmt: skip
+    noted = {key: plain(value) for key, value in used.items()}
+    report, words = reported(run, networks, chosen, noted, wanted.get("of", ()))
+    return Compressed(
+        model=list(networks.values())[-1],
+        plan=chosen,
+        report=report,
+        words=words if found is None else (found.sentence, *words),
+        document=documented(document or Document(origin_of(model)), run.inputs),
+        state=run.state if epochs or run.known is not None else None,
+    )
+
+
+def checked(
+    model: nn.Module,
+    asked: Asked,
+    plan: Plan | str | Path | None,
+    batch: int | None,
+    goal: Goal | None,
+    has_inputs: bool,
+    *,
+    known_macs: bool,
+) -> Plan | None:
+    """The plan, if one was given; everything else that was asked for refused before any work, if it cannot be.
+
+    Raises: TenfoldError, one sentence.
+    """
+    check_one(plan, asked, batch, *(["max_drop"] if goal is not None else []))
+    if plan is not None:
+        return plan_from(plan)
+    if goal is not None:
+        goal.check(asked, has_inputs=has_inputs)
+    check_asked(model, asked if goal is None else {**asked, "params": 1.0}, known_macs=known_macs)
+    return None
+
+
+def begun(
+    model: nn.Module,
+    data: Data | None,
+    inputs: Any,
+    batches: Iterable[Any] | None,
+    calibration: Calibration,
+    training: Training,
+    *,
+    seed: int,
+    batch: int | None,
+    device: str | torch.device | None,
+    profile: str | Path | None,
+    state: str | Path | None,
+    whose: Mapping[str, JSON],
+    watch: Watch,
+) -> Run:
+    """The dense network copied, tried on one batch, measured and calibrated on."""
+    model = unwrapped(model)
+    kept = None if state is None else Path(state)
+    check_state(kept, "compress", trains=training.epochs > 0)
     check_finite(model)
     dense = copied(model).eval()
     dense = dense if device is None else dense.to(device)
     given = given_inputs(dense, data, inputs)
     if data is not None:
-        rehearse(dense, data, epochs=epochs, bn=bn, teacher=dense if distill else None)
+        rehearse(dense, data, epochs=training.epochs, bn=training.bn, teacher=dense if training.distill else None)
     called = None if given is None else calls(model, given.samples(1))
     before = profiled(dense, given, profile=profile)
-    known = calibrated(dense, data, calibration, samples, seed=seed, profile=profile)
-    statistics = None if known is None else known.statistics
-    chosen = read or planned(dense, before, profile=profile, inputs=given, batch=batch, seed=seed,
-                             statistics=statistics, **wanted)  # fmt: skip
-    small = decompose(dense, chosen, statistics=statistics, seed=seed)
-    if given is not None and called is not None:
-        check_calls(small, called, given.samples(1))
-    networks: dict[str, nn.Module] = {"dense": dense, "compressed": small}
-    run = {"command": "compress", "weights": before.weights_hash, "plan": sha256(chosen.to_yaml()),
-           **whose(settings)}  # fmt: skip
-    if known is not None and reconstruct:
-        networks["recovered"] = reconstructed(
-            dense, copied(small), known, distil=distil, seed=seed, state=state, run=run, watch=watch
-        )
-    if data is not None and recovers(small, bn, epochs):
-        networks["recovered"] = trained = networks.get("recovered") or copied(small)
-        recovered(trained, data, teacher=dense if distill else None, epochs=epochs, bn=bn, lr=lr, distill=distill,
-                seed=seed, state=state, run=run, watch=watch)  # fmt: skip
-    how = {"calibrate": samples, "reconstruct": bool(samples) and reconstruct, "distil": distil}
-    used = {**wanted, **how, "epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed,
-            "device": device, "threads": torch.get_num_threads(), **sampled(given), **(settings or {})}  # fmt: skip
-    noted = {key: plain(value) for key, value in used.items()}
-    unseen = None if known is None or data is None else unseen_inputs(dense, data)
-    report, words = reported(networks, chosen, before, data, given, noted, wanted.get("of", ()), unseen)
-    final = networks.get("recovered", small)
-    kept = Path(state) if state is not None and (epochs or known is not None) else None
-    return Compressed(final, chosen, report, words, documented(document or Document(origin_of(model)), given), kept)
+    known = calibrated(dense, data, batches, calibration.calibrate, seed=seed, profile=profile)
+    return Run(dense, before, data, given, called, known, calibration, training, seed, batch, profile, kept, whose,
+               watch)  # fmt: skip
 
 
-def taught(objective: Objective, distill: float | None) -> float:
-    """The share of the loss that the dense network gives, where it was left open.
-
-    Raises: TenfoldError if one was given and the task has no classes.
-    """
-    if distill is None:
-        return DISTILL if objective.distils and objective.data.loss is None else 0.0
-    if distill:
-        objective.check_distils()
-    return distill
+def searched(goal: Goal | None, found: Found | None) -> dict[str, Any]:
+    """Settings of a report: what was searched for, and every attempt."""
+    if goal is None or found is None:
+        return {}
+    attempts = [{"ratio": each.ratio, "loss": each.loss, "gain": each.gain} for each in found.attempts]
+    return {"max_drop": goal.max_drop, "objective": goal.objective, "attempts": attempts}
 
 
 def reported(
-    networks: Mapping[str, nn.Module],
-    plan: Plan,
-    before: Profile,
-    data: Data | None,
-    inputs: Inputs | None,
-    settings: Mapping[str, JSON],
-    of: Sequence[str],
-    others: Inputs | None,
+    run: Run, networks: Networks, plan: Plan, settings: Mapping[str, JSON], of: Sequence[str]
 ) -> tuple[Report, tuple[str, ...]]:
-    """Everything measured on the networks, and the sentences that say it.
-
-    Args: others: inputs that nothing was calibrated on.
-    """
-    scores = {name: judged(network, data) for name, network in networks.items()}
-    batch = None if inputs is None else timed(inputs, before.macs or 1)
+    """Everything measured on the networks, and the sentences that say it."""
+    scores = {name: judged(network, run.data) for name, network in networks.items()}
+    batch = None if run.inputs is None else timed(run.inputs, run.profile.macs or 1)
+    others: Inputs | None = None  # that nothing was calibrated on
+    if run.known is not None and run.data is not None:
+        others = unseen_inputs(run.dense, run.data)
     measured = compare(networks, batch, scores=scores, reference="dense", others=others)
-    last = list(networks)[-1]
-    rows = layer_rows(networks["dense"], networks["compressed"], plan, before)
-    part = predicted(networks["dense"], plan, before, of).part
+    rows = layer_rows(run.dense, networks["compressed"], plan, run.profile)
+    part = predicted(run.dense, plan, run.profile, of).part
     report = Report(measured["dense"], measured["compressed"], measured.get("recovered"), rows, settings, part)
-    after = inspect(networks[last], None if inputs is None else inputs.samples(1))
-    return report, tuple(sentences(report, before, after))
+    final = list(networks.values())[-1]
+    after = inspect(final, None if run.inputs is None else run.inputs.samples(1))
+    return report, tuple(sentences(report, run.profile, after))

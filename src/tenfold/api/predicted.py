@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from torch import nn
 
 from tenfold.api.border import check_asked, check_one, given_only
-from tenfold.api.calibrate import calibrated, sampling
+from tenfold.api.calibrate import Calibration, calibrated
 from tenfold.api.plan import planned, profiled
 from tenfold.api.samples import given_inputs
 from tenfold.measure import Profile, part
@@ -98,7 +98,7 @@ def foreseen(
     """The plan that `compress` would carry out, and what it would make; arguments as there."""
     model = unwrapped(model)
     wanted = given_only(asked)
-    samples = sampling(calibrate, data, calibration)
+    samples = Calibration(calibrate).settled(has_inputs=data is not None or calibration is not None).calibrate
     check_one(plan, wanted, batch)
     if plan is None:
         check_asked(model, wanted, known_macs=any(each is not None for each in (inputs, data, profile)))

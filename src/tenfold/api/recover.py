@@ -1,8 +1,10 @@
 """Recovery of a network, or of one in a folder."""
 
+import importlib.util
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 from torch import nn
 
 from tenfold import recovery, storage
-from tenfold.api.border import check_training, sha256
+from tenfold.api.border import sha256
 from tenfold.api.compressed import Compressed, plain, save
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import Opened, build
@@ -25,6 +27,63 @@ from tenfold.report import Report, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import copied
 from tenfold.tasks import Objective
+
+DISTILL = 0.9  # of the loss, where it is that of a task with classes
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a compressed network is trained on labelled batches.
+
+    Attributes:
+        epochs: of fine-tuning.
+        bn: whether batch norms are estimated anew before (no labels needed).
+        distill: share of the loss, 0 to 1, that is the distance to the dense network's classes; None: 0.9 where the
+            task of the data has classes and its own loss, and 0 elsewhere.
+        lr: the top rate.
+    """
+
+    epochs: int = 0
+    bn: bool = True
+    distill: float | None = None
+    lr: float = 0.02
+
+    def check(self, *, has_data: bool) -> None:
+        """Raise a TenfoldError for a setting out of range, that wants data where there is none, or does nothing."""
+        epochs, lr, distill = self.epochs, self.lr, self.distill
+        if epochs < 0:
+            raise TenfoldError(f"cannot fine-tune for epochs={epochs}; use 0 (batch norms only) or more.")
+        if not (lr > 0 and math.isfinite(lr)):
+            raise TenfoldError(f"cannot fine-tune with lr={lr}; use a number above 0, such as 0.01.")
+        if distill is not None and not 0 <= distill <= 1:
+            raise TenfoldError(f"cannot fine-tune with distill={distill}; use 0 (labels only) to 1 (teacher only).")
+        if epochs and not has_data:
+            raise TenfoldError(f"epochs={epochs} needs data to train on; give data, or epochs=0.")
+        if distill and not epochs:
+            raise TenfoldError(f"distill={distill} is a part of fine-tuning; give epochs, too.")
+        if epochs and importlib.util.find_spec("accelerate") is None:
+            raise TenfoldError("fine-tuning needs accelerate, which is not installed; pip install 'tenfold[train]'.")
+
+    def settled(self, data: Data | None) -> "Training":
+        """The same with what was left open decided.
+
+        Raises: TenfoldError as `check` does, and for a share of classes where the task has none.
+        """
+        self.check(has_data=data is not None)
+        share = 0.0 if data is None else taught(Objective.of(data), self.distill if self.epochs else 0.0)
+        return replace(self, distill=share)
+
+
+def taught(objective: Objective, distill: float | None) -> float:
+    """The share of the loss that the dense network gives, where it was left open.
+
+    Raises: TenfoldError if one was given and the task has no classes.
+    """
+    if distill is None:
+        return DISTILL if objective.distils and objective.data.loss is None else 0.0
+    if distill:
+        objective.check_distils()
+    return distill
 
 
 def recover(
@@ -105,7 +164,7 @@ def recover_folder(
         weights: of the dense network, which is the teacher; the rest as in `compress`.
     Raises: TenfoldError for a folder without a report, weights that do not suit, or as `compress` does.
     """
-    check_training(epochs=epochs, lr=lr, distill=distill, has_data=True)
+    Training(epochs, bn, distill, lr).check(has_data=True)
     Objective.of(data)  # refuses an unknown task or score before any work
     recovery.check_state(state, "recover", trains=epochs > 0)
     kept = storage.read_report(folder)

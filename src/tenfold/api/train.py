@@ -9,13 +9,13 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
-from tenfold.api.border import check_asked, check_one, check_training, given_only, sha256
+from tenfold.api.border import check_asked, check_one, given_only, sha256
 from tenfold.api.compressed import Compressed, documented, plain, sampled
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import plan_from
 from tenfold.api.predicted import predicted
-from tenfold.api.recover import recovered, whose
+from tenfold.api.recover import Training, recovered, whose
 from tenfold.api.samples import given_inputs, timed
 from tenfold.inputs import Inputs
 from tenfold.measure import Profile, calls, check_calls, inspect
@@ -102,7 +102,7 @@ def check(plan: Plan | str | Path | None, asked: Asked, init: str, epochs: int, 
         raise TenfoldError(f"init '{init}' is for weights in cores; give a format, or leave it out to train dense.")
     if epochs < 1 or not (lr > 0 and math.isfinite(lr)):
         raise TenfoldError(f"cannot train with epochs={epochs} and lr={lr}; use 1 epoch or more, and a rate above 0.")
-    check_training(epochs=epochs, lr=lr, distill=None, has_data=True)
+    Training(epochs=epochs, lr=lr).check(has_data=True)
     if asked and "format" not in asked:
         raise TenfoldError(
             f"{', '.join(asked)} is for weights in cores, and no format is given; give one, such as --format tt, "

@@ -24,6 +24,8 @@ def compress(
     max_error: o.MaxError = None,
     allocation: o.Allocation = None,
     multiple: o.Multiple = None,
+    max_drop: o.MaxDrop = None,
+    objective: o.ObjectiveOf = "params",
     batch: o.Batch = None,
     plan: o.PlanFile = None,
     format: o.Format = None,
@@ -34,6 +36,7 @@ def compress(
     calibrate_data: o.CalibrateData = None,
     reconstruct: o.Reconstruct = True,
     distil: o.Distil = 0,
+    memory: o.Memory = None,
     epochs: o.Epochs = 0,
     lr: o.Lr = 0.02,
     distill: o.DefaultDistill = None,
@@ -66,8 +69,10 @@ def compress(
         ranks=ranks, max_error=max_error, allocation=allocation, multiple=multiple, format=format, include=include,
         exclude=exclude,
     )  # fmt: skip
-    api.check_training(epochs=epochs, lr=lr, distill=distill, has_data=data is not None)
-    api.check_one(plan, asked, batch)
+    api.Training(epochs, bn, distill, lr).check(has_data=data is not None)
+    api.check_one(plan, asked, batch, *(["max_drop"] if max_drop is not None else []))
+    if max_drop is not None and dry_run:
+        raise TenfoldError("--max-drop compresses networks to judge them, so --dry-run has nothing to show; leave one.")
     read = None if plan is None else api.plan_from(plan)
     given = prepare(
         model, weights=weights, data=data, task=task, shapes=input, batch_dim=batch_dim, mean=mean, std=std,
@@ -106,7 +111,8 @@ def compress(
     }
     with alone(out), screen.resumable(state):
         result = api.compress(
-            given.opened.model, given.data, inputs=given.inputs, plan=read, batch=batch,
+            given.opened.model, given.data, inputs=given.inputs, plan=read, batch=batch, max_drop=max_drop,
+            objective=objective, memory=memory,
             calibrate=calibrate, calibration=given.calibration, reconstruct=reconstruct, distil=distil, epochs=epochs,
             bn=bn, distill=distill, lr=lr, seed=seed, device=where, profile=profile, state=state, document=document,
             settings=settings, watch=screen.bar, **asked,

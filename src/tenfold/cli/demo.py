@@ -26,7 +26,7 @@ def demo(
     machine(None, threads)
     mine = storage.is_folder(out) and bool(storage.read_document(out).settings.get("demo"))
     check_out(out, overwrite or mine)
-    api.check_training(epochs=1, lr=0.1, distill=0.0, has_data=True)
+    api.Training(epochs=1).check(has_data=True)
     opened = api.open_network(NETWORK, seed=seed)
     data = load_data(DATA, mean=opened.mean, std=opened.std, batch_size=64, seed=seed)
     screen.note("1. Train digits-cnn on 1,079 images of handwritten digits, 8 x 8 pixels, from scikit-learn.")

@@ -184,6 +184,30 @@ Distil = Annotated[
     ),
 ]
 
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE", help="What is kept of them, such as 4GB; the rest lies in files.", rich_help_panel=CALIBRATION
+    ),
+]
+MaxDrop = Annotated[
+    float | None,
+    typer.Option(
+        metavar="POINTS",
+        help="Instead of a budget: the smallest network that loses at most so many points.",
+        rich_help_panel=BUDGET,
+    ),
+]
+ObjectiveOf = Annotated[
+    str,
+    typer.Option(
+        "--objective",
+        metavar="WHAT",
+        help="With --max-drop: what is to be gained: params, macs or time.",
+        rich_help_panel=BUDGET,
+    ),
+]
+
 # ---- recovery
 Epochs = Annotated[
     int, typer.Option(min=0, metavar="N", help="Epochs of fine-tuning; 0: batch norms only.", rich_help_panel=RECOVERY)

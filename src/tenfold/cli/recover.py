@@ -38,7 +38,7 @@ def recover(
         raise TenfoldError("--distill learns from the dense network; give --distill and --weights FILE together.")
     place = Path(folder)
     check_out(place, overwrite=True)
-    api.check_training(epochs=epochs, lr=lr, distill=distill, has_data=True)
+    api.Training(epochs, bn, distill, lr).check(has_data=True)
     given = prepare(
         folder, data=data, task=task, mean=mean, std=std, batch_size=batch_size, seed=seed, trust_code=trust_code
     )

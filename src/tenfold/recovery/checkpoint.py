@@ -3,6 +3,7 @@
 state/epoch-3/   what accelerate saves (network as safetensors; optimiser and schedule pickled, hence never
                  shipped), and run.json: what tells the run that it belongs to from others
 state/blocks.safetensors   the network after the last block that was reconstructed
+state/ratio-2.5/ the same of one network of a search, and attempt.json, what it lost
 state/saving/    an epoch that is being written; renamed when complete
 state/lock       held by the run that trains
 """
@@ -22,7 +23,7 @@ from tenfold.recovery.reconstruction.progress import FILE as BLOCKS
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-RUN, SAVING, LOCK = "run.json", "saving", "lock"
+RUN, SAVING, LOCK, ATTEMPT = "run.json", "saving", "lock", "attempt.json"
 
 
 def check_state(state: Path | None, command: str, *, trains: bool = True) -> None:
@@ -98,14 +99,28 @@ def load_epoch(accelerator: "Accelerator", state: Path, epoch: int) -> None:
 
 def kept(state: Path) -> set[Path]:
     """What the folder keeps of work that is done: whole epochs, and the network after a block."""
-    return {path for path in (*state.glob("epoch-*"), state / BLOCKS) if path.exists()}
+    return {path for path in (*state.glob("epoch-*"), state / BLOCKS, *attempts(state)) if path.exists()}
+
+
+def attempt_folder(state: Path, ratio: float) -> Path:
+    """Where one network of a search keeps its state."""
+    return state / f"ratio-{ratio:.6g}"
+
+
+def attempts(state: Path) -> list[Path]:
+    """The files of all networks of a search."""
+    return [path for name in (BLOCKS, ATTEMPT) for path in state.glob(f"ratio-*/{name}")]
 
 
 def remove(state: Path) -> None:
     """Delete what this file wrote, and the folder if nothing else is in it."""
     for path in (state / SAVING, *(state / f"epoch-{epoch}" for epoch in _epochs(state))):
         _discard(path)
-    (state / BLOCKS).unlink(missing_ok=True)
+    for path in (state / BLOCKS, *attempts(state)):
+        path.unlink(missing_ok=True)
+    for folder in state.glob("ratio-*"):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
     if state.is_dir() and not any(state.iterdir()):
         state.rmdir()
 

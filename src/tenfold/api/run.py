@@ -1,0 +1,97 @@
+"""`Run`: what every step of compressing a network takes, and the steps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from tenfold.api.border import bytes_asked, sha256
+from tenfold.api.calibrate import Calibrated, Calibration
+from tenfold.api.decompose import decompose
+from tenfold.api.plan import planned
+from tenfold.api.reconstruct import reconstructed
+from tenfold.api.recover import Training, recovered, recovers
+from tenfold.inputs import Inputs
+from tenfold.measure import Profile, check_calls
+from tenfold.planning import Asked
+from tenfold.protocols import Data, Watch
+from tenfold.storage import JSON
+from tenfold.surgery import Plan, copied
+
+Networks = dict[str, nn.Module]  # by what was done: "dense", "compressed", "recovered", in this order
+
+
+@dataclass(frozen=True)
+class Run:
+    """A dense network, what is known of it, and how it is to be compressed.
+
+    Attributes:
+        dense: in eval mode, on its device; untouched.
+        profile: what was measured on it.
+        inputs: that it was measured on.
+        calls: how often its modules are called on one of them.
+        known: unlabelled samples, and what the network showed on them.
+        calibration, training: settled options of these steps.
+        kept: folder of profiles and error curves.
+        state: folder by which a stopped run goes on.
+        whose: what tells this run from others that could use the folder.
+    """
+
+    dense: nn.Module
+    profile: Profile
+    data: Data | None
+    inputs: Inputs | None
+    calls: Any
+    known: Calibrated | None
+    calibration: Calibration
+    training: Training
+    seed: int
+    batch: int | None
+    kept: str | Path | None
+    state: Path | None
+    whose: Mapping[str, JSON]
+    watch: Watch
+
+    def planned(self, asked: Asked) -> Plan:
+        """A plan for what was asked."""
+        return planned(
+            self.dense, self.profile, profile=self.kept, inputs=self.inputs, batch=self.batch, seed=self.seed,
+            statistics=None if self.known is None else self.known.statistics, **asked,
+        )  # fmt: skip
+
+    def carried_out(self, plan: Plan, state: Path | None) -> Networks:
+        """A plan on the trained weights; blocks reconstructed, where samples are known and that was asked for.
+
+        Args: state: folder by which the reconstruction goes on.
+        """
+        statistics = None if self.known is None else self.known.statistics
+        small = decompose(self.dense, plan, statistics=statistics, seed=self.seed)
+        if self.inputs is not None and self.calls is not None:
+            check_calls(small, self.calls, self.inputs.samples(1))
+        networks = {"dense": self.dense, "compressed": small}
+        if self.known is not None and self.calibration.reconstruct:
+            networks["recovered"] = reconstructed(
+                self.dense, copied(small), self.known, distil=self.calibration.distil, seed=self.seed, state=state,
+                run=self.about(plan), memory=bytes_asked(self.calibration.memory), watch=self.watch,
+            )  # fmt: skip
+        return networks
+
+    def trained(self, networks: Networks, plan: Plan) -> Networks:
+        """Batch norms estimated anew and epochs of training, where that was asked for."""
+        small = networks["compressed"]
+        if self.data is None or not recovers(small, self.training.bn, self.training.epochs):
+            return networks
+        further = networks.get("recovered") or copied(small)
+        recovered(
+            further, self.data, teacher=self.dense if self.training.distill else None, epochs=self.training.epochs,
+            bn=self.training.bn, lr=self.training.lr, distill=self.training.distill, seed=self.seed, state=self.state,
+            run=self.about(plan), watch=self.watch,
+        )  # fmt: skip
+        return {**networks, "recovered": further}
+
+    def about(self, plan: Plan) -> dict[str, JSON]:
+        """What tells the run with this plan from others."""
+        return {"command": "compress", "weights": self.profile.weights_hash, "plan": sha256(plan.to_yaml()),
+                **self.whose}  # fmt: skip
