@@ -49,6 +49,12 @@ class Samples:
         """Samples in all."""
         return sum(self.sizes)
 
+    @property
+    def targets(self) -> list[Sequence[Tensor]]:
+        """The parts of what belongs together: every output, of each chunk apart where single samples cannot be taken."""
+        each = [wanted for _, wanted in self.parts]
+        return list(zip(*each, strict=True)) if self.counted else [[y] for wanted in each for y in wanted]
+
     @cached_property
     def places(self) -> list[tuple[int, int]]:
         """Of every sample its chunk and its place in it."""
