@@ -51,7 +51,7 @@ class Samples:
 
     @property
     def targets(self) -> list[Sequence[Tensor]]:
-        """The parts of what belongs together: every output, of each chunk apart where single samples cannot be taken."""
+        """The parts of every output, together; of each chunk apart where single samples cannot be taken."""
         each = [wanted for _, wanted in self.parts]
         return list(zip(*each, strict=True)) if self.counted else [[y] for wanted in each for y in wanted]
 
