@@ -607,17 +607,6 @@ def test_a_killed_run_goes_on_where_it_was(place: Path) -> None:
     assert not (place / "cut/state").exists()
 
 
-def test_a_killed_reconstruction_goes_on_where_it_was(place: Path) -> None:
-    calibrated = ["--epochs", "0", "--calibrate", "96", "--distil", "4"]
-    stopped(place, signal.SIGKILL, command("cut", *calibrated)).communicate()
-    assert {path.name for path in (place / "cut/state").iterdir()} >= {"blocks.safetensors"}
-    assert tenfold_(*command("cut", *calibrated)[3:]).exit_code == 0
-    assert tenfold_(*command("whole", *calibrated)[3:]).exit_code == 0
-    for name in ("model.safetensors", "plan.yaml"):
-        assert (place / "cut" / name).read_bytes() == (place / "whole" / name).read_bytes()
-    assert not (place / "cut/state").exists()
-
-
 KILLED = """
 import importlib, math, os, signal, sys
 from tenfold.cli import app
