@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tenfold.inputs import Inputs, evaluating, run, tensors_in
 from tenfold.layers import Layer, kind_of
+from tenfold.layers.recurrence import differentiable
 from tenfold.measure import weights_hash
 from tenfold.measure.finite import all_finite, spoiled
 from tenfold.network import GROUPS
@@ -184,7 +185,7 @@ class Watched:
         """One forward, and one backward of a random projection of the outputs."""
         self.held, self.inputs, self.size, self.generator = held, inputs, chunk.size, generator
         self.reached: set[Watch] = set()
-        with evaluating(self.model), torch.enable_grad():
+        with evaluating(self.model), torch.enable_grad(), differentiable([self.model]):
             found = outputs(run(self.model, chunk.value))
             if not all_finite(found):
                 raise TenfoldError(
