@@ -160,7 +160,7 @@ def backwards(x: Tensor, sizes: Tensor | None) -> Tensor:
 
 @contextmanager
 def differentiable(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Recurrences in eval mode by kernels that gradients pass through: those of cuDNN have them in training mode only."""
+    """Recurrences in eval mode by kernels that gradients pass through: of cuDNN's they do in training mode only."""
     recurs = any(isinstance(part, nn.RNNBase | Recurrence) for module in modules for part in module.modules())
     before = torch.backends.cudnn.enabled
     torch.backends.cudnn.enabled = before and not (recurs and torch.is_grad_enabled())
