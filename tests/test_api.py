@@ -115,7 +115,7 @@ def test_recovery_is_what_was_asked_for() -> None:
             yield step
 
     trained = tenfold.compress(MODEL, data(), params="2x", format="svd", epochs=2, distill=0.5, watch=watch)
-    assert [step.step for step in steps] == list(range(1, 9))
+    assert [step.step for step in steps if step.title.startswith("epoch")] == list(range(1, 9))
     assert not torch.equal(trained.model[7].bias, untouched.model[7].bias)
     assert trained.report.settings["distill"] == 0.5
 

@@ -607,14 +607,48 @@ def test_a_killed_run_goes_on_where_it_was(place: Path) -> None:
     assert not (place / "cut/state").exists()
 
 
-def test_a_killed_reconstruction_goes_on_where_it_was(place: Path) -> None:
-    calibrated = ["--epochs", "0", "--calibrate", "96", "--distil", "4"]
-    stopped(place, signal.SIGKILL, command("cut", *calibrated)).communicate()
-    assert {path.name for path in (place / "cut/state").iterdir()} >= {"blocks.safetensors"}
-    assert tenfold_(*command("cut", *calibrated)[3:]).exit_code == 0
-    assert tenfold_(*command("whole", *calibrated)[3:]).exit_code == 0
+KILLED = """
+import importlib, math, os, signal, sys
+from tenfold.cli import app
+from tenfold.statistics import begun
+
+begun.EVERY, begun.SHARE = 0.0, math.inf  # sums are kept after every chunk
+place, name, count, *words = sys.argv[1:]
+where, left = importlib.import_module(place), int(count)
+for part in name.split(".")[:-1]:
+    where = getattr(where, part)
+own = getattr(where, name.split(".")[-1])
+
+def dying(*args, **kwargs):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return own(*args, **kwargs)
+
+setattr(where, name.split(".")[-1], dying)
+app(words)
+"""
+KILLS = [  # what is called in the middle of each step, the call that is not survived, and what is kept by then
+    ("tenfold.statistics.gather", "project", 3, "kept/statistics.begun-0.safetensors"),
+    ("tenfold.surgery.carry_out", "fitted", 2, "kept/statistics.safetensors"),
+    ("torch.optim", "AdamW.step", 45, "cut/state/blocks.safetensors"),  # of 30 for each block
+    ("tenfold.recovery.reconstruction.distil", "distance", 3, "cut/state/blocks.safetensors"),
+]
+
+
+def test_a_run_that_is_killed_in_every_step_ends_with_the_same_weights(place: Path) -> None:
+    words = ["--params", "2.5x", "--epochs", "0", "--calibrate", "96", "--distil", "4", "--profile"]
+    for module, name, count, kept in KILLS:
+        arguments = [module, name, str(count), *command("cut", *words, "kept")[3:]]
+        run = subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=place, capture_output=True, text=True)
+        assert run.returncode == -signal.SIGKILL, run.stderr
+        assert (place / kept).exists()
+    assert tenfold_(*command("cut", *words, "kept")[3:]).exit_code == 0
+    assert tenfold_(*command("whole", *words, "other")[3:]).exit_code == 0
     for name in ("model.safetensors", "plan.yaml"):
         assert (place / "cut" / name).read_bytes() == (place / "whole" / name).read_bytes()
+    assert files(place / "kept") == files(place / "other")
     assert not (place / "cut/state").exists()
 
 

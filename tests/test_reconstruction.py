@@ -19,11 +19,13 @@ from tenfold.models.cifar_resnet import CifarResNet
 from tenfold.protocols import TenfoldError
 from tenfold.recovery import Distillation, distil, reconstruct
 from tenfold.recovery.reconstruction import BlockDone, Refinement, StepDone, blocks_of
-from tenfold.recovery.reconstruction.flow import Flow
+from tenfold.recovery.reconstruction.flow import Flow, through
+from tenfold.recovery.reconstruction.refine import variance
 from tenfold.recovery.reconstruction.samples import Samples
 from tenfold.recovery.reconstruction.schedule import one_cycle
 from tenfold.recovery.reconstruction.shelf import Shelf, alive, is_activation, memory
 from tenfold.statistics.gradients import floating
+from tenfold.surgery import sites
 
 reconstructing = importlib.import_module("tenfold.recovery.reconstruction.reconstruct")  # (the package has the verb)
 seeds = st.integers(0, 99)
@@ -157,6 +159,34 @@ def test_what_is_written_to_in_place_between_blocks_is_written_once() -> None:
     for block in blocks_of(model, chunk):
         outputs = flow.passed(block, flow.entering(block))
     assert torch.equal(outputs[0], run(model, chunk.value))
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.sampled_from([(3,), (2, 3), (3, 2, 2)]), st.booleans())
+def test_variance_is_about_the_mean_of_all_samples(sizes: list[int], shape: tuple[int, ...], weighs: bool) -> None:
+    sizes = [*sizes, sizes[-1] + 1]
+    whole = normal(sum(sizes), *shape).double() + 5
+    parts = list(whole.split(sizes))
+    channels = whole.movedim(1 if len(shape) == 3 else -1, -1).flatten(0, -2)
+    weighing = torch.diag(torch.arange(1.0, channels.shape[1] + 1)).double() if weighs else torch.ones(())
+    true = ((channels - channels.mean(0)) * (weighing.diag() if weighs else 1)).square().mean()
+    found = variance(Samples.of([((y,), {}) for y in parts], parts, sizes, Shelf()), weighing)
+    assert found == pytest.approx(float(true), rel=1e-12)
+
+
+@pytest.mark.parametrize(("model", "wanted"), [(nn.LSTM(3, 4), False), (nn.Linear(3, 4), True)])
+def test_recurrences_run_without_cudnn_where_gradients_are_to_pass_in_eval_mode(model: nn.Module, wanted: bool) -> None:
+    """cuDNN has them in training mode only."""
+    assert torch.backends.cudnn.enabled
+    seen: list[bool] = []
+    x, plan = normal(5, 2, 3), tenfold.Plan({name: tenfold.Row(name, "svd", ranks=(2,)) for name in sites(model)})
+    for each in (model, tenfold.decompose(model, plan)):
+        each.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.enabled))
+        through([each], ((x,), {}))
+        with torch.no_grad():
+            through([each], ((x,), {}))
+    assert seen == [wanted, True] * 2
+    assert torch.backends.cudnn.enabled
 
 
 # ---- memory

@@ -4,7 +4,7 @@ import copy
 import importlib
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from tenfold.inputs import Inputs, call, tensors_in
 from tenfold.layers import BUILT_IN, kind_of
 from tenfold.planning.candidates import Subject
 from tenfold.planning.planner import priced
-from tenfold.protocols import TenfoldError
-from tenfold.statistics import Moment, Statistics, file, gather, moment
+from tenfold.protocols import Progress, TenfoldError
+from tenfold.statistics import Moment, Statistics, begun, file, gather, moment
 from tenfold.statistics.gather import Watched, hash_of
 from tenfold.statistics.processes import summed_over_processes
 from tenfold.statistics.statistics import Halves, by_axes, shrinkage
@@ -538,6 +538,93 @@ def test_what_is_drawn_for_a_chunk_depends_on_the_seed_and_the_chunk() -> None:
     third = gather(model, parts, seed=1).seen["model"][0].outputs
     assert third is not None
     assert not near(one.whole.outer, third.whole.outer, 1e-3)
+
+
+# ---- a pass that is stopped, watched and foretold
+class Stopped(Exception):  # noqa: N818  (no error)
+    pass
+
+
+def stopping(after: int) -> Callable[[Iterator[Progress]], Iterator[Progress]]:
+    """Stops a pass after so many chunks."""
+
+    def watch(steps: Iterator[Progress]) -> Iterator[Progress]:
+        for step in steps:
+            yield step
+            if step.step == after:
+                raise Stopped
+
+    return watch
+
+
+def noting(seen: list[Progress]) -> Callable[[Iterator[Progress]], Iterator[Progress]]:
+    """Notes what is done."""
+
+    def watch(steps: Iterator[Progress]) -> Iterator[Progress]:
+        for step in steps:
+            seen.append(step)
+            yield step
+
+    return watch
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums are kept after every chunk."""
+    monkeypatch.setattr(begun, "EVERY", 0.0)
+    monkeypatch.setattr(begun, "SHARE", math.inf)
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("name", ["conv1d", "embedding", "lstm", "tied", "twice"])
+@pytest.mark.parametrize("stop", [1, 2, 4])
+def test_a_stopped_pass_goes_on_to_the_same_sums(name: str, stop: int, tmp_path: Path) -> None:
+    model, chunk = made(name)
+    chunks = [chunk.at([k % chunk.size, (3 * k + 1) % chunk.size]) for k in range(5)]
+    path = tmp_path / "begun"
+    with pytest.raises(Stopped):
+        gather(model, chunks, begun=path, watch=stopping(stop))
+    steps: list[Progress] = []
+    found = gather(model, chunks, begun=path, watch=noting(steps))
+    assert [step.step for step in steps] == list(range(stop + 1, 6))
+    assert {step.steps for step in steps} == {5}
+    assert steps[-1].seconds_left == 0
+    assert same(found, gather(model, chunks))
+    for others, seed in ((chunks[::-1], 0), (chunks, 1)):
+        assert same(gather(model, others, begun=path, seed=seed), gather(model, others, seed=seed))  # not of this pass
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_pass_keeps_its_sums_in_the_profile_until_it_ends(tmp_path: Path) -> None:
+    model, x = filled(nn.Linear(4, 3)), noise(99, 4)
+    with pytest.raises(Stopped):
+        tenfold.calibrate(model, [x], profile=tmp_path, watch=stopping(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["statistics.begun-0.safetensors"]
+    tenfold.calibrate(model, [x], profile=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["statistics.safetensors"]
+
+
+def test_sums_are_kept_from_minute_to_minute(tmp_path: Path) -> None:
+    model, chunk = made("linear")
+    gather(model, [chunk] * 9, begun=tmp_path / "begun")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "other").write_bytes(b"not ours")
+    kept = begun.Begun(tmp_path / "other", "run")
+    kept.due = 0
+    with pytest.raises(TenfoldError, match=r"other' was not written by tenfold"):
+        kept.keep(1, {})
+
+
+def test_a_long_pass_is_foretold_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    model, chunk = made("linear")
+    gather(model, [chunk, chunk])
+    assert not caplog.records
+    monkeypatch.setattr(gathering, "LONG", 0.0)
+    gather(model, [chunk, chunk])
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["statistics of 12 samples take about 0 minutes; those of 3 (--calibrate 3) would take 0 minutes."]
+    assert gathering.spoken(3010) == "50 minutes"
+    assert gathering.spoken(12240) == "3.4 hours"
 
 
 # ---- too wide

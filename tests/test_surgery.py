@@ -1,7 +1,7 @@
 """Plans carried out on whole networks: nothing else changes, ties hold, every mistake is one sentence."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from tenfold import surgery
 from tenfold.fitting import Metric
 from tenfold.formats import format_named
 from tenfold.layers import Layer
-from tenfold.protocols import TenfoldError
+from tenfold.protocols import Progress, TenfoldError
 from tenfold.surgery import Plan, Row, fresh, matching, room, sites
 from tenfold.surgery.carry_out import skeleton
 
@@ -288,6 +288,25 @@ def test_what_concerns_several_layers_is_said_in_one_line(caplog: pytest.LogCapt
     assert [record.getMessage().partition("; ")[0] for record in caplog.records if record.levelname == "WARNING"] == [
         "0, 1: the terms of cp cancel each other"
     ]
+
+
+def test_every_layer_that_is_fitted_is_a_step() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 8), nn.Conv2d(3, 4, 3), nn.Linear(4, 4))
+    rows = [planned(model, "0"), planned(model, "2", "tt"), planned(model, "1", "cp", ranks=(2,))]
+    steps: list[Progress] = []
+
+    def watch(each: Iterator[Progress]) -> Iterator[Progress]:
+        for step in each:
+            steps.append(step)
+            yield step
+
+    compressed(model, *rows, watch=watch)
+    assert [(step.title, step.words, step.step, step.steps) for step in steps] == [
+        ("fit 0", "svd", 1, 3), ("fit 2", "tt", 2, 3), ("fit 1", "cp", 3, 3)
+    ]  # fmt: skip
+    assert steps[0].seconds_left > 0
+    assert steps[-1].seconds_left == 0
+    assert len(compressed(model)) == 4  # of which nothing is fitted
 
 
 def test_a_metric_reaches_its_layer() -> None:

@@ -88,6 +88,17 @@ class Progress(Protocol):
     def seconds_left(self) -> float: ...
 
 
+@dataclass(frozen=True)
+class Done:
+    """A step that has been done, where there is no more to say of it than a bar shows (`Progress`)."""
+
+    title: str
+    words: str
+    step: int
+    steps: int
+    seconds_left: float
+
+
 Watch = Callable[[Iterator[Progress]], Iterable[Progress]]
 
 

@@ -10,17 +10,19 @@ from torch import nn
 from tenfold.api.border import bytes_asked
 from tenfold.inputs import Inputs, chunks_of, first_samples
 from tenfold.measure import weights_hash
-from tenfold.protocols import BatchDim, Data, TenfoldError
+from tenfold.protocols import BatchDim, Data, TenfoldError, Watch
 from tenfold.statistics import Statistics, gather
 from tenfold.statistics import file as statistics_file
 from tenfold.statistics.gather import hash_of
 from tenfold.statistics.gradients import Outputs, floating
+from tenfold.statistics.processes import rank
 from tenfold.surgery import unwrapped
 from tenfold.tasks import Objective
 
 SAMPLES = 1000
 DISTILLED = 128  # samples of a batch of those that follow
 FILE = "statistics.safetensors"
+BEGUN = "statistics.begun-{}.safetensors"  # by the number of the process
 
 
 def calibrate(
@@ -32,6 +34,7 @@ def calibrate(
     batch: BatchDim = None,
     seed: int = 0,
     profile: str | Path | None = None,
+    watch: Watch = iter,
 ) -> Statistics:
     """What every weight of a dense network meets on unlabelled inputs, and what its outputs are worth.
 
@@ -41,12 +44,14 @@ def calibrate(
         data: says by its task and output what counts of the network's outputs; by default all that is floating.
         batch: the dimension that counts samples; by default it is found.
         seed: of the positions that are looked at, and of the projections of the outputs.
-        profile: folder that keeps the statistics, for the next budget.
+        profile: folder that keeps the statistics, for the next budget, and sums from minute to minute, by which the
+            same call goes on after a stop.
+        watch: is handed the iterator of chunks that are done and hands it on, to draw a bar.
     Raises: TenfoldError if there are no inputs, or the network does not run on them.
     """
     model = unwrapped(model)
     chunks = first_samples(model, batches, samples, batch=batch)
-    return statistics_of(model, chunks, compared(data), seed=seed, profile=profile)
+    return statistics_of(model, chunks, compared(data), seed=seed, profile=profile, watch=watch)
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,7 @@ def calibrated(
     *,
     seed: int,
     profile: str | Path | None,
+    watch: Watch = iter,
 ) -> Calibrated | None:
     """What a run calibrates on: so many samples of the batches, by default of the data's inputs; None for none."""
     source = data.inputs if batches is None and data is not None else batches
@@ -123,25 +129,33 @@ def calibrated(
         return None
     batch = None if data is None else data.batch
     chunks, outputs = first_samples(model, source, samples, batch=batch), compared(data)
-    statistics = statistics_of(model, chunks, outputs, seed=seed, profile=profile)
+    statistics = statistics_of(model, chunks, outputs, seed=seed, profile=profile, watch=watch)
     return Calibrated(chunks, outputs, Further(model, source, samples, batch), statistics)
 
 
 def statistics_of(
-    model: nn.Module, chunks: Sequence[Inputs], outputs: Outputs, *, seed: int, profile: str | Path | None
+    model: nn.Module,
+    chunks: Sequence[Inputs],
+    outputs: Outputs,
+    *,
+    seed: int,
+    profile: str | Path | None,
+    watch: Watch = iter,
 ) -> Statistics:
     """The statistics of these samples: read from the folder `profile` if they are of these weights and samples.
 
     Raises: TenfoldError for a file of that name which tenfold did not write.
     """
     if profile is None:
-        return gather(model, chunks, outputs=outputs, seed=seed)
+        return gather(model, chunks, outputs=outputs, seed=seed, watch=watch)
     path = Path(profile) / FILE
     kept = statistics_file.read(path) if path.exists() else None
     if kept is not None and (kept.weights_hash, kept.inputs_hash) == (weights_hash(model), hash_of(chunks)):
         return kept
-    found = gather(model, chunks, outputs=outputs, seed=seed)
+    begun = Path(profile) / BEGUN.format(rank())
+    found = gather(model, chunks, outputs=outputs, seed=seed, begun=begun, watch=watch)
     statistics_file.write(path, found)
+    begun.unlink(missing_ok=True)
     return found
 
 

@@ -170,7 +170,7 @@ def begun(
         rehearse(dense, data, epochs=training.epochs, bn=training.bn, teacher=dense if training.distill else None)
     called = None if given is None else calls(model, given.samples(1))
     before = profiled(dense, given, profile=profile)
-    known = calibrated(dense, data, batches, calibration.calibrate, seed=seed, profile=profile)
+    known = calibrated(dense, data, batches, calibration.calibrate, seed=seed, profile=profile, watch=watch)
     return Run(dense, before, data, given, called, known, calibration, training, seed, batch, profile, kept, whose,
                watch)  # fmt: skip
 

@@ -13,6 +13,7 @@ from tenfold.api.calibrate import SAMPLES, Further, Unlabelled, compared
 from tenfold.inputs import Inputs, first_samples
 from tenfold.protocols import BatchDim, Data, Progress, Watch
 from tenfold.recovery import Distillation
+from tenfold.recovery.reconstruction.samples import laid_out
 from tenfold.statistics.gather import hash_of
 from tenfold.surgery import unwrapped
 
@@ -84,7 +85,7 @@ def distilled(dense: nn.Module, small: nn.Module, known: Unlabelled, steps: int)
         return
     held = list(itertools.islice(known.further, HELD_OUT + 1))
     held = held[:HELD_OUT] if len(held) > HELD_OUT else []
-    batches = ([batch] for batch in again(known.further, len(held)))
+    batches = ([laid_out(batch)] for batch in again(known.further, len(held)))
     yield from recovery.distil(dense, small, batches, Distillation(steps), known.outputs, held=held)
 
 

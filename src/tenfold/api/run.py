@@ -67,7 +67,7 @@ class Run:
         Args: state: folder by which the reconstruction goes on.
         """
         statistics = None if self.known is None else self.known.statistics
-        small = decompose(self.dense, plan, statistics=statistics, seed=self.seed)
+        small = decompose(self.dense, plan, statistics=statistics, seed=self.seed, watch=self.watch)
         if self.inputs is not None and self.calls is not None:
             check_calls(small, self.calls, self.inputs.samples(1))
         networks = {"dense": self.dense, "compressed": small}

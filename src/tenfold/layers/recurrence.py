@@ -1,7 +1,8 @@
 """What torch's recurrences do around their weights: inputs of every form, layers and directions."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
 
@@ -155,6 +156,18 @@ def backwards(x: Tensor, sizes: Tensor | None) -> Tensor:
     step, sample = there.nonzero().unbind(1)  # in the order in which tokens are packed
     begins = sizes.cumsum(0) - sizes
     return x[(begins[there.sum(0)[sample] - 1 - step] + sample).to(x.device)]
+
+
+@contextmanager
+def differentiable(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Recurrences in eval mode by kernels that gradients pass through: of cuDNN's they do in training mode only."""
+    recurs = any(isinstance(part, nn.RNNBase | Recurrence) for module in modules for part in module.modules())
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = before and not (recurs and torch.is_grad_enabled())
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
 
 
 def kernel(

@@ -3,9 +3,11 @@
 import hashlib
 import logging
 import math
+import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +15,13 @@ from torch import Tensor, nn
 
 from tenfold.inputs import Inputs, evaluating, run, tensors_in
 from tenfold.layers import Layer, kind_of
+from tenfold.layers.recurrence import differentiable
 from tenfold.measure import weights_hash
 from tenfold.measure.finite import all_finite, spoiled
 from tenfold.network import GROUPS
-from tenfold.protocols import TenfoldError
+from tenfold.protocols import Done, TenfoldError
+from tenfold.protocols import Watch as Watcher
+from tenfold.statistics.begun import Begun
 from tenfold.statistics.gradients import Outputs, floating, project, revealed
 from tenfold.statistics.moment import Moment, is_full
 from tenfold.statistics.processes import gathered, summed_over_processes
@@ -28,6 +33,7 @@ from tenfold.surgery.sites import mirrored
 
 POSITIONS = 64  # of each sample and call that are looked at; an eighth of them left results unchanged
 HELD_OUT = 8  # every so many chunks, one is held out
+LONG = 600.0  # seconds: a pass that takes more is foretold
 UNSEEN = "what it meets is not seen from outside"
 log = logging.getLogger(__name__)
 
@@ -39,7 +45,8 @@ def gather(
     outputs: Outputs | None = None,
     draws: int = 1,
     seed: int = 0,
-    watch: Callable[[Iterator[Inputs]], Iterator[Inputs]] = iter,
+    begun: Path | None = None,
+    watch: Watcher = iter,
 ) -> Statistics:
     """Second moments of what every weight meets and of the gradients at its outputs; no labels, memory bounded.
 
@@ -52,25 +59,53 @@ def gather(
         chunks: samples (`first_samples`); every eighth chunk is held out to choose by.
         outputs: what counts of the outputs, by default all that is floating.
         draws: projections of every chunk.
-        watch: is handed the chunks and hands them on, to draw a bar.
-    Raises: TenfoldError if the network does not run on a chunk, or if the chunk or what comes out is not finite.
+        begun: file, of each process its own, that keeps the sums from minute to minute, by which the same pass goes on
+            after a stop; the caller deletes it.
+        watch: is handed the iterator of chunks that are done and hands it on, to draw a bar.
+    Raises: TenfoldError if the network does not run on a chunk, or if the chunk or what comes out is not finite; or if
+        the file cannot be written.
     """
-    watched = Watched.of(model)
+    watched, weights = Watched.of(model), weights_hash(model)
     for note, names in said_together(watched.notes).items():
         log.warning("%s: %s", ", ".join(names), note)
-    with evaluating(watched.model), torch.enable_grad():
-        for k, chunk in enumerate(watch(iter(chunks))):
-            if spoiled(chunk.value):
-                raise TenfoldError(
-                    f"calibration: batch {k + 1} of {chunk.size} samples holds NaN or infinity; leave it out, or mend "
-                    "the data."
-                )
-            held = len(chunks) > 1 and k % HELD_OUT == min(HELD_OUT, len(chunks)) - 1
-            generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{digest(chunk)}".encode()))
-            for draw in range(draws):
-                watched.see(chunk, outputs or floating, held=held, inputs=draw == 0, generator=generator)
+    own = f"{weights} {' '.join(map(digest, chunks))} {seed} {draws}"
+    kept = None if begun is None else Begun(begun, hashlib.sha256(own.encode()).hexdigest())
+    for _ in watch(passing(watched, chunks, outputs or floating, draws, seed, kept)):
+        pass
     samples = sum(gathered(sum(chunk.size for chunk in chunks)))
-    return watched.statistics(weights_hash(model), hash_of(chunks), samples, shiftable(model, chunks[0].samples(2)))
+    return watched.statistics(weights, hash_of(chunks), samples, shiftable(model, chunks[0].samples(2)))
+
+
+def passing(
+    watched: "Watched", chunks: Sequence[Inputs], outputs: Outputs, draws: int, seed: int, begun: Begun | None
+) -> Iterator[Done]:
+    """The pass, chunk after chunk, from where it was stopped."""
+    first, sums = (0, {}) if begun is None else begun.read()
+    watched.go_on(sums)
+    samples, began = sum(chunk.size for chunk in chunks), time.perf_counter()
+    for k, chunk in enumerate(chunks[first:], start=first):
+        if spoiled(chunk.value):
+            raise TenfoldError(
+                f"calibration: batch {k + 1} of {chunk.size} samples holds NaN or infinity; leave it out, or mend "
+                "the data."
+            )
+        held = len(chunks) > 1 and k % HELD_OUT == min(HELD_OUT, len(chunks)) - 1
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{digest(chunk)}".encode()))
+        for draw in range(draws):
+            watched.see(chunk, outputs, held=held, inputs=draw == 0, generator=generator)
+        pace = (time.perf_counter() - began) / (k + 1 - first)
+        if k == first and (whole := pace * len(chunks)) > LONG:
+            few = -(-samples // 5)
+            log.warning("statistics of %d samples take about %s; those of %d (--calibrate %d) would take %s.",
+                        samples, spoken(whole), few, few, spoken(whole / 5))  # fmt: skip
+        if begun is not None and k + 1 < len(chunks):
+            begun.keep(k + 1, watched.sums())
+        yield Done("statistics", f"{samples} samples", k + 1, len(chunks), pace * (len(chunks) - k - 1))
+
+
+def spoken(seconds: float) -> str:
+    """`25 minutes`, `3.4 hours`."""
+    return f"{seconds / 60:.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} hours"
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,13 +185,26 @@ class Watched:
         """One forward, and one backward of a random projection of the outputs."""
         self.held, self.inputs, self.size, self.generator = held, inputs, chunk.size, generator
         self.reached: set[Watch] = set()
-        found = outputs(run(self.model, chunk.value))
-        if not all_finite(found):
-            raise TenfoldError(
-                f"calibration: the network's outputs on {chunk.size} samples are not finite; see that these are "
-                "normalised."
-            )
-        project(found, generator)
+        with evaluating(self.model), torch.enable_grad(), differentiable([self.model]):
+            found = outputs(run(self.model, chunk.value))
+            if not all_finite(found):
+                raise TenfoldError(
+                    f"calibration: the network's outputs on {chunk.size} samples are not finite; see that these are "
+                    "normalised."
+                )
+            project(found, generator)
+
+    def sums(self) -> dict[str, Moment]:
+        """What was seen so far, by names that are the same in every pass."""
+        each = enumerate(self.watches.values())
+        return {f"{k} {side} {int(held)}": m for k, watch in each for (side, held), m in watch.sums.items()}
+
+    def go_on(self, sums: Mapping[str, Moment]) -> None:
+        """Put in what an earlier pass has seen."""
+        watches = list(self.watches.values())
+        for key, moment in sums.items():
+            k, side, held = key.split()
+            watches[int(k)].sums[side, bool(int(held))] = moment
 
     def after(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> Any:
         """What a watched module met, and a hook on its output's gradient."""
@@ -194,8 +242,7 @@ class Watched:
     def statistics(self, weights: str, inputs: str, samples: int, shifts: Mapping[str, str]) -> Statistics:
         """What was seen."""
         seen: dict[str, tuple[Seen, ...]] = {}
-        own = {(k, *key): m for k, watch in enumerate(self.watches.values()) for key, m in watch.sums.items()}
-        sums = summed_over_processes(own)
+        sums = summed_over_processes(self.sums())
         for k, watch in enumerate(self.watches.values()):
             found = halves(sums, k, "inputs")
             if found is None:
@@ -234,9 +281,9 @@ def moment_of(rows: Tensor, features: int) -> Moment:
     return Moment.of(rows.flatten(0, 1), features)
 
 
-def halves(sums: Mapping[tuple[int, str, bool], Moment], watch: int, side: str) -> Halves | None:
+def halves(sums: Mapping[str, Moment], watch: int, side: str) -> Halves | None:
     """What a watch saw on one side; nothing where no sample reached it."""
-    fitted, held = sums.get((watch, side, False)), sums.get((watch, side, True))
+    fitted, held = sums.get(f"{watch} {side} 0"), sums.get(f"{watch} {side} 1")
     if fitted is None:
         return None
     return Halves(fitted, held)

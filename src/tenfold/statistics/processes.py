@@ -18,6 +18,11 @@ def several() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
+def rank() -> int:
+    """The number of this process among them."""
+    return distributed.get_rank() if several() else 0
+
+
 def gathered(value: Value) -> list[Value]:
     """The value that every process has, in the order of their ranks; all processes must call it."""
     if not several():

@@ -2,8 +2,9 @@
 
 import logging
 import math
+import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from tenfold.fitting import Metric
 from tenfold.formats import Format
 from tenfold.layers import FactoredWeight, Layer
 from tenfold.network import Stages, TensorNetwork
-from tenfold.protocols import TenfoldError, near_misses, within
+from tenfold.protocols import Done, TenfoldError, Watch, near_misses, within
 from tenfold.surgery.carry_over import carry_over
 from tenfold.surgery.copying import copied
 from tenfold.surgery.finite import check_finite
@@ -27,13 +28,21 @@ Members = Mapping[str, tuple[Site, TensorNetwork]]  # of one group
 log = logging.getLogger(__name__)
 
 
-def decompose(model: nn.Module, plan: Plan, metrics: Mapping[str, Metric] | None = None, *, seed: int = 0) -> nn.Module:
+def decompose(
+    model: nn.Module,
+    plan: Plan,
+    metrics: Mapping[str, Metric] | None = None,
+    *,
+    seed: int = 0,
+    watch: Watch = iter,
+) -> nn.Module:
     """A copy of a dense network in which every planned weight is a tensor network.
 
     Tied weights stay tied. A layer's random numbers depend on the seed and its name only.
 
     Args:
         metrics: by weight name, what an error of it costs; without one the Frobenius norm.
+        watch: is handed the iterator of layers that are fitted and hands it on, to draw a bar.
     Raises: TenfoldError that names the layer: unknown to the network, or not fitting its plan; or a tensor that is not
         finite.
     """
@@ -41,18 +50,36 @@ def decompose(model: nn.Module, plan: Plan, metrics: Mapping[str, Metric] | None
     check_finite(result)
     planned = networks(result, plan)
     weights: dict[str, FactoredWeight] = {}
+    for _ in watch(fitting(result, plan, planned, metrics or {}, seed, weights)):
+        pass
+    return replaced(result, [planned[name][0] for name in weights], weights)
+
+
+def fitting(
+    model: nn.Module,
+    plan: Plan,
+    planned: Members,
+    metrics: Mapping[str, Metric],
+    seed: int,
+    weights: dict[str, FactoredWeight],
+) -> Iterator[Done]:
+    """Fill in the weights, group after group."""
     concerns: dict[str, list[str]] = {}  # what is said once for all layers
-    for names in groups(plan, planned):
+    left = {name: math.prod(site.axes.values()) for name, (site, _) in planned.items()}
+    whole, began, several = sum(left.values()), time.perf_counter(), groups(plan, planned)
+    for at, names in enumerate(several, start=1):
         with within(f"layer '{names[0]}'" if len(names) == 1 else f"group of {', '.join(names)}"):
             members = {name: planned[name] for name in names}
-            each = fitted(result, plan, members, metrics or {}, seed)
-            weights.update(factored(result, plan, members, each))
+            each = fitted(model, plan, members, metrics, seed)
+            weights.update(factored(model, plan, members, each))
         for name, cores in zip(names, each, strict=True):
             if concern := plan.rows[name].maker().concern(planned[name][1], cores):
                 concerns.setdefault(concern, []).append(name)
+            del left[name]
+        pace = (time.perf_counter() - began) / (whole - sum(left.values()))  # a number of the dense weights
+        yield Done(f"fit {names[0]}", plan.rows[names[0]].format, at, len(several), pace * sum(left.values()))
     for concern, names in concerns.items():
         log.warning("%s: %s", ", ".join(names), concern)
-    return replaced(result, [planned[name][0] for name in weights], weights)
 
 
 def skeleton(model: nn.Module, plan: Plan) -> nn.Module:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tenfold.inputs import Inputs, call, evaluating
+from tenfold.layers.recurrence import differentiable
 from tenfold.recovery.reconstruction.blocks import Block
 from tenfold.recovery.reconstruction.refine import channel_dim
 from tenfold.recovery.reconstruction.schedule import one_cycle
@@ -126,7 +127,8 @@ class Seen:
 def seen(model: nn.Module, batch: Inputs, outputs: Outputs, blocks: Sequence[Block]) -> Seen:
     """One forward, watched."""
     inside: list[Tensor] = []
-    with hooked([block.of(model)[-1] for block in blocks], lambda result: inside.extend(floating(result))):
+    ends = [block.of(model)[-1] for block in blocks]
+    with hooked(ends, lambda result: inside.extend(floating(result))), differentiable([model]):
         return Seen(list(outputs(call(model, batch.value))), inside)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tenfold.inputs import Inputs, call, evaluating, exchanged, tensors_in
 from tenfold.inputs.containers import mapped
+from tenfold.layers.recurrence import differentiable
 from tenfold.recovery.reconstruction.blocks import Block
 from tenfold.recovery.reconstruction.shelf import Shelf
 
@@ -90,9 +91,10 @@ class Flow:
 def through(modules: Sequence[nn.Module], given: Given) -> Any:
     """A block's modules, one after the other."""
     first, *others = modules
-    result = first(*given[0], **given[1])
-    for module in others:
-        result = module(result)
+    with differentiable(modules):
+        result = first(*given[0], **given[1])
+        for module in others:
+            result = module(result)
     return result
 
 

@@ -17,7 +17,7 @@ from tenfold.recovery.reconstruction.distil import Distillation, StepDone, disti
 from tenfold.recovery.reconstruction.flow import Flow
 from tenfold.recovery.reconstruction.progress import keep, resumed
 from tenfold.recovery.reconstruction.refine import Refinement, refined
-from tenfold.recovery.reconstruction.samples import Samples, uneven
+from tenfold.recovery.reconstruction.samples import Samples, laid_out, uneven
 from tenfold.recovery.reconstruction.shelf import Shelf
 from tenfold.recovery.reconstruction.worth import worths
 from tenfold.statistics.gradients import Outputs, floating
@@ -63,7 +63,7 @@ def reconstruct(
     chunks: Sequence[Inputs],
     *,
     how: Refinement | None = None,
-    passes: float = 20.0,
+    passes: float = 12.0,
     outputs: Outputs | None = None,
     seed: int = 0,
     state: Path | None = None,
@@ -91,7 +91,7 @@ def reconstruct(
     how = how or Refinement()
     whose = {**(run or {}), **asdict(how), "whole": passes, "seed": seed}
     done = 0 if state is None else resumed(state, small, whose)
-    chunks = uneven(chunks)
+    chunks = [laid_out(chunk) for chunk in uneven(chunks)]
     shelf = Shelf(memory, state)
     shelf.count([chunk.value for chunk in chunks])
     wanted, ours = Flow(dense, chunks, shelf), Flow(small, chunks, shelf)

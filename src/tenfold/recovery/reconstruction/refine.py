@@ -120,12 +120,13 @@ def channel_dim(y: Tensor) -> int:
 def variance(samples: Samples, weighing: Tensor) -> float:
     """Of the targets about their mean over everything but the channels."""
     total = size = 0.0
-    for _, wanted in samples.parts:
-        for y in wanted:
-            dims = [d for d in range(y.ndim) if d != channel_dim(y)]
-            apart = weighed(y - y.mean(dims, keepdim=True), weighing) if dims else y.new_zeros(())
-            total += float(apart.double().square().sum())
-            size += y.numel()
+    for parts in samples.targets:
+        dims = [d for d in range(parts[0].ndim) if d != channel_dim(parts[0])]
+        if dims:
+            rows = sum(y.numel() // y.shape[channel_dim(y)] for y in parts)
+            mean = torch.stack([y.double().sum(dims, keepdim=True) for y in parts]).sum(0) / rows
+            total += sum(float(weighed(y - mean.to(y), weighing).double().square().sum()) for y in parts)
+        size += sum(y.numel() for y in parts)
     return total / size if size else 0.0
 
 

@@ -1,7 +1,7 @@
 """The inputs and the targets of a block, from which steps draw samples."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -49,6 +49,12 @@ class Samples:
         """Samples in all."""
         return sum(self.sizes)
 
+    @property
+    def targets(self) -> list[Sequence[Tensor]]:
+        """The parts of every output, together; of each chunk apart where single samples cannot be taken."""
+        each = [wanted for _, wanted in self.parts]
+        return list(zip(*each, strict=True)) if self.counted else [[y] for wanted in each for y in wanted]
+
     @cached_property
     def places(self) -> list[tuple[int, int]]:
         """Of every sample its chunk and its place in it."""
@@ -83,15 +89,27 @@ class Samples:
         return pair
 
     def rows(self, column: Sequence[Tensor], places: Sequence[tuple[int, int]]) -> Tensor:
-        """Rows of a leaf, by chunk and place in it, end to end; images as `channels_last`, which convolves faster."""
+        """Rows of a leaf, by chunk and place in it, end to end."""
         whole = torch.cat([column[k][at : at + 1] for k, at in places]).to(self.shelf.home(column[0]))
-        return whole.contiguous(memory_format=torch.channels_last) if whole.ndim == 4 else whole
+        rows: Tensor = last_channels(whole)
+        return rows
 
 
 def shuffled(count: int, generator: torch.Generator) -> list[int]:
     """Numbers below a count in random order."""
     order: list[int] = torch.randperm(count, generator=generator).tolist()
     return order
+
+
+def laid_out(inputs: Inputs) -> Inputs:
+    """The same samples, with images as `channels_last`, in which stages convolve faster."""
+    return replace(inputs, value=mapped(last_channels, inputs.value))
+
+
+def last_channels(leaf: Any) -> Any:
+    """A leaf with its channels last, where it is images."""
+    is_images = isinstance(leaf, Tensor) and leaf.ndim == 4 and leaf.layout is torch.strided
+    return leaf.contiguous(memory_format=torch.channels_last) if is_images else leaf
 
 
 def uneven(chunks: Sequence[Inputs]) -> list[Inputs]:

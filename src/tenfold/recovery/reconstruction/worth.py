@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tenfold.inputs import Inputs, evaluating, run
+from tenfold.layers.recurrence import differentiable
 from tenfold.recovery.reconstruction.blocks import Block
 from tenfold.recovery.reconstruction.refine import channel_dim
 from tenfold.statistics.gradients import Outputs, project, revealed
@@ -25,7 +26,7 @@ def worths(
     for block in blocks:
         block.of(twin)[-1].register_forward_hook(watching(block, found))
     generator = torch.Generator().manual_seed(seed)
-    with evaluating(twin), torch.enable_grad():
+    with evaluating(twin), torch.enable_grad(), differentiable([twin]):
         for chunk in chunks:
             project(outputs(run(twin, chunk.value)), generator)
     return found
