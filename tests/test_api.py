@@ -139,7 +139,8 @@ def test_calibration_is_what_happens_where_there_is_data() -> None:
 
     calibrated = tenfold.compress(MODEL, data(), watch=watch, **asked)
     plain = tenfold.compress(MODEL, data(), calibrate=0, **asked)
-    assert list(dict.fromkeys(titles)) == ["block 0", "block 3", "block 5", "block 7", "block 8", "all blocks"]
+    blocks = ["block 0", "block 3", "block 5", "block 7", "block 8", "all blocks"]
+    assert [title for title in dict.fromkeys(titles) if "block" in title] == blocks
     assert outputs_error(calibrated.model) < 0.8 * outputs_error(plain.model)
     said = calibrated.report.settings
     assert (said["calibrate"], said["reconstruct"], said["distil"], said["bn"]) == (1000, True, 0, False)
@@ -149,7 +150,7 @@ def test_calibration_is_what_happens_where_there_is_data() -> None:
     assert titles[-4:] == ["all blocks", *["distillation"] * 3]
     titles.clear()
     tenfold.compress(MODEL, data(), watch=watch, reconstruct=False, **asked)
-    assert titles == []
+    assert not any("block" in title for title in titles)
 
 
 def test_calibration_needs_no_labels_and_keeps_its_statistics(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tenfold.surgery import sites
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="wants a GPU")
 DEVICE = torch.device("cuda:0")
-HOW = Refinement(passes=2, batch=16)
+HOW = Refinement(steps=8, batch=16)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

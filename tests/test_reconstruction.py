@@ -29,7 +29,7 @@ from tenfold.surgery import sites
 
 reconstructing = importlib.import_module("tenfold.recovery.reconstruction.reconstruct")  # (the package has the verb)
 seeds = st.integers(0, 99)
-QUICK = Refinement(passes=8)
+QUICK = Refinement(steps=32)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -245,7 +245,7 @@ def test_two_copies_of_the_activations_of_one_block_are_alive_at_most(monkeypatc
     small = tenfold.decompose(dense, planned(dense, "1.8x", x[:1]))
     shelf = Counting(10**9)
     monkeypatch.setattr(reconstructing, "Shelf", lambda *_: shelf)
-    list(reconstruct(dense, small, chunks_for(dense, x), how=Refinement(passes=0.1)))
+    list(reconstruct(dense, small, chunks_for(dense, x), how=Refinement(steps=1), together=0))
     of_a_block = 256 * 4 * 8 * 4  # bytes of what goes from one to the next
     assert 2 * of_a_block <= shelf.most - x.nbytes <= 2.3 * of_a_block
 
@@ -264,11 +264,15 @@ class Images(nn.Sequential):
 def test_a_budget_changes_no_bit(model: nn.Module, budget: int, tmp_path: Path) -> None:
     dense = drawn(copy.deepcopy(model))
     x = normal(40, 2, 6, 6) if isinstance(model, Images) else normal(40, 4, 5)
-    plan, how = planned(dense, "1.2x", x[:1]), Refinement(passes=2, batch=16)
+    plan, how = planned(dense, "1.2x", x[:1]), Refinement(steps=5, batch=16)
     ends = []
     for allowed in (None, budget):
         small = tenfold.decompose(dense, plan)
-        list(reconstruct(dense, small, chunks_for(dense, x), how=how, state=tmp_path / str(allowed), memory=allowed))
+        list(
+            reconstruct(
+                dense, small, chunks_for(dense, x), how=how, together=2, state=tmp_path / str(allowed), memory=allowed
+            )
+        )
         ends.append(small.state_dict())
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
     assert [path.name for path in (tmp_path / str(budget)).iterdir()] == ["blocks.safetensors"]
@@ -340,10 +344,10 @@ def test_refined_blocks_bring_the_outputs_nearer_on_samples_that_were_not_seen()
 def test_passes_through_the_whole_network_can_be_left_out_and_do_no_harm(count: int) -> None:
     dense, x = drawn(Encoder(1)), normal(count, 4, 5)
     small = tenfold.decompose(dense, planned(dense, "1.8x", x[:1]))
-    steps = list(reconstruct(dense, small, chunks_for(dense, x), how=QUICK, passes=0))
+    steps = list(reconstruct(dense, small, chunks_for(dense, x), how=QUICK, together=0))
     assert all(isinstance(step, BlockDone) for step in steps)
     assert not any(parameter.isnan().any() for parameter in small.parameters())
-    assert len(list(reconstruct(dense, small, chunks_for(dense, x), how=QUICK, passes=3))) > len(steps)
+    assert len(list(reconstruct(dense, small, chunks_for(dense, x), how=QUICK, together=3))) > len(steps)
     assert not any(parameter.isnan().any() for parameter in small.parameters())
 
 
@@ -386,16 +390,16 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path, stop: int) ->
     dense, x = drawn(Encoder(2)), normal(64, 4, 5)
     chunks, plan = chunks_for(dense, x), planned(dense, "1.8x", x[:1])
     whole, cut, resumed = (tenfold.decompose(dense, plan) for _ in range(3))
-    assert len(list(reconstruct(dense, whole, chunks, how=QUICK, passes=6))) == 10
-    steps = reconstruct(dense, cut, chunks, how=QUICK, passes=6, state=tmp_path, run={"plan": "a"})
+    assert len(list(reconstruct(dense, whole, chunks, how=QUICK, together=6))) == 10
+    steps = reconstruct(dense, cut, chunks, how=QUICK, together=6, state=tmp_path, run={"plan": "a"})
     for _ in range(stop):
         next(steps, None)
-    left = list(reconstruct(dense, resumed, chunks, how=QUICK, passes=6, state=tmp_path, run={"plan": "a"}))
+    left = list(reconstruct(dense, resumed, chunks, how=QUICK, together=6, state=tmp_path, run={"plan": "a"}))
     assert len(left) == {1: 9, 3: 7, 6: 6, 11: 0}[stop]
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name])
     again = tenfold.decompose(dense, plan)
-    others = reconstruct(dense, again, chunks, how=QUICK, passes=6, state=tmp_path, run={"plan": "b"})
+    others = reconstruct(dense, again, chunks, how=QUICK, together=6, state=tmp_path, run={"plan": "b"})
     assert len(list(others)) == 10  # what another run has kept is not taken
 
 

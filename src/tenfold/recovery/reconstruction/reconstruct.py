@@ -16,14 +16,14 @@ from tenfold.recovery.reconstruction.blocks import Block, blocks_of
 from tenfold.recovery.reconstruction.distil import Distillation, StepDone, distil
 from tenfold.recovery.reconstruction.flow import Flow
 from tenfold.recovery.reconstruction.progress import keep, resumed
-from tenfold.recovery.reconstruction.refine import Refinement, refined
+from tenfold.recovery.reconstruction.refine import Refinement, refined, steps_for
 from tenfold.recovery.reconstruction.samples import Samples, laid_out, uneven
 from tenfold.recovery.reconstruction.shelf import Shelf
 from tenfold.recovery.reconstruction.worth import worths
 from tenfold.statistics.gradients import Outputs, floating
 
-WHOLE_LR, WHOLE_RISE = 2e-3, 0.1  # of the passes through the whole network
-WHOLE_BATCH = 128  # samples of a step there
+STEPS, BATCH = 180, 128  # with the whole network, and samples of each
+TOP, RISE = 2e-3, 0.1  # of the rate there
 HELD_OUT = 16  # every so many chunks, one is held out from them; one at least, where there are two
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def reconstruct(
     chunks: Sequence[Inputs],
     *,
     how: Refinement | None = None,
-    passes: float = 12.0,
+    together: int = STEPS,
     outputs: Outputs | None = None,
     seed: int = 0,
     state: Path | None = None,
@@ -72,7 +72,7 @@ def reconstruct(
 ) -> Iterator[BlockDone | StepDone]:
     """Refine block after block, each on what the refined ones before it give, and then all together.
 
-    Yields after each block, and after each step of the passes through the whole network, in which the outputs of all
+    Yields after each block, and after each step of the whole network, in which the outputs of all
     blocks and those of the network are led to the dense one's.
 
     Args:
@@ -80,7 +80,7 @@ def reconstruct(
         small: the compressed network, changed in place.
         chunks: unlabelled samples (`first_samples`).
         how: what is done to each block.
-        passes: over the samples with the whole network; 0 for none.
+        together: steps with the whole network; 0 for none.
         outputs: what counts of the network's outputs, as `tenfold.statistics.gather` takes it.
         state: folder that keeps the network after each block, by which the same run goes on.
         run: what tells this run from others that could use the folder.
@@ -89,7 +89,7 @@ def reconstruct(
     Raises: TenfoldError if the folder cannot be written.
     """
     how = how or Refinement()
-    whose = {**(run or {}), **asdict(how), "whole": passes, "seed": seed}
+    whose = {**(run or {}), **asdict(how), "together": together, "seed": seed}
     done = 0 if state is None else resumed(state, small, whose)
     chunks = [laid_out(chunk) for chunk in uneven(chunks)]
     shelf = Shelf(memory, state)
@@ -116,26 +116,27 @@ def reconstruct(
     if done > len(blocks):
         return
     del wanted, ours  # and all activations with them
-    yield from together(dense, small, chunks, blocks, passes, outputs or floating, seed)
+    yield from as_one(dense, small, chunks, blocks, together, outputs or floating, seed)
     if state is not None:
         keep(state, small, len(blocks) + 1, whose)
 
 
-def together(
+def as_one(
     dense: nn.Module,
     small: nn.Module,
     chunks: Sequence[Inputs],
     blocks: Sequence[Block],
-    passes: float,
+    steps: int,
     outputs: Outputs,
     seed: int,
 ) -> Iterator[StepDone]:
-    """Passes over the samples with the whole network, which ends no worse than it was on those that are held out."""
+    """Steps with the whole network, which ends no worse than it was on the samples that are held out."""
     every = min(HELD_OUT, len(chunks)) if len(chunks) > 1 else len(chunks) + 1
     held = [chunk for k, chunk in enumerate(chunks, start=1) if k % every == 0]
     fitted = [chunk for k, chunk in enumerate(chunks, start=1) if k % every]
-    many = min(max(1, round(WHOLE_BATCH * len(fitted) / sum(chunk.size for chunk in fitted))), len(fitted))
-    how = Distillation(round(passes * len(fitted) / many), WHOLE_LR, WHOLE_RISE, inside=1.0)
+    samples = sum(chunk.size for chunk in fitted)
+    many = min(max(1, round(BATCH * len(fitted) / samples)), len(fitted))
+    how = Distillation(steps_for(steps, samples, BATCH), TOP, RISE, inside=1.0)
     batches = drawn(fitted, many, torch.Generator().manual_seed(seed))
     yield from distil(dense, small, batches, how, outputs, held=held, blocks=blocks, title="all blocks")
 

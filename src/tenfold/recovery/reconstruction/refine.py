@@ -13,6 +13,7 @@ from tenfold.recovery.reconstruction.schedule import one_cycle
 from tenfold.statistics.gradients import floating
 
 BETAS = 0.9, 0.99  # of AdamW
+PASSES = 20  # over the samples at most
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,12 @@ class Refinement:
     """How a block is trained.
 
     Attributes:
-        passes: over the samples, by steps of AdamW without decay of weights.
+        steps: of AdamW, without decay of weights; fewer where samples are few.
         batch: samples in each.
         lr: the highest rate; it rises over the first tenth and falls to 0 as a cosine.
     """
 
-    passes: float = 5.0
+    steps: int = 150
     batch: int = 64
     lr: float = 3e-3
 
@@ -50,7 +51,7 @@ def refined(
     parameters = list({p: None for module in modules for p in module.parameters() if p.requires_grad})
     weighings = [torch.ones(())] if worth is None else [torch.ones(()), root(worth)]
     scales = [variance(samples, each) for each in weighings]
-    steps = math.ceil(how.passes * samples.count / how.batch)
+    steps = steps_for(how.steps, samples.count, how.batch)
     if not parameters or not all(scales) or steps < 1:
         return 0.0
     modes = [(m, m.training) for module in modules for m in module.modules()]
@@ -82,6 +83,11 @@ def refined(
     for module, mode in modes:
         module.training = mode
     return min(start, end)
+
+
+def steps_for(asked: int, samples: int, batch: int) -> int:
+    """How many steps are taken: what was asked for, and no more than pass over the samples twenty times."""
+    return min(asked, math.ceil(PASSES * samples / batch))
 
 
 def overall(
