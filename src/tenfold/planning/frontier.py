@@ -1,7 +1,7 @@
 """Plans of one network under budgets that grow tighter, and what each is foreseen to lose."""
 
 from collections.abc import Iterator, Mapping
-from typing import Unpack
+from typing import Any, Unpack
 
 from torch import nn
 
@@ -11,7 +11,7 @@ from tenfold.planning.asked import AUTO, formats_asked
 from tenfold.planning.budgets import BUDGETS, ratio_asked
 from tenfold.planning.curves import ErrorCurves
 from tenfold.planning.planner import MAX_ERROR, Asked, Search
-from tenfold.surgery import Plan, unwrapped
+from tenfold.surgery import Plan, check_finite, unwrapped
 
 RATIOS = 1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16
 
@@ -32,9 +32,12 @@ def frontier(
         (with `metrics`) those of the outputs.
     Raises: TenfoldError as `plan` does, at the first step that it would refuse.
     """
-    budgets = {name: asked[name] for name in BUDGETS if asked.get(name) is not None}
+    model = unwrapped(model)
+    check_finite(model)
+    given: Mapping[str, Any] = {**asked}
+    budgets = {name: given[name] for name in BUDGETS if given.get(name) is not None}
     search = Search(
-        unwrapped(model), profile, asked.get("of", ()), asked.get("include", ()), asked.get("exclude", ()),
+        model, profile, asked.get("of", ()), asked.get("include", ()), asked.get("exclude", ()),
         asked.get("layers") or {}, formats_asked(asked.get("format", AUTO)), curves, seed,
         lean="deployed_params" in budgets, metrics=metrics or {},
     )  # fmt: skip
