@@ -497,6 +497,23 @@ def nn_state(place: Path) -> dict[str, torch.Tensor]:
     return dict(model.state_dict())
 
 
+def test_a_frontier_is_printed_and_drawn_and_is_made_of_plans(place: Path) -> None:
+    words = ["plan", "net.py:build", "--format", "svd", "--data", "own.py:own", "--profile", "kept", "--params", "3x"]
+    shown = tenfold_(*words, "--frontier", "--out", "curve.svg")
+    assert shown.exit_code == 0, shown.output
+    assert "foreseen relative error of the outputs" in shown.stdout
+    assert "Drawn in curve.svg" in shown.stdout
+    assert (place / "curve.svg").read_bytes().startswith(b"<?xml")
+    assert not (place / "plan.yaml").exists()
+    written = json.loads(tenfold_(*words, "--frontier", "--json").stdout)
+    assert [row["asked"] for row in written["rows"]] == [{"params": ratio} for ratio in (1.25, 1.5, 2, 2.5, 3)]
+    for row in written["rows"]:
+        assert f"{row['ratio']['params']:.2f}x  {row['error']:.3f}" in shown.stdout
+    plan = json.loads(tenfold_(*words, "--json").stdout)
+    assert plan["ratio"] == written["rows"][-1]["ratio"]
+    assert "exists; --overwrite replaces it" in refused(*words, "--frontier", "--out", "curve.svg")
+
+
 # ---- what is refused
 @pytest.mark.parametrize(
     ("arguments", "words"),
@@ -520,6 +537,12 @@ def nn_state(place: Path) -> dict[str, torch.Tensor]:
         ("plan net.py:build --params 4x --allocation even", "neither 'global' nor 'uniform'"),
         ("plan net.py:build --params 400x", "the largest reachable ratio"),
         ("plan net.py:build --params 2x --out .", "'.' is a folder; name a file"),
+        ("plan net.py:build --frontier", "a budget on macs needs inputs"),
+        ("plan net.py:build --frontier --params 4x --out curve.gif", "ends in .png or .svg"),
+        ("plan net.py:build --frontier --params 4x --out net.py", "ends in .png or .svg"),
+        ("plan net.py:build --frontier --energy 0.5", "a frontier goes through budgets"),
+        ("plan net.py:build --frontier --params 4x --batch 8", "--batch times the stages of one plan"),
+        ("plan net.py:build --frontier --params 400y", "params '400y' is no budget"),
         ("compress net.py:build --params 2x", "nowhere to write; give --out FOLDER"),
         ("compress net.py:build --params 2x --out net.py", "is a file; name a folder"),
         ("compress net.py:build --params 2x --out .", "was not written by tenfold"),

@@ -1,9 +1,9 @@
 """What can be refused before any work: settings out of range, options that exclude each other, names unknown."""
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from tenfold.planning.asked import AUTO, formats_asked, overrides_asked, ranks_a
 from tenfold.planning.budgets import limit
 from tenfold.planning.planner import check_asked as check_together
 from tenfold.protocols import Data, TenfoldError
-from tenfold.storage import check_ours, write_text
+from tenfold.storage import check_ours, check_replaceable, write_text
 from tenfold.surgery import Plan, matching, sites
 
 SIZE = re.compile(r"(?P<number>\d+(\.\d+)?) *((?P<prefix>[kmgt])(?P<binary>i?)b?|b)?", re.IGNORECASE)
@@ -81,15 +81,7 @@ def bytes_asked(size: int | str | None) -> int | None:
 
 def check_file(path: str | Path, overwrite: bool) -> None:
     """Raise where a plan file cannot be written, or would replace what is no plan."""
-    place = Path(path)
-    if place.is_dir():
-        raise TenfoldError(f"'{path}' is a folder; name a file, such as {place / 'plan.yaml'}.")
-    check_ours(place, PLAN_MARKS)
-    if place.exists() and not overwrite:
-        raise TenfoldError(f"'{path}' exists; --overwrite replaces it, or name another file with --out.")
-    above = next(folder for folder in place.resolve().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise TenfoldError(f"'{path}' cannot be written in '{above}'; name another place with --out.")
+    check_replaceable(path, overwrite, example="plan.yaml", ours=partial(check_ours, marks=PLAN_MARKS))
 
 
 def sha256(text: str) -> str:

@@ -1,6 +1,7 @@
 """Plans, and the profiles that they are made from, kept with `--profile DIR` so that a new budget costs seconds."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Unpack
 
@@ -65,20 +66,30 @@ def planned(
         raise TenfoldError(f"stages for a batch of {batch} are timed on inputs; give inputs (--input 3x32x32) or data.")
     timed = None if batch is None or inputs is None else inputs.repeated(batch)
     metrics = None if statistics is None else statistics.metrics
-    if profile is None:
-        return plan(model, measured, seed=seed, inputs=timed, metrics=metrics, **asked)
-    path = Path(profile) / CURVES
+    with kept_curves(measured, statistics, profile) as curves:
+        return plan(model, measured, curves=curves, seed=seed, inputs=timed, metrics=metrics, **asked)
+
+
+@contextmanager
+def kept_curves(measured: Profile, statistics: Statistics | None, profile: str | Path | None) -> Iterator[ErrorCurves]:
+    """Error curves of these weights (in the metric of these statistics): those of the folder `profile`.
+
+    What was added to them is written there in the end.
+    """
     key = measured.weights_hash if statistics is None else f"{measured.weights_hash} on {statistics.inputs_hash}"
     curves = ErrorCurves(key)
+    if profile is None:
+        yield curves
+        return
+    path = Path(profile) / CURVES
     check_ours(path, MARKS[CURVES])
     if path.exists():
-        with suppress(TenfoldError):  # of other weights, or of another version: made again below
+        with suppress(TenfoldError):  # of other weights, or of another version: made again
             curves = ErrorCurves.from_json(path.read_text(encoding="utf-8"), key)
     before = curves.count
-    result = plan(model, measured, curves=curves, seed=seed, inputs=timed, metrics=metrics, **asked)
+    yield curves
     if curves.count != before:
         write_text(path, curves.to_json(), MARKS[CURVES])
-    return result
 
 
 def plan_from(given: Plan | str | Path) -> Plan:

@@ -128,6 +128,14 @@ Batch = Annotated[
         rich_help_panel=BUDGET,
     ),
 ]
+Frontier = Annotated[
+    bool,
+    typer.Option(
+        "--frontier",
+        help="Instead of a plan: foreseen errors on the way to the budgets, by default 16x --params and --macs.",
+        rich_help_panel=BUDGET,
+    ),
+]
 PlanFile = Annotated[
     Path | None, typer.Option("--plan", metavar="FILE", help="A plan file, instead of budgets.", rich_help_panel=BUDGET)
 ]
@@ -253,7 +261,15 @@ TrainLr = Annotated[
 
 # ---- the run
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="The folder to write.", rich_help_panel=RUN)]
-PlanOut = Annotated[Path, typer.Option("--out", metavar="FILE", help="The plan file to write.", rich_help_panel=RUN)]
+PlanOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="FILE",
+        help="The plan file to write, plan.yaml by default; with --frontier a picture, .png or .svg.",
+        rich_help_panel=RUN,
+    ),
+]
 DemoOut = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.", rich_help_panel=RUN)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what tenfold wrote there.", rich_help_panel=RUN)]
 Profile = Annotated[

@@ -24,13 +24,14 @@ def plan(
     allocation: o.Allocation = None,
     multiple: o.Multiple = None,
     batch: o.Batch = None,
+    frontier: o.Frontier = False,
     format: o.Format = None,
     include: o.Include = None,
     exclude: o.Exclude = None,
     layer: o.Layer = None,
     calibrate: o.Calibrate = None,
     calibrate_data: o.CalibrateData = None,
-    out: o.PlanOut = Path("plan.yaml"),
+    out: o.PlanOut = None,
     overwrite: o.Overwrite = False,
     profile: o.Profile = None,
     seed: o.Seed = 0,
@@ -39,13 +40,21 @@ def plan(
     as_json: o.Json = False,
 ) -> None:
     """Find what becomes of every layer under budgets or by a rule, and leave it as a file to edit."""
-    from tenfold.api import check_file, foreseen, write_plan
+    from tenfold import api
     from tenfold.cli import screen
     from tenfold.cli.border import asked_for, dense_only, machine, prepare
-    from tenfold.cli.planned import plan_document, show_plan
+    from tenfold.cli.planned import plan_document, show_frontier, show_plan
+    from tenfold.protocols import TenfoldError
+    from tenfold.report import check_picture
 
     where = machine(device, threads)
-    check_file(out, overwrite)
+    if frontier and batch is not None:
+        raise TenfoldError("--batch times the stages of one plan, and --frontier makes many; give one of them.")
+    written = out or Path("plan.yaml")
+    if not frontier:
+        api.check_file(written, overwrite)
+    elif out is not None:
+        check_picture(out, overwrite)
     asked = asked_for(
         layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, of=of, energy=energy,
         ranks=ranks, max_error=max_error, allocation=allocation, multiple=multiple, format=format, include=include,
@@ -64,14 +73,26 @@ def plan(
     )
     dense_only(given.opened, model)
     network = given.opened.model if where is None else given.opened.model.to(where)
-    found, expected = foreseen(
+    if frontier:
+        walked = api.frontier(
+            network, given.data, inputs=given.inputs, seed=seed, profile=profile, calibrate=calibrate,
+            calibration=given.calibration, **asked,
+        )  # fmt: skip
+        if out is not None:
+            walked.draw(out, title=model, overwrite=overwrite)
+        if as_json:
+            screen.show_json(walked.to_json().rstrip("\n"))
+        else:
+            show_frontier(walked, out)
+        return
+    found, expected = api.foreseen(
         network, given.data, inputs=given.inputs, batch=batch, seed=seed, profile=profile, calibrate=calibrate,
         calibration=given.calibration, **asked,
     )  # fmt: skip
-    write_plan(out, found, overwrite=overwrite)
+    api.write_plan(written, found, overwrite=overwrite)
     if as_json:
         screen.show_json(plan_document(found, expected))
         return
     show_plan(found, expected)
-    screen.say_unbroken(f"Written to {out}; edit it and hand it back:")
-    screen.say_unbroken(f"    tenfold compress {model} --plan {out} --out FOLDER")
+    screen.say_unbroken(f"Written to {written}; edit it and hand it back:")
+    screen.say_unbroken(f"    tenfold compress {model} --plan {written} --out FOLDER")

@@ -1,11 +1,12 @@
 """A plan on screen, and as JSON."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from tenfold.api import Predicted
 from tenfold.cli import screen
-from tenfold.report import plan_table, reasons
+from tenfold.report import COSTS, Frontier, frontier_table, plan_table, reasons
 from tenfold.surgery import Plan
 
 SCHEMA = 1
@@ -15,17 +16,20 @@ def show_plan(plan: Plan, expected: Predicted) -> None:
     """The rows, what the network will hold, and why each layer is so."""
     screen.show(plan_table(plan, expected.layers))
     screen.say(*reasons(plan.rows.values()), "")
-    words = {
-        "params": "parameters",
-        "deployed_params": "parameters in the form that runs",
-        "bytes": "bytes",
-        "macs": "multiply-adds a sample",
-    }
-    for name in words:
+    for name, words in COSTS.items():
         ratio = getattr(expected.ratio, name)
         if expected.part is not None and (inner := getattr(expected.part, name)) is not None:
-            screen.say(f"{words[name]} in {' and '.join(map(repr, expected.part.of))}: {inner:.2f}x fewer")
-        screen.say(f"{words[name]}: {'not known without inputs (--input)' if ratio is None else f'{ratio:.2f}x fewer'}")
+            screen.say(f"{words} in {' and '.join(map(repr, expected.part.of))}: {inner:.2f}x fewer")
+        screen.say(f"{words}: {'not known without inputs (--input)' if ratio is None else f'{ratio:.2f}x fewer'}")
+
+
+def show_frontier(found: Frontier, picture: Path | None) -> None:
+    """Foreseen errors beside what is saved, where that ends, and where it is drawn."""
+    screen.say(f"error: {found.meaning}")
+    screen.show(frontier_table(found))
+    screen.say(*filter(None, [found.end]))
+    if picture is not None:
+        screen.say_unbroken(f"Drawn in {picture}")
 
 
 def plan_document(plan: Plan, expected: Predicted) -> dict[str, Any]:

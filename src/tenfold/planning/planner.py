@@ -18,7 +18,7 @@ from tenfold.measure.profile import UNREACHED
 from tenfold.planning.allocation import Limits, allocate, costs_of
 from tenfold.planning.asked import AUTO, Override, formats_asked, overrides_asked, ranks_asked
 from tenfold.planning.budgets import BUDGETS, limit
-from tenfold.planning.candidates import Choice, Family, Subject, curve, families
+from tenfold.planning.candidates import Choice, Curve, Family, Subject, curve, families
 from tenfold.planning.curves import ErrorCurves
 from tenfold.planning.rules import by_energy, by_ranks, named_layer, or_dense, uniform
 from tenfold.planning.timed import with_fastest_stages
@@ -105,21 +105,13 @@ def plan(
     asked = {name: value for name, value in budgets.items() if value is not None}
     rules = [name for name, value in (("energy", energy), ("ranks", ranks)) if value is not None]
     check_asked(list(asked), rules, energy, multiple, allocation, max_error)
-    curves = curves if curves is not None else ErrorCurves(weights_hash(model))
-    counted = part(profile, model, of) if of else profile
-    search = Search(model, counted, include, exclude, layers or {}, formats_asked(format), curves, seed,
+    search = Search(model, profile, of, include, exclude, layers or {}, formats_asked(format), curves, seed,
                     lean=deployed_params is not None, metrics=metrics or {})  # fmt: skip
     if rules:
         choices = search.by_rule(energy, None if ranks is None else ranks_asked(ranks), multiple)
     else:
         choices = search.under_budgets(asked, multiple, allocation, MAX_ERROR if max_error is None else max_error)
-    outside = f"not in {' or '.join(map(repr, of))}, which is what was planned"
-    rows = {
-        name: search.row(name, choices.get(name)) if name in search.sites else Row(name, reason=outside)
-        for name in sites(model)
-    }
-    rows |= {name: Row(name, reason=other.reason) for name, other in untaken(model).items()}
-    found = Plan(rows)
+    found = search.plan(choices)
     return found if inputs is None else with_fastest_stages(model, found, profile, inputs, budgets=asked)
 
 
@@ -173,19 +165,22 @@ class Search:
         self,
         model: nn.Module,
         profile: Profile,
+        of: Sequence[str],
         include: Sequence[str],
         exclude: Sequence[str],
         layers: Mapping[str, str],
         formats: Mapping[str, Sequence[Suits]],
-        curves: ErrorCurves,
+        curves: ErrorCurves | None,
         seed: int,
         *,
         lean: bool,
         metrics: Mapping[str, Metric],
     ) -> None:
-        """Args: profile: of the network, or of the part that is planned."""
-        self.lean, self.profile, self.curves, self.seed = lean, profile, curves, seed
-        self.sites = {name: site for name, site in sites(model).items() if name in profile.layers}
+        self.model, self.of, self.lean, self.seed = model, of, lean, seed
+        self.profile = part(profile, model, of) if of else profile
+        self.curves = curves if curves is not None else ErrorCurves(weights_hash(model))
+        self.candidates: dict[tuple[object, ...], Curve] = {}  # those found, for the next budgets
+        self.sites = {name: site for name, site in sites(model).items() if name in self.profile.layers}
         names = list(self.sites)
         if not names:
             raise TenfoldError("there is no layer that can be compressed.")
@@ -308,16 +303,21 @@ class Search:
         if allocation == "uniform":
             found = uniform([next(self.settings(name)) for name in free], limits, multiple)
         else:
-            each = [
-                curve(self.subjects[name], list(self.families(name)), limits.budgets, multiple, max_error)
-                for name in free
-            ]
+            each = [self.curve(name, limits, multiple) for name in free]
             self.reasons |= {name: NO_GAIN for name, one in zip(free, each, strict=True) if len(one.losses) == 1}
             found = allocate(each, limits, multiple)
         for name, choice in zip(free, found, strict=True):
             if choice.family is None:
                 self.reasons.setdefault(name, "left dense: what it would save costs less accuracy in other layers")
         return choices | dict(zip(free, found, strict=True))
+
+    def curve(self, name: str, limits: Limits, multiple: int) -> Curve:
+        """The candidates of a weight under these kinds of budgets."""
+        key = name, tuple(limits.budgets), multiple, limits.max_error
+        if key not in self.candidates:
+            found = list(self.families(name))
+            self.candidates[key] = curve(self.subjects[name], found, limits.budgets, multiple, limits.max_error)
+        return self.candidates[key]
 
     def limits(
         self, asked: Mapping[str, str | float], free: Sequence[str], fixed: Mapping[str, Choice], max_error: float
@@ -331,6 +331,15 @@ class Search:
         rest = whole - sum(costs_of(bare, Choice(0.0, self.subjects[name].dense)) for name in [*free, *fixed])
         rest = rest + sum(costs_of(bare, choice) for choice in fixed.values())
         return Limits(budgets, ceilings - rest, rest, whole, max_error)
+
+    def plan(self, choices: Mapping[str, Choice]) -> Plan:
+        """A row for every weight of the network."""
+        outside = f"not in {' or '.join(map(repr, self.of))}, which is what was planned"
+        rows = {
+            name: self.row(name, choices.get(name)) if name in self.sites else Row(name, reason=outside)
+            for name in sites(self.model)
+        }
+        return Plan(rows | {name: Row(name, reason=other.reason) for name, other in untaken(self.model).items()})
 
     def row(self, name: str, choice: Choice | None) -> Row:
         """The plan's row for a weight."""

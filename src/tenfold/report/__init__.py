@@ -1,12 +1,14 @@
 """Measurements side by side: a `Report` as JSON, as words, as tables."""
 
+from tenfold.report.frontier import Frontier, FrontierRow, check_picture
 from tenfold.report.layer_row import LayerRow, layer_rows
 from tenfold.report.measurement import Measurement, ScoreValue, compare
 from tenfold.report.report import Part, Ratios, Report
-from tenfold.report.tables import layer_table, plan_table, profile_table, side_by_side, summary_table
-from tenfold.report.words import growths, notes, reasons, sentences
+from tenfold.report.tables import frontier_table, layer_table, plan_table, profile_table, side_by_side, summary_table
+from tenfold.report.words import COSTS, growths, notes, reasons, sentences
 
 __all__ = [
-    "LayerRow", "Measurement", "Part", "Ratios", "Report", "ScoreValue", "compare", "growths", "layer_rows",
-    "layer_table", "notes", "plan_table", "profile_table", "reasons", "sentences", "side_by_side", "summary_table",
+    "COSTS", "Frontier", "FrontierRow", "LayerRow", "Measurement", "Part", "Ratios", "Report", "ScoreValue",
+    "check_picture", "compare", "frontier_table", "growths", "layer_rows", "layer_table",
+    "notes", "plan_table", "profile_table", "reasons", "sentences", "side_by_side", "summary_table",
 ]  # fmt: skip

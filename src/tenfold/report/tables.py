@@ -5,16 +5,20 @@ from math import prod
 from typing import Protocol
 
 from rich import box
+from rich.bar import Bar
 from rich.table import Table
 from rich.text import Text
 
 from tenfold.measure import LayerProfile, OutputError, Profile
+from tenfold.report.frontier import Frontier
 from tenfold.report.layer_row import LayerRow
 from tenfold.report.measurement import Measurement, furthest
 from tenfold.report.report import Report
+from tenfold.report.words import COSTS
 from tenfold.surgery import Plan
 
 UNKNOWN = "-"
+BAR = 24  # columns
 
 
 class PlannedCosts(Protocol):
@@ -89,6 +93,19 @@ def plan_table(plan: Plan, costs: Mapping[str, PlannedCosts]) -> Table:
         cost = costs[row.name]
         shown = (number(cost.params), share(cost.params, cost.params_before), short(cost.macs))
         add(table, row.name, row.format, ranks(row.ranks), *shown, share(cost.macs, cost.macs_before))
+    return table
+
+
+def frontier_table(found: Frontier) -> Table:
+    """What is foreseen to be lost and what is saved, under budgets that grow tighter; the bar is the error."""
+    table = titled()
+    right(table, "asked", *(COSTS[name] for name in found.rows[0].asked), "error")
+    table.add_column("", width=BAR, no_wrap=True)
+    largest = max(row.error for row in found.rows)
+    for row in found.rows:
+        asked = " ".join(dict.fromkeys(f"{ratio:g}x" for ratio in row.asked.values()))
+        shown = (asked, *(times(row.ratio[name]) for name in row.asked), f"{row.error:.3f}")
+        table.add_row(*map(Text, shown), Bar(largest or 1, 0, row.error, width=BAR))
     return table
 
 

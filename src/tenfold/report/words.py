@@ -14,6 +14,12 @@ MEASURED = re.compile(r"[\d.]+x fewer |relative error about ")  # parts of a rea
 MOST_NAMES = 8
 LOST = 0.9  # relative error from which outputs are destroyed, and above which almost nothing is left of a weight
 UNRELATED = 0.1  # cosine down to which outputs are destroyed
+COSTS = {
+    "params": "parameters",
+    "deployed_params": "parameters in the form that runs",
+    "bytes": "bytes",
+    "macs": "multiply-adds a sample",
+}  # what a budget counts
 NOT_COMPARED = (
     "How far the outputs went from the dense network's was not measured; compress does it with --input 3x224x224 or "
     "--data, recover with --weights."

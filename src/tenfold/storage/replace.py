@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -167,13 +167,37 @@ def write_text(path: Path, text: str, marks: Collection[str]) -> None:
     Raises: TenfoldError if it cannot be written.
     """
     check_ours(path, marks)
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a single file, all of it or nothing; its folder is made.
+
+    Raises: TenfoldError if it cannot be written.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
         os.replace(partial, path)
     except OSError as error:
         raise TenfoldError(f"'{path}' cannot be written ({error.strerror}).") from error
+
+
+def check_replaceable(path: str | Path, overwrite: bool, *, example: str, ours: Callable[[Path], None]) -> None:
+    """Raise where a single file cannot be written, or where one stands that is not to be replaced.
+
+    Args: example: a name for it; ours: raises where a file stands that is not ours to replace.
+    """
+    place = Path(path)
+    if place.is_dir():
+        raise TenfoldError(f"'{path}' is a folder; name a file, such as {place / example}.")
+    ours(place)
+    if place.exists() and not overwrite:
+        raise TenfoldError(f"'{path}' exists; --overwrite replaces it, or name another file with --out.")
+    above = next(folder for folder in place.resolve().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise TenfoldError(f"'{path}' cannot be written in '{above}'; name another place with --out.")
 
 
 def check_ours(path: Path, marks: Collection[str]) -> None:

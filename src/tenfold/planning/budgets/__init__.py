@@ -1,6 +1,6 @@
 """What a plan may be asked to save. A new budget is a file here and a line in `BUDGETS`."""
 
-from tenfold.planning.budgets.base import Budget, Cost, limit
+from tenfold.planning.budgets.base import Budget, Cost, limit, ratio_asked
 from tenfold.planning.budgets.bytes import Bytes
 from tenfold.planning.budgets.deployed_params import DeployedParams
 from tenfold.planning.budgets.macs import Macs
@@ -13,4 +13,4 @@ BUDGETS: dict[str, Budget] = {
     "deployed_params": DeployedParams(),
 }
 
-__all__ = ["BUDGETS", "Budget", "Cost", "limit"]
+__all__ = ["BUDGETS", "Budget", "Cost", "limit", "ratio_asked"]

@@ -38,12 +38,20 @@ class Budget(ABC):
 
 
 def limit(name: str, asked: str | float, whole: int | None) -> float:
-    """The largest total that `4x` (a fourth) or `25%` (a quarter kept) leaves; a number is a ratio.
+    """The largest total that what was asked for leaves of the whole.
 
-    Raises: TenfoldError for another spelling, a ratio below 1, or a measure that was not taken.
+    Raises: TenfoldError as `ratio_asked` does, or for a measure that was not taken.
     """
     if whole is None:
         raise TenfoldError(f"a budget on {name} needs inputs to measure it; give data or an input shape.")
+    return whole / ratio_asked(name, asked)
+
+
+def ratio_asked(name: str, asked: str | float) -> float:
+    """Whole over kept: 4 of `4x` and of `25%`; a number is a ratio.
+
+    Raises: TenfoldError for another spelling, or a ratio below 1.
+    """
     text = str(asked).strip().lower()
     try:
         ratio = 100 / float(text[:-1]) if text.endswith("%") else float(text.removesuffix("x"))
@@ -51,4 +59,4 @@ def limit(name: str, asked: str | float, whole: int | None) -> float:
         raise TenfoldError(f"{name} '{asked}' is no budget; write a ratio (4x) or what is kept (25%).") from None
     if not 1 <= ratio < float("inf"):
         raise TenfoldError(f"{name} '{asked}' would not shrink the network; use a ratio from 1x, or up to 100%.")
-    return whole / ratio
+    return ratio

@@ -1,0 +1,94 @@
+"""What a network is foreseen to lose, on the way to the budgets asked for."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from math import sqrt
+from pathlib import Path
+from typing import Any, Unpack
+
+from torch import nn
+
+from tenfold import planning
+from tenfold.api.border import check_asked, given_only
+from tenfold.api.calibrate import Calibrated, Calibration, calibrated
+from tenfold.api.plan import kept_curves, profiled
+from tenfold.api.predicted import predicted
+from tenfold.api.samples import given_inputs
+from tenfold.inputs import evaluating, run
+from tenfold.measure import part
+from tenfold.planning import BUDGETS, RATIOS, Asked
+from tenfold.protocols import Data, TenfoldError
+from tenfold.report import Frontier, FrontierRow
+from tenfold.surgery import unwrapped
+
+
+def frontier(
+    model: nn.Module,
+    data: Data | None = None,
+    *,
+    inputs: Any = None,
+    seed: int = 0,
+    profile: str | Path | None = None,
+    calibrate: int | None = None,
+    calibration: Iterable[Any] | None = None,
+    **asked: Unpack[Asked],
+) -> Frontier:
+    """Foreseen error beside what is saved, at ratios up to those asked for; nothing is compressed.
+
+    Every row is the plan that `tenfold.plan` finds under its budgets. With data, or `calibration`, its error is that of
+    the outputs: the root of what the weights' errors, each in the metric of the statistics, add up to, over the mean
+    squared norm of the outputs. Without, it is that of the weights.
+
+    Args:
+        data, inputs, seed, profile, calibrate, calibration: as in `compress`.
+        asked: as in `tenfold.plan`, budgets and no rule; without any, params and macs up to 16x.
+    Returns: rows up to the last step within reach.
+    Raises: TenfoldError as `tenfold.plan` does, where not even the first step is within reach.
+    """
+    model = unwrapped(model)
+    wanted = budgeted(given_only(asked))
+    samples = Calibration(calibrate).settled(has_inputs=data is not None or calibration is not None).calibrate
+    check_asked(model, wanted, known_macs=any(each is not None for each in (inputs, data, profile)))
+    measured = profiled(model, given_inputs(model, data, inputs), profile=profile)
+    known = calibrated(model, data, calibration, samples, seed=seed, profile=profile)
+    statistics = None if known is None else known.statistics
+    metrics = {} if statistics is None else statistics.metrics
+    of = wanted.get("of", ())
+    counted = part(measured, model, of) if of else measured
+    whole = squared_outputs(model, known) if known is not None and metrics else len(counted.layers)
+    rows: list[FrontierRow] = []
+    end = ""
+    with kept_curves(measured, statistics, profile) as curves:
+        walk = planning.frontier(model, measured, seed=seed, curves=curves, metrics=metrics, **wanted)
+        try:
+            for budgets, plan, loss in walk:
+                saved = predicted(model, plan, counted).ratio
+                rows.append(FrontierRow(budgets, asdict(saved), sqrt(loss / whole), plan))
+        except TenfoldError as error:  # budgets out of reach
+            if not rows:
+                raise
+            end = str(error)
+    return Frontier(tuple(rows), calibrated=bool(metrics), end=end)
+
+
+def budgeted(wanted: Asked) -> Asked:
+    """What was asked for, with budgets where there are none.
+
+    Raises: TenfoldError for a rule.
+    """
+    for rule in ("energy", "ranks"):
+        if rule in wanted:
+            raise TenfoldError(f"a frontier goes through budgets, and {rule} is a rule that has none; leave it out.")
+    if any(name in wanted for name in BUDGETS):
+        return wanted
+    return {"params": RATIOS[-1], "macs": RATIOS[-1], **wanted}
+
+
+def squared_outputs(model: nn.Module, known: Calibrated) -> float:
+    """The squared norm of what counts of the outputs, mean over samples; 1 where that is zeros."""
+    total, count = 0.0, 0
+    with evaluating(model):
+        for chunk in known.chunks:
+            total += sum(float(y.double().square().sum()) for y in known.outputs(run(model, chunk.value)))
+            count += chunk.size
+    return total / count or 1.0
