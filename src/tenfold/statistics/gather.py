@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import math
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from tenfold.inputs import Inputs, evaluating, run, tensors_in
-from tenfold.layers import Layer, kind_of
 from tenfold.layers.recurrence import differentiable
 from tenfold.measure import weights_hash
 from tenfold.measure.finite import all_finite, spoiled
@@ -24,17 +22,15 @@ from tenfold.protocols import Watch as Watcher
 from tenfold.statistics.begun import Begun
 from tenfold.statistics.gradients import Outputs, floating, project, revealed
 from tenfold.statistics.moment import Moment, is_full
+from tenfold.statistics.places import UNSEEN, Applied, taken_apart
 from tenfold.statistics.processes import gathered, summed_over_processes
 from tenfold.statistics.shifts import shiftable
 from tenfold.statistics.statistics import Halves, Seen, Statistics
-from tenfold.surgery import Site, copied, sites
-from tenfold.surgery.carry_out import swapped
-from tenfold.surgery.sites import mirrored
+from tenfold.surgery import copied
 
 POSITIONS = 64  # of each sample and call that are looked at; an eighth of them left results unchanged
 HELD_OUT = 8  # every so many chunks, one is held out
 LONG = 600.0  # seconds: a pass that takes more is foretold
-UNSEEN = "what it meets is not seen from outside"
 log = logging.getLogger(__name__)
 
 
@@ -109,29 +105,10 @@ def spoken(seconds: float) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Watch:
-    """One place of a weight: the child that applies it, of which kind, and what was seen."""
+class Watch(Applied):
+    """One place of a weight, and what was seen there."""
 
-    site: Site
-    kind: type[Layer]
-    mirrored: bool
     sums: dict[tuple[str, bool], Moment]  # ("inputs" or "outputs", held out) -> sums
-
-    @property
-    def input_axes(self) -> tuple[str, ...]:
-        """Of the weight, as the site has it."""
-        if not self.mirrored:
-            return self.kind.input_axes(self.site.axes)
-        return tuple(mirrored(dict.fromkeys(self.kind.input_axes(mirrored(self.site.axes)), 1)))
-
-    @property
-    def output_axes(self) -> tuple[str, ...]:
-        """All others but groups."""
-        return tuple(axis for axis in self.site.axes if axis != GROUPS and axis not in self.input_axes)
-
-    def features(self, axes: Sequence[str]) -> int:
-        """How many there are over some of the weight's axes, in each group."""
-        return math.prod(self.site.axes[axis] for axis in axes)
 
     @property
     def note(self) -> str | None:
@@ -161,24 +138,8 @@ class Watched:
     @classmethod
     def of(cls, model: nn.Module) -> "Watched":
         """Of a dense network, which is left alone."""
-        twin = copied(model).eval()
-        known = sites(twin)
-        apart = {}
-        for place in {p.module: p for site in known.values() for p in site.places}.values():
-            module = twin.get_submodule(place.module)
-            apart[place.module] = module, *place.kind.apart(module)
-        watches: dict[nn.Module, Watch] = {}
-        reasons = {}
-        for name, site in known.items():
-            for place in site.places:
-                _, new, children = apart[place.module]
-                if place.weight not in children:
-                    reasons[name] = UNSEEN
-                    continue
-                child = new.get_submodule(children[place.weight])
-                kind = kind_of(child) or place.kind
-                watches[child] = Watch(site, kind, place.mirrored, {})
-        twin = swapped(twin, {old: new for old, new, _ in apart.values() if old is not new})
+        twin, places, reasons = taken_apart(copied(model).eval())
+        watches = {child: Watch(place.site, place.kind, place.mirrored, {}) for child, place in places.items()}
         return cls(twin, watches, reasons)
 
     def see(self, chunk: Inputs, outputs: Outputs, *, held: bool, inputs: bool, generator: torch.Generator) -> None:

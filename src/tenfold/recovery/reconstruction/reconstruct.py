@@ -11,16 +11,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from tenfold.fitting import Metric
 from tenfold.inputs import Inputs
 from tenfold.recovery.reconstruction.blocks import Block, blocks_of
 from tenfold.recovery.reconstruction.distil import Distillation, StepDone, distil
 from tenfold.recovery.reconstruction.flow import Flow
 from tenfold.recovery.reconstruction.progress import keep, resumed
 from tenfold.recovery.reconstruction.refine import Refinement, refined, steps_for
-from tenfold.recovery.reconstruction.samples import Samples, laid_out, uneven
+from tenfold.recovery.reconstruction.samples import Samples, laid_out, pieces, uneven
 from tenfold.recovery.reconstruction.shelf import Shelf
+from tenfold.recovery.reconstruction.solve import PARTS, Passing, solved
 from tenfold.recovery.reconstruction.worth import worths
 from tenfold.statistics.gradients import Outputs, floating
+from tenfold.statistics.shifts import shiftable
 
 STEPS, BATCH = 180, 128  # with the whole network, and samples of each
 TOP, RISE = 2e-3, 0.1  # of the rate there
@@ -64,6 +67,8 @@ def reconstruct(
     *,
     how: Refinement | None = None,
     together: int = STEPS,
+    solve: bool = False,
+    metrics: Mapping[str, Metric] | None = None,
     outputs: Outputs | None = None,
     seed: int = 0,
     state: Path | None = None,
@@ -81,6 +86,8 @@ def reconstruct(
         chunks: unlabelled samples (`first_samples`).
         how: what is done to each block.
         together: steps with the whole network; 0 for none.
+        solve: whether a block's weights are solved for, one after the other, before it is refined.
+        metrics: by weight, whose moments of outputs are used there.
         outputs: what counts of the network's outputs, as `tenfold.statistics.gather` takes it.
         state: folder that keeps the network after each block, by which the same run goes on.
         run: what tells this run from others that could use the folder.
@@ -89,20 +96,27 @@ def reconstruct(
     Raises: TenfoldError if the folder cannot be written.
     """
     how = how or Refinement()
-    whose = {**(run or {}), **asdict(how), "together": together, "seed": seed}
+    whose = {**(run or {}), **asdict(how), "solve": solve, "together": together, "seed": seed}
     done = 0 if state is None else resumed(state, small, whose)
-    chunks = [laid_out(chunk) for chunk in uneven(chunks)]
+    chunks = [laid_out(chunk) for chunk in uneven(pieces(chunks, PARTS) if solve else chunks)]
     shelf = Shelf(memory, state)
     shelf.count([chunk.value for chunk in chunks])
     wanted, ours = Flow(dense, chunks, shelf), Flow(small, chunks, shelf)
     blocks = blocks_of(dense, chunks[0].samples(2))
     worth = worths(dense, blocks, chunks, outputs or floating, seed=seed)
+    shifts = shiftable(dense, chunks[0].samples(2)) if solve else {}
     sizes = [chunk.size for chunk in chunks]
     began = time.perf_counter()
     for at, block in enumerate(blocks, start=1):
-        wanted.passed(block, wanted.entering(block))
+        entering = wanted.entering(block)
+        theirs = [shelf.keep(each) for each in entering] if solve else []
+        wanted.passed(block, theirs if solve else entering)
         given = [shelf.keep(each) for each in ours.entering(block)]
         if at > done:
+            if solve:
+                passing = Passing(theirs, given, wanted.given[block], shelf)
+                solved(block, dense, small, passing, shifts=shifts, metrics=metrics or {}, seed=seed)
+                theirs.clear()  # what the dense block was given is of no use any more
             draw = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{block.name}".encode()))
             samples = Samples.of(given, wanted.given[block], sizes, shelf)
             loss = refined(block.of(small), samples, how, generator=draw, worth=worth.get(block))

@@ -112,6 +112,16 @@ def last_channels(leaf: Any) -> Any:
     return leaf.contiguous(memory_format=torch.channels_last) if is_images else leaf
 
 
+def pieces(chunks: Sequence[Inputs], least: int) -> list[Inputs]:
+    """The same samples in at least so many chunks, where they can be cut and are so many."""
+    most = max(1, sum(chunk.size for chunk in chunks) // least)  # samples of a chunk
+    return [
+        chunk.at(range(at, min(at + most, chunk.size))) if chunk.is_cut and chunk.size > most else chunk
+        for chunk in chunks
+        for at in range(0, chunk.size if chunk.is_cut else 1, most)
+    ]
+
+
 def uneven(chunks: Sequence[Inputs]) -> list[Inputs]:
     """The same samples in chunks that are not all of one size, where they can be cut."""
     *others, last = chunks
