@@ -64,8 +64,9 @@ def gather(
     watched, weights = Watched.of(model), weights_hash(model)
     for note, names in said_together(watched.notes).items():
         log.warning("%s: %s", ", ".join(names), note)
-    own = f"{weights} {' '.join(map(digest, chunks))} {seed} {draws}"
-    kept = None if begun is None else Begun(begun, hashlib.sha256(own.encode()).hexdigest())
+    kept = None
+    if begun is not None:
+        kept = Begun(begun, " ".join([weights, str(seed), str(draws), *map(digest, chunks)]))
     for _ in watch(passing(watched, chunks, outputs or floating, draws, seed, kept)):
         pass
     samples = sum(gathered(sum(chunk.size for chunk in chunks)))
