@@ -359,7 +359,7 @@ def test_a_reconstruction_solves_where_it_does_not_refine() -> None:
     seen = []
     for solving in (False, True):
         found = copy.deepcopy(small)
-        list(reconstruct(dense, found, chunks, how=Refinement(passes=0), passes=0, solve=solving))
+        list(reconstruct(dense, found, chunks, how=Refinement(steps=0), together=0, solve=solving))
         with torch.no_grad():
             seen.append(float((found(x[96:]) - dense(x[96:])).square().sum()))
     assert seen[1] < 0.7 * seen[0]
@@ -369,9 +369,9 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     dense = drawn(nn.Sequential(BasicBlock(3, 3, 1), BasicBlock(3, 6, 2), nn.Flatten(), nn.Linear(54, 3)))
     whole, stopped, resumed = (cut(dense, rank=2) for _ in range(3))
     chunks = first_samples(dense, [noise(96, 3, 6, 6)], 96, chunk=12)
-    how = Refinement(passes=1)
-    list(reconstruct(dense, whole, chunks, how=how, passes=0, solve=True))
-    next(reconstruct(dense, stopped, chunks, how=how, passes=0, solve=True, state=tmp_path))
-    steps = list(reconstruct(dense, resumed, chunks, how=how, passes=0, solve=True, state=tmp_path))
+    how = Refinement(steps=4)
+    list(reconstruct(dense, whole, chunks, how=how, together=0, solve=True))
+    next(reconstruct(dense, stopped, chunks, how=how, together=0, solve=True, state=tmp_path))
+    steps = list(reconstruct(dense, resumed, chunks, how=how, together=0, solve=True, state=tmp_path))
     assert len(steps) == 2
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
