@@ -205,10 +205,10 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     return lines
 
 
-def spread(values: Sequence[float]) -> str:
-    """`91.20 ± 0.10`: the mean, and the largest less the smallest."""
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """`91.20 (0.10)`: the mean, and the largest less the smallest."""
     mean = sum(values) / len(values)
-    return f"{mean:.2f}" if len(values) == 1 else f"{mean:.2f} ({max(values) - min(values):.2f})"
+    return f"{mean:.{digits}f}" + (f" ({max(values) - min(values):.{digits}f})" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":
