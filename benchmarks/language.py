@@ -134,7 +134,7 @@ def trained(texts: Texts, cache: Path) -> nn.Module:
     if cache.exists():
         model.load_state_dict(load_file(cache))
         return model.eval()
-    draw, began = torch.Generator().manual_seed(0), time.perf_counter()
+    draw, began = torch.Generator().manual_seed(0), time.process_time()
     adam = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.1, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: rate_share(step, TRAINING_STEPS))
     model.train()
@@ -146,7 +146,7 @@ def trained(texts: Texts, cache: Path) -> nn.Module:
         adam.step()
         schedule.step()
         if step % 100 == 99:
-            print(f"step {step + 1}: {loss:.3f} nats, {time.perf_counter() - began:.0f} s", flush=True)
+            print(f"step {step + 1}: {loss:.3f} nats, {time.process_time() - began:.0f} s", flush=True)
     cache.parent.mkdir(parents=True, exist_ok=True)
     save_file(model.state_dict(), cache)
     return model.eval()
@@ -173,20 +173,17 @@ class Task:
     seed: int
 
     @cached_property
-    def order(self) -> torch.Generator:
-        """Of the windows."""
-        return torch.Generator().manual_seed(self.seed)
-
-    @cached_property
     def chunks(self) -> list[Any]:
         """What is calibrated on."""
-        return first_samples(self.model, drawn(self.texts.validation, WINDOWS, self.order).split(50), WINDOWS)
+        draw = torch.Generator().manual_seed(self.seed)
+        return first_samples(self.model, drawn(self.texts.validation, WINDOWS, draw).split(50), WINDOWS)
 
     @cached_property
     def further(self) -> list[Any]:
         """Batches that follow."""
-        more = (drawn(self.texts.validation, 64, self.order) for _ in range(STEPS + 2))
-        return [replace(self.chunks[0], value=batch) for batch in more]
+        draw = torch.Generator().manual_seed(1000 + self.seed)
+        more = drawn(self.texts.validation, 64 * (STEPS + 2), draw)
+        return [replace(self.chunks[0], value=batch) for batch in more.split(64)]
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -266,16 +263,17 @@ METHODS: dict[str, Callable[[Task, str], Made]] = {
 
 def measured(task: Task, ratio: str, method: str) -> list[dict[str, Any]]:
     """A row for each step of a method."""
-    rows, began = [], time.perf_counter()
+    assert task.statistics  # gathered once for all, before the clock runs
+    rows, began = [], time.process_time()
     for step, small, plan in METHODS[method](task, ratio):
-        seconds = time.perf_counter() - began
+        seconds = time.process_time() - began
         sizes = predicted(task.model, plan, task.profile, of=[BLOCKS]).part
         assert sizes is not None  # it was asked for
         scores = [perplexity(small, each) for each in task.texts.judged]
         rows.append({"ratio": ratio, "seed": task.seed, "method": method, "step": step, "params": sizes.params,
                      "macs": sizes.macs, "perplexity": scores, "seconds": seconds})  # fmt: skip
         print(json.dumps(rows[-1]), flush=True)
-        began = time.perf_counter()
+        began = time.process_time()
     return rows
 
 
@@ -310,7 +308,7 @@ def main() -> None:
                 with given.results.open("a") as file:
                     file.writelines(json.dumps(each) + "\n" for each in rows)
     dense = " and ".join(f"{perplexity(model, each):.3f}" for each in texts.judged)
-    note = f"Dense: {dense}. Spread over seeds: largest less smallest. Seconds of each step, after the one before."
+    note = f"Dense: {dense}. Spread over seeds: largest less smallest. Seconds: of the processor, the statistics apart."
     text = page("A byte-level GPT-2", __doc__, table(HEAD, summary(kept(given.results))), note)
     print(text)
     if given.page:

@@ -13,10 +13,11 @@ multiplier on the shares of the squared norm that are kept. `tenfold`: `auto`, c
 afterwards. The last two see 1,000 training images with their mirror images, another draw for each seed.
 
 Top-1 on all 10,000 test images and on the second half (tenfold's settings were settled on the first), as it comes out
-and with batch norms estimated anew on the thousand images under the crops and flips of the training. Seconds to
-compress with all that a method needs. Milliseconds of a batch of 64: median and distance between the quartiles, every
-network in the faster of the contiguous and the channels_last layout, batch norms folded where that can be; all networks
-of a ratio and the dense one in turn, in one process; and how many times as long the dense one takes, round by round.
+and with batch norms estimated anew on the thousand images under the crops and flips of the training. Seconds of
+processor time to compress, with all that a method needs. Milliseconds of a batch of 64: median and distance between the
+quartiles, every network in the faster of the contiguous and the channels_last layout, batch norms folded where that can
+be; all networks of a ratio and the dense one in turn, in one process; and how many times as long the dense one takes,
+round by round.
 """
 
 import argparse
@@ -246,9 +247,9 @@ METHODS: dict[str, Callable[[Task], nn.Module]] = {
 # ---- what is measured
 def measured(task: Task, method: str, models: Path) -> dict[str, Any]:
     """One row, and the network as it runs kept for its times."""
-    began = time.perf_counter()
+    began = time.process_time()
     small = METHODS[method](task).eval()
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     params, macs = Sizes.of(task.network.model).over(Sizes.of(as_it_runs(small, fold=False)))
     models.mkdir(parents=True, exist_ok=True)
     torch.save(as_it_runs(small), file_of(models, method, task.ratio, task.seed))

@@ -5,8 +5,8 @@
 Parameters of the whole network at the ratio, formats chosen by `auto`. `no data`: by weight error alone (neither
 network has batch norms). Then, each step on top of the one before: `metric`: planned and fitted so that outputs err
 least; `blocks`: block after block refined; `150 steps`: of Adam at batch 128 on the squared difference of the logits,
-on further training images, labels unseen. The thousand images are another draw for each seed. Top-1 error, in per cent, on
-the 10,000 test images.
+on further training images, labels unseen. The thousand images are another draw for each seed. Top-1 error, in per
+cent, on the 10,000 test images.
 """
 
 import argparse
