@@ -193,15 +193,21 @@ class Task:
         return tenfold.inspect(self.model, self.chunks[0].samples(1))
 
     def uniform(self, ratio: str) -> Plan:
-        """Every matrix smaller by one ratio, that which brings the blocks to theirs."""
-        sites = {name: site for name, site in surgery.sites(self.model).items() if name.startswith(BLOCKS)}
-        sizes = {name: math.prod(site.axes.values()) for name, site in sites.items()}
+        """Every matrix smaller by one ratio, the least that brings the blocks to theirs."""
+        axes = {name: site.axes for name, site in surgery.sites(self.model).items() if name.startswith(BLOCKS)}
+        dense = sum(math.prod(each.values()) for each in axes.values())
         whole = sum(p.numel() for p in self.model.get_submodule(BLOCKS).parameters())
         times = float(ratio.rstrip("x"))
-        left = whole / times - (whole - sum(sizes.values()))
-        share = min(left / sum(sizes.values()), 1 / times)
-        ranks = {name: int(share * n / sum(sites[name].axes.values())) for name, n in sizes.items()}
-        return Plan({name: Row(name, "svd", ranks=(rank,)) for name, rank in ranks.items()})
+        most = min(whole / times - (whole - dense), dense / times)
+
+        def ranks(share: float) -> dict[str, int]:
+            return {name: int(share * math.prod(o_i.values()) / sum(o_i.values())) for name, o_i in axes.items()}
+
+        def size(share: float) -> int:
+            return sum(rank * sum(axes[name].values()) for name, rank in ranks(share).items())
+
+        share = max(k / 1000 for k in range(1000) if size(k / 1000) <= most)
+        return Plan({name: Row(name, "svd", ranks=(rank,)) for name, rank in ranks(share).items()})
 
     def uniformly(self, ratio: str, *, whitened: bool) -> tuple[nn.Module, Plan]:
         """The network in that plan, by weight error or in the metric of the inputs."""
