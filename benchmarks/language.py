@@ -3,18 +3,18 @@
     pip install transformers
     python benchmarks/language.py --data DIR --ratios 2x 3x 4x 6x
 
-Trained here in minutes, on wikitext-2's validation part and the first half of tinyshakespeare: 4 blocks of width 128,
-4 heads, windows of 32 bytes, an output matrix of its own. The 16 matrices of the blocks are in `svd`; parameters of the
+Trained here in minutes, on wikitext-2's validation part and the first half of tinyshakespeare: 4 blocks of width 128, 4
+heads, windows of 32 bytes, an output matrix of its own. The 16 matrices of the blocks are in `svd`; parameters of the
 blocks (biases and norms counted) and multiply-adds of the matrices both at the ratio. Calibrated on 1,000 windows of
 the validation part, others for each seed; judged by perplexity a byte on 2,000 windows of wikitext-2's test part and
 2,000 of the second half of tinyshakespeare.
 
-`plain`, `whitened`: every matrix shrinks alike, by weight error or in the metric of its inputs (SVD-LLM's).
-`AA-SVD`: from `whitened`, block after block refined by AA-SVD's recipe (arXiv:2604.02119): squared error of the block's
-output, AdamW at 1e-4, 25 passes in batches of 32, a tenth to warm up, cosine to zero, gradients clipped at 1. `AA-SVD,
-our rate`: the same at tenfold's rate. `metric`: planned and fitted in the two-sided metric of the logits;
-`blocks`: then refined, at 1e-3, 8 passes in batches of 64; `150 steps`: then of Adam in batches of 64, on further
-windows of the validation part.
+`plain`, `whitened`: every matrix shrinks alike, by weight error or in the metric of its inputs (SVD-LLM's). `AA-SVD`:
+from `whitened`, block after block refined by AA-SVD's recipe (arXiv:2604.02119): squared error of the block's output,
+AdamW at 1e-4, 25 passes in batches of 32, a tenth to warm up, cosine to zero, gradients clipped at 1. `AA-SVD, our
+rate`: the same at tenfold's rate. `metric`: planned and fitted in the two-sided metric of the logits; `blocks`: then
+refined, one by one and all together; `150 steps`: then of Adam in batches of 64, on further windows of the validation
+part.
 """
 
 import argparse
@@ -39,10 +39,11 @@ from sentences import inputs_only
 from table import page, table, written
 from tenfold import surgery
 from tenfold.api import predicted
-from tenfold.api.calibrate import compared
+from tenfold.api.calibrate import Unlabelled, compared
+from tenfold.api.reconstruct import distilled
 from tenfold.inputs import first_samples
 from tenfold.protocols import Data
-from tenfold.recovery import Distillation, distil, reconstruct
+from tenfold.recovery import reconstruct
 from tenfold.recovery.reconstruction import Refinement
 from tenfold.statistics import Statistics, gather
 from tenfold.surgery import Plan, Row
@@ -51,7 +52,6 @@ from training import rate_share
 LAYERS, WIDTH, HEADS, CONTEXT = 4, 128, 4, 32
 TRAINING_STEPS, TRAINING_BATCH, RATE = 500, 128, 3e-3
 WINDOWS, JUDGED, STEPS = 1000, 2000, 150
-OURS = Refinement(passes=8, lr=1e-3)
 OUTPUTS = compared(Data(train=(), inputs=(), validation=(), test=(), task="language"))  # the logits about their mean
 BLOCKS = "gpt.transformer.h"
 TEXTS = "wikitext-2", "tinyshakespeare"
@@ -215,11 +215,6 @@ class Task:
         inputs = {name: inputs_only(seen[0]) for name, seen in self.statistics.seen.items() if name in plan.rows}
         return surgery.decompose(self.model, plan, inputs if whitened else None), plan
 
-    def refined(self, small: nn.Module, how: Refinement, outputs: Callable[..., Any]) -> None:
-        """Block after block, in place."""
-        for _ in reconstruct(self.model, small, self.chunks, outputs=outputs, how=how, seed=self.seed):
-            pass
-
 
 Made = Iterator[tuple[str, nn.Module, Plan]]
 
@@ -234,7 +229,9 @@ def whitened(task: Task, ratio: str) -> Made:
 
 def aa_svd(task: Task, ratio: str, *, step: str, lr: float) -> Made:
     small, plan = task.uniformly(ratio, whitened=True)
-    task.refined(small, Refinement(passes=25, batch=32, lr=lr), nothing)
+    how = Refinement(steps=25 * WINDOWS // 32, batch=32, lr=lr)
+    for _ in reconstruct(task.model, small, task.chunks, how=how, together=0, outputs=nothing, seed=task.seed):
+        pass
     yield step, small, plan
 
 
@@ -245,9 +242,10 @@ def ours(task: Task, ratio: str) -> Made:
     )  # fmt: skip
     small = tenfold.decompose(task.model, plan, statistics=task.statistics, seed=task.seed)
     yield "metric", small, plan
-    task.refined(small, OURS, OUTPUTS)
+    for _ in reconstruct(task.model, small, task.chunks, outputs=OUTPUTS, seed=task.seed):
+        pass
     yield "blocks", small, plan
-    for _ in distil(task.model, small, task.further, Distillation(STEPS), OUTPUTS):
+    for _ in distilled(task.model, small, Unlabelled(task.chunks, OUTPUTS, task.further), STEPS):
         pass
     yield "150 steps", small, plan
 
@@ -256,7 +254,7 @@ METHODS: dict[str, Callable[[Task, str], Made]] = {
     "plain": plain,
     "whitened": whitened,
     "AA-SVD": partial(aa_svd, step="AA-SVD", lr=1e-4),
-    "AA-SVD, our rate": partial(aa_svd, step="AA-SVD, our rate", lr=OURS.lr),
+    "AA-SVD, our rate": partial(aa_svd, step="AA-SVD, our rate", lr=Refinement.lr),
     "ours": ours,
 }
 

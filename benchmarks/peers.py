@@ -9,8 +9,9 @@ network are both at the ratio or beyond it; both are counted on what came out, b
 tensorly-torch's factorised convolutions, made from all 3x3 ones but the first with its defaults; one share of the
 parameters everywhere, the largest within both budgets; no data. `whitened SVD`: BALF's method (arXiv:2509.25136) with
 tenfold's layers: every kernel as the matrix (o, i h w) whitened by the second moment of its patches, ranks by one
-multiplier on the shares of the squared norm that are kept. `tenfold`: `auto`, calibrated, blocks refined, no steps
-afterwards. The last two see 1,000 training images with their mirror images, another draw for each seed.
+multiplier on the shares of the squared norm that are kept. `tenfold`: `auto`, calibrated, blocks refined one by one and
+all together, no steps afterwards. The last two see 1,000 training images with their mirror images, another draw for
+each seed.
 
 Top-1 on all 10,000 test images and on the second half (tenfold's settings were settled on the first), as it comes out
 and with batch norms estimated anew on the thousand images under the crops and flips of the training. Seconds of

@@ -7,7 +7,8 @@ all-MiniLM-L6-v2 as the package carries it; the 36 linear layers of its encoder 
 the ratio. Calibrated on sentences of wikitext-2's validation part (32 tokens at most), another thousand for each seed;
 judged on its test part and on tinyshakespeare, 1,000 sentences each: mean cosine to the dense embedding, and overlap of
 the ten nearest neighbours. `plain`: weight error, uniform ranks. `whitened`: input moments only, uniform ranks
-(SVD-LLM's). `two-sided`: both moments, planned ranks. `blocks`: then encoder layer after encoder layer refined.
+(SVD-LLM's). `two-sided`: both moments, planned ranks. `blocks`: then encoder layers refined, one by one and all
+together.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from tenfold.recovery import reconstruct
 from tenfold.recovery.reconstruction import Refinement
 from tenfold.statistics import gather
 
-COUNT, TOKENS, NEAREST, PASSES = 1000, 32, 10, 8.0
+COUNT, TOKENS, NEAREST = 1000, 32, 10
 HEAD = ("ratio", "seeds", "step", "cosine", "overlap", "cosine, other text", "overlap, other text")
 
 
@@ -67,7 +68,7 @@ def main() -> None:
             scores: dict[str, list[float]] = {}
             for step, small in steps(model, profile, statistics, ratio):
                 if step == "blocks":
-                    for _ in reconstruct(model, small, chunks, how=Refinement(passes=PASSES, lr=1e-3), seed=seed):
+                    for _ in reconstruct(model, small, chunks, how=Refinement(lr=1e-3), seed=seed):
                         pass
                 pairs = zip(judged, wanted, strict=True)
                 scores[step] = [score for each, want in pairs for score in near(embedded(small, each), want)]

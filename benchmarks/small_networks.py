@@ -4,9 +4,9 @@
 
 Parameters of the whole network at the ratio, formats chosen by `auto`. `no data`: by weight error alone (neither
 network has batch norms). Then, each step on top of the one before: `metric`: planned and fitted so that outputs err
-least; `blocks`: block after block refined; `150 steps`: of Adam at batch 128 on the squared difference of the logits,
-on further training images, labels unseen. The thousand images are another draw for each seed. Top-1 error, in per
-cent, on the 10,000 test images.
+least; `blocks`: refined one by one and all together; `150 steps`: of Adam at batch 128 on the squared difference of the
+logits, on further training images, labels unseen. The thousand images are another draw for each seed. Top-1 error, in
+per cent, on the 10,000 test images.
 """
 
 import argparse
@@ -26,11 +26,12 @@ from row_mnist import NETWORK as LSTM
 from row_mnist import RECIPES
 from table import page, table, written
 from tenfold.api import predicted
-from tenfold.api.calibrate import compared
+from tenfold.api.calibrate import Unlabelled, compared
+from tenfold.api.reconstruct import distilled
 from tenfold.data import load_data
 from tenfold.inputs import first_samples
 from tenfold.protocols import Data
-from tenfold.recovery import Distillation, distil, reconstruct
+from tenfold.recovery import reconstruct
 from tenfold.statistics import gather
 from training import TRAINED, Images, top1, trained
 
@@ -66,7 +67,7 @@ def measured(model: nn.Module, data: Data, ratio: str, seed: int) -> dict[str, A
     found["blocks"] = error(small, test)
     clock.start()
     further = [replace(chunks[0], value=images[index]) for index in order[IMAGES:].split(128)[: STEPS + 2]]
-    for _ in distil(model, small, further, Distillation(STEPS), outputs):
+    for _ in distilled(model, small, Unlabelled(chunks, outputs, further), STEPS):
         pass
     clock.stop("distil")
     found["150 steps"] = error(small, test)
