@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -44,7 +45,7 @@ from tenfold.api.reconstruct import distilled
 from tenfold.inputs import first_samples
 from tenfold.protocols import Data
 from tenfold.recovery import reconstruct
-from tenfold.recovery.reconstruction import Refinement
+from tenfold.recovery.reconstruction import Refinement, refine
 from tenfold.statistics import Statistics, gather
 from tenfold.surgery import Plan, Row
 from training import rate_share
@@ -230,8 +231,9 @@ def whitened(task: Task, ratio: str) -> Made:
 def aa_svd(task: Task, ratio: str, *, step: str, lr: float) -> Made:
     small, plan = task.uniformly(ratio, whitened=True)
     how = Refinement(steps=25 * WINDOWS // 32, batch=32, lr=lr)
-    for _ in reconstruct(task.model, small, task.chunks, how=how, together=0, outputs=nothing, seed=task.seed):
-        pass
+    with mock.patch.object(refine, "PASSES", 25):  # its own; tenfold stops at 20
+        for _ in reconstruct(task.model, small, task.chunks, how=how, together=0, outputs=nothing, seed=task.seed):
+            pass
     yield step, small, plan
 
 
