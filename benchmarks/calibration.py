@@ -3,11 +3,11 @@
     python benchmarks/calibration.py --data DIR --network resnet20 --ratios 1.5x 2.5x 4x 8.5x --formats auto
 
 Parameters and multiply-adds both at the ratio, by the budget rule, of the whole network. Steps, each on top of the one
-before: `metric`: planned and fitted so that outputs err least, means made good; `blocks`: block after block refined;
-`150 steps`: of Adam at batch 128 on the squared difference of the logits, on further training images, labels unseen.
-The thousand images, with their mirror images, are another draw for each seed. Top-1 on all 10,000 test images, and on
-the second half alone (settings were settled on the first); mean and spread (largest less smallest) over seeds. Seconds
-are those of one run on this machine, with others beside it where that is said.
+before: `metric`: planned and fitted so that outputs err least, means made good; `blocks`: refined one by one and all
+together; `150 steps`: of Adam at batch 128 on the squared difference of the logits, on further training images, labels
+unseen. The thousand images, with their mirror images, are another draw for each seed. Top-1 on all 10,000 test images,
+and on the second half alone (settings were settled on the first); mean and spread (largest less smallest) over seeds.
+Seconds are those of one run on this machine, with others beside it where that is said.
 """
 
 import argparse
@@ -26,15 +26,15 @@ from torch import Tensor, nn
 import tenfold
 from table import page, table, written
 from tenfold.api import open_network, predicted
-from tenfold.api.calibrate import compared
+from tenfold.api.calibrate import Unlabelled, compared
+from tenfold.api.reconstruct import distilled
 from tenfold.data import load_data
 from tenfold.data.augmentation import flip
 from tenfold.data.batches import Batches
 from tenfold.inputs import first_samples
 from tenfold.measure.score import score
 from tenfold.protocols import Data
-from tenfold.recovery import Distillation, distil, reconstruct
-from tenfold.recovery.reconstruction import Refinement
+from tenfold.recovery import reconstruct
 from tenfold.statistics import gather
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data" / "weights" / "cifar10"
@@ -131,13 +131,13 @@ def measured(network: Network, ratio: str, form: str, seed: int, given: argparse
     clock.stop("fit")
     found["metric"] = halves(small, test, data)
     clock.start()
-    for _ in reconstruct(model, small, chunks, outputs=outputs, how=Refinement(), seed=seed):
+    for _ in reconstruct(model, small, chunks, outputs=outputs, seed=seed):
         pass
     clock.stop("blocks seconds")
     found["blocks"] = halves(small, test, data)
     clock.start()
     further = [replace_chunk(chunks[0], batch) for _, batch in zip(range(STEPS + 2), rest, strict=False)]
-    for _ in distil(model, small, further, Distillation(STEPS), outputs):
+    for _ in distilled(model, small, Unlabelled(chunks, outputs, further), STEPS):
         pass
     clock.stop("distil seconds")
     found["distilled"] = halves(small, test, data)
@@ -205,10 +205,10 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     return lines
 
 
-def spread(values: Sequence[float]) -> str:
-    """`91.20 ± 0.10`: the mean, and the largest less the smallest."""
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """`91.20 (0.10)`: the mean, and the largest less the smallest."""
     mean = sum(values) / len(values)
-    return f"{mean:.2f}" if len(values) == 1 else f"{mean:.2f} ({max(values) - min(values):.2f})"
+    return f"{mean:.{digits}f}" + (f" ({max(values) - min(values):.{digits}f})" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":

@@ -7,13 +7,15 @@ all-MiniLM-L6-v2 as the package carries it; the 36 linear layers of its encoder 
 the ratio. Calibrated on sentences of wikitext-2's validation part (32 tokens at most), another thousand for each seed;
 judged on its test part and on tinyshakespeare, 1,000 sentences each: mean cosine to the dense embedding, and overlap of
 the ten nearest neighbours. `plain`: weight error, uniform ranks. `whitened`: input moments only, uniform ranks
-(SVD-LLM's). `two-sided`: both moments, planned ranks. `blocks`: then encoder layer after encoder layer refined.
+(SVD-LLM's). `two-sided`: both moments, planned ranks. `blocks`: then encoder layers refined, one by one and all
+together.
 """
 
 import argparse
+import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ import torch
 from torch import Tensor, nn
 
 import tenfold
-from table import printed
+from calibration import kept, spread
+from table import page, table, written
 from tenfold import surgery
 from tenfold.fitting import Metric
 from tenfold.inputs import first_samples
@@ -30,7 +33,7 @@ from tenfold.recovery import reconstruct
 from tenfold.recovery.reconstruction import Refinement
 from tenfold.statistics import gather
 
-COUNT, TOKENS, NEAREST, PASSES = 1000, 32, 10, 8.0
+COUNT, TOKENS, NEAREST = 1000, 32, 10
 HEAD = ("ratio", "seeds", "step", "cosine", "overlap", "cosine, other text", "overlap, other text")
 
 
@@ -49,40 +52,50 @@ class Sentences(nn.Module):
 
 def main() -> None:
     given = arguments()
+    torch.set_num_threads(given.threads)
     model, tokenizer = opened()
-    text = Path(given.data) / "text"
-    judged = [batches(tokenizer, sentences(text / name, 0)) for name in ("wikitext2_test.txt", "tinyshakespeare.txt")]
+    folder = Path(given.data) / "text"
+    judged = [batches(tokenizer, sentences(folder / name, 0)) for name in ("wikitext2_test.txt", "tinyshakespeare.txt")]
     wanted = [embedded(model, each) for each in judged]
-    found: dict[tuple[str, str], list[list[float]]] = {}
     for seed in given.seeds:
-        inputs = batches(tokenizer, sentences(text / "wikitext2_valid.txt", seed))
-        chunks = first_samples(model, inputs, COUNT)
+        left = [ratio for ratio in given.ratios if not is_done(given.results, ratio, seed)]
+        if not left:
+            continue
+        chunks = first_samples(model, batches(tokenizer, sentences(folder / "wikitext2_valid.txt", seed)), COUNT)
         statistics = gather(model, chunks, seed=seed)
         profile = tenfold.inspect(model, chunks[0].samples(1))
-        for ratio in given.ratios:
+        for ratio in left:
+            scores: dict[str, list[float]] = {}
             for step, small in steps(model, profile, statistics, ratio):
                 if step == "blocks":
-                    for _ in reconstruct(model, small, chunks, how=Refinement(passes=PASSES, lr=1e-3), seed=seed):
+                    for _ in reconstruct(model, small, chunks, how=Refinement(lr=1e-3), seed=seed):
                         pass
-                scores = [
-                    score
-                    for each, want in zip(judged, wanted, strict=True)
-                    for score in near(embedded(small, each), want)
-                ]
-                found.setdefault((ratio, step), []).append(scores)
-                print(ratio, seed, step, *(f"{score:.3f}" for score in scores), flush=True)
-    rows = [
-        (ratio, str(len(each)), step, *(spread([scores[k] for scores in each]) for k in range(4)))
-        for (ratio, step), each in found.items()
-    ]
-    printed(
-        "sentences",
-        "A sentence encoder, 1,000 unlabelled sentences",
-        HEAD,
-        rows,
-        "Spread: largest less smallest.",
-        __doc__,
-    )
+                pairs = zip(judged, wanted, strict=True)
+                scores[step] = [score for each, want in pairs for score in near(embedded(small, each), want)]
+                print(ratio, seed, step, *(f"{score:.3f}" for score in scores[step]), flush=True)
+            with given.results.open("a") as file:
+                file.write(json.dumps({"ratio": ratio, "seed": seed, "scores": scores}) + "\n")
+    rows = kept(given.results)
+    text = page("A sentence encoder, 1,000 unlabelled sentences", __doc__, table(HEAD, summary(rows)),
+                "Spread: largest less smallest.")  # fmt: skip
+    print(text)
+    if given.page:
+        written("sentences", text)
+
+
+def is_done(results: Path, ratio: str, seed: int) -> bool:
+    """Whether a row is kept."""
+    return any((row["ratio"], row["seed"]) == (ratio, seed) for row in kept(results))
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """A line for each ratio and step."""
+    groups: dict[str, list[Mapping[str, list[float]]]] = {}
+    for row in rows:
+        groups.setdefault(row["ratio"], []).append(row["scores"])
+    for ratio, each in groups.items():
+        for step in each[0]:
+            yield ratio, str(len(each)), step, *(spread([found[step][k] for found in each], digits=3) for k in range(4))
 
 
 def steps(model: nn.Module, profile: Any, statistics: Any, ratio: str) -> Any:
@@ -120,6 +133,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", default=os.environ.get("TENFOLD_DATA", "."), help="folder with text/")
     parser.add_argument("--ratios", nargs="+", default=["1.5x", "2x"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--results", type=Path, default=Path("sentences.jsonl"), help="rows that are done")
+    parser.add_argument("--page", action="store_true", help="write docs/benchmarks/sentences.md")
     return parser.parse_args()
 
 
@@ -156,12 +172,6 @@ def neighbours(embeddings: Tensor) -> Tensor:
     """(sentences, 10), the nearest others of each."""
     alike = embeddings @ embeddings.T
     return alike.fill_diagonal_(-2).topk(NEAREST).indices
-
-
-def spread(values: Sequence[float]) -> str:
-    """The mean, and the largest less the smallest."""
-    mean = sum(values) / len(values)
-    return f"{mean:.3f}" if len(values) == 1 else f"{mean:.3f} ({max(values) - min(values):.3f})"
 
 
 if __name__ == "__main__":
