@@ -17,7 +17,11 @@ from tenfold.recovery.reconstruction.shelf import Shelf
 from tenfold.statistics import Statistics, gather
 from tenfold.surgery import sites
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="wants a GPU")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="wants a GPU"),
+    # cuDNN would have all weights in one piece; those of a recurrence are computed at every call
+    pytest.mark.filterwarnings("ignore:RNN module weights are not part of single contiguous chunk:UserWarning"),
+]
 DEVICE = torch.device("cuda:0")
 HOW = Refinement(steps=8, batch=16)
 

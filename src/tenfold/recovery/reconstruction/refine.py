@@ -130,7 +130,9 @@ def variance(samples: Samples, weighing: Tensor) -> float:
         dims = [d for d in range(parts[0].ndim) if d != channel_dim(parts[0])]
         if dims:
             rows = sum(y.numel() // y.shape[channel_dim(y)] for y in parts)
-            mean = torch.stack([y.double().sum(dims, keepdim=True) for y in parts]).sum(0) / rows
+            mean = (
+                torch.stack([y.double().sum(dims, keepdim=True).cpu() for y in parts]).sum(0) / rows
+            )  # (some lie on the host)
             total += sum(float(weighed(y - mean.to(y), weighing).double().square().sum()) for y in parts)
         size += sum(y.numel() for y in parts)
     return total / size if size else 0.0
