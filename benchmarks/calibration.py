@@ -11,6 +11,7 @@ Seconds are those of one run on this machine, with others beside it where that i
 """
 
 import argparse
+import itertools
 import json
 import os
 import time
@@ -49,8 +50,9 @@ def main() -> None:
     for ratio in given.ratios:
         for form in given.formats:
             for seed in given.seeds:
-                if not any(same(row, given.network, ratio, form, seed) for row in kept(given.results)):
-                    row = {"network": given.network, "ratio": ratio, "format": form, "seed": seed,
+                name = f"{form}, solved" if given.solve else form
+                if not any(same(row, given.network, ratio, name, seed) for row in kept(given.results)):
+                    row = {"network": given.network, "ratio": ratio, "format": name, "seed": seed,
                            **measured(network, ratio, form, seed, given)}  # fmt: skip
                     print(json.dumps(row), flush=True)
                     with given.results.open("a") as file:
@@ -71,6 +73,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ratios", nargs="+", default=["1.5x", "2.5x", "4x", "8.5x"])
     parser.add_argument("--formats", nargs="+", default=["auto"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--solve", action="store_true", help="layers are solved for before a block is refined")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--results", type=Path, default=Path("calibration.jsonl"), help="rows that are done")
     parser.add_argument("--page", action="store_true", help="write docs/benchmarks/calibration.md")
@@ -131,10 +134,18 @@ def measured(network: Network, ratio: str, form: str, seed: int, given: argparse
     clock.stop("fit")
     found["metric"] = halves(small, test, data)
     clock.start()
-    for _ in reconstruct(model, small, chunks, outputs=outputs, seed=seed):
+    steps = reconstruct(model, small, chunks, solve=given.solve, metrics=statistics.metrics, outputs=outputs, seed=seed)
+    blocks = itertools.takewhile(lambda step: step.title != "all blocks", steps)
+    for _ in blocks:
         pass
     clock.stop("blocks seconds")
     found["blocks"] = halves(small, test, data)
+    clock.start()
+    for _ in steps:
+        pass
+    clock.stop("together seconds")
+    found["together"] = halves(small, test, data)
+    print(json.dumps(found), flush=True)
     clock.start()
     further = [replace_chunk(chunks[0], batch) for _, batch in zip(range(STEPS + 2), rest, strict=False)]
     for _ in distilled(model, small, Unlabelled(chunks, outputs, further), STEPS):
@@ -182,8 +193,9 @@ def same(row: dict[str, Any], *key: Any) -> bool:
     return (row["network"], row["ratio"], row["format"], row["seed"]) == key
 
 
-HEAD = ("network", "format", "ratio", "params / MACs", "seeds", "metric", "blocks", "150 steps", "second half: metric",
-        "blocks", "150 steps", "seconds: statistics, plan, fit, blocks, 150 steps")  # fmt: skip
+HEAD = ("network", "format", "ratio", "params / MACs", "seeds", "metric", "blocks", "together", "150 steps",
+        "second half: metric", "blocks", "together", "150 steps",
+        "seconds: statistics, plan, fit, blocks, together, 150 steps")  # fmt: skip
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -194,9 +206,11 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     lines = []
     for (network, form, ratio), group in groups.items():
         scores = [
-            spread([row[step][half] for row in group]) for half in (0, 1) for step in ("metric", "blocks", "distilled")
+            spread([row[step][half] for row in group])
+            for half in (0, 1)
+            for step in ("metric", "blocks", "together", "distilled")
         ]
-        names = ("statistics", "plan", "fit", "blocks seconds", "distil seconds")
+        names = ("statistics", "plan", "fit", "blocks seconds", "together seconds", "distil seconds")
         seconds = ", ".join(f"{sum(row[name] for row in group) / len(group):.0f}" for name in names)
         first = group[0]
         lines.append(
