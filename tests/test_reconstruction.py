@@ -351,6 +351,33 @@ def test_passes_through_the_whole_network_can_be_left_out_and_do_no_harm(count: 
     assert not any(parameter.isnan().any() for parameter in small.parameters())
 
 
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.body, self.head = nn.Embedding(12, 6), nn.Linear(6, 6), nn.Linear(6, 12, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.body(self.embed(ids))))
+
+
+def test_a_weight_that_two_blocks_hold_is_trained_in_none_of_them() -> None:
+    """What the head makes of it, the table's block cannot see."""
+    dense = drawn(Tied())
+    small = copy.deepcopy(dense)
+    with torch.no_grad():
+        small.body.weight.mul_(0.5)
+    chunks = first_samples(dense, [torch.arange(48) % 12], 48, chunk=16)
+    before = {name: value.clone() for name, value in small.state_dict().items()}
+    list(reconstruct(dense, small, chunks, how=QUICK, together=0))
+    assert torch.equal(small.embed.weight, before["embed.weight"])
+    assert not torch.equal(small.body.weight, before["body.weight"])
+    assert all(parameter.requires_grad for parameter in small.parameters())
+    assert all(parameter.grad is None for parameter in small.parameters())
+    list(reconstruct(dense, small, chunks, how=QUICK, together=2))
+    assert not torch.equal(small.embed.weight, before["embed.weight"])
+
+
 def test_a_network_that_has_lost_nothing_is_left_alone() -> None:
     """Steps of Adam are as long for the noise of rounding as for an error."""
     dense, x = drawn(Encoder(2)), normal(64, 4, 5)

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -593,3 +594,11 @@ def test_a_lowered_network_exports_and_compiles(compiler: None) -> None:
         wanted = network(x)
         assert relative(torch.export.export(network, (x,)).module()(x), wanted) < 1e-6
         assert relative(torch.compile(network, fullgraph=True, backend="eager")(x), wanted) < 1e-6
+
+
+def test_a_module_may_hold_arrays() -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    model[0].stride = np.ones(2)
+    twin = surgery.copied(model)
+    assert np.array_equal(twin[0].stride, np.ones(2))
+    assert twin[0].stride is not model[0].stride

@@ -24,7 +24,7 @@ def redirected(model: nn.Module, swaps: Mapping[Any, Any]) -> None:
 
     A bound method becomes the method of that name of the other module.
     """
-    walk = Walk(tree(model), lambda value: swaps.get(value, value))
+    walk = Walk(tree(model), lambda value: value if isinstance(value, np.ndarray) else swaps.get(value, value))
     for module in model.modules():
         walk.attributes(module)
 

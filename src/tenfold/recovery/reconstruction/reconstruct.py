@@ -4,6 +4,7 @@ import logging
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,8 @@ def reconstruct(
                 theirs.clear()  # what the dense block was given is of no use any more
             draw = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{block.name}".encode()))
             samples = Samples.of(given, wanted.given[block], sizes, shelf)
-            loss = refined(block.of(small), samples, how, generator=draw, worth=worth.get(block))
+            with fixed(held_elsewhere(small, block)):
+                loss = refined(block.of(small), samples, how, generator=draw, worth=worth.get(block))
             del samples  # which would hold these activations while those of the next block are made
             if state is not None:
                 keep(state, small, at, whose)
@@ -133,6 +135,26 @@ def reconstruct(
     yield from as_one(dense, small, chunks, blocks, together, outputs or floating, seed)
     if state is not None:
         keep(state, small, len(blocks) + 1, whose)
+
+
+def held_elsewhere(model: nn.Module, block: Block) -> list[nn.Parameter]:
+    """The parameters of a block that modules outside it hold, too: what they do there, the block cannot see."""
+    own = {module for root in block.of(model) for module in root.modules()}
+    others = {p for module in model.modules() if module not in own for p in module.parameters(recurse=False)}
+    return [p for module in own for p in module.parameters(recurse=False) if p in others]
+
+
+@contextmanager
+def fixed(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """These parameters are not trained meanwhile."""
+    trained = [p for p in parameters if p.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad = False
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad = True
 
 
 def as_one(
