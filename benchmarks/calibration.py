@@ -11,7 +11,6 @@ Seconds are those of one run on this machine, with others beside it where that i
 """
 
 import argparse
-import itertools
 import json
 import os
 import time
@@ -36,6 +35,7 @@ from tenfold.inputs import first_samples
 from tenfold.measure.score import score
 from tenfold.protocols import Data
 from tenfold.recovery import reconstruct
+from tenfold.recovery.reconstruction import BlockDone
 from tenfold.statistics import gather
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data" / "weights" / "cifar10"
@@ -135,9 +135,9 @@ def measured(network: Network, ratio: str, form: str, seed: int, given: argparse
     found["metric"] = halves(small, test, data)
     clock.start()
     steps = reconstruct(model, small, chunks, solve=given.solve, metrics=statistics.metrics, outputs=outputs, seed=seed)
-    blocks = itertools.takewhile(lambda step: step.title != "all blocks", steps)
-    for _ in blocks:
-        pass
+    for step in steps:
+        if isinstance(step, BlockDone) and step.step == step.steps:
+            break
     clock.stop("blocks seconds")
     found["blocks"] = halves(small, test, data)
     clock.start()

@@ -16,9 +16,11 @@ from tenfold.layers import available as kinds
 from tenfold.measure import Profile, inspect, weights_hash
 from tenfold.network import full_rank, local_bound, partitions_of, unfolding_of
 from tenfold.planning import BUDGETS, ErrorCurves, plan
+from tenfold.planning.allocation import SHARES, SMALL, Limits, clipped
 from tenfold.planning.asked import formats_asked, override_from, overrides_asked, ranks_asked
 from tenfold.planning.budgets import limit
-from tenfold.planning.candidates import levels, pareto, round_up
+from tenfold.planning.candidates import Curve, levels, pareto, round_up
+from tenfold.planning.planner import Search
 from tenfold.protocols import TenfoldError
 from tenfold.surgery import Plan, sites
 
@@ -88,8 +90,33 @@ LIGHT = st.sampled_from(["svd", "tucker2", "tt", "ht2", "svd,tucker2", "svd,tuck
 
 
 # ---- laws of a plan
+@settings(max_examples=25)
+@given(
+    st.lists(st.tuples(st.integers(10, 1000), st.floats(0.1, 5)), min_size=2, max_size=5),
+    st.sampled_from([1.5, 3.0, 6.0]),
+)
+def test_clipped_curves_keep_to_their_share_where_they_can(each: list[tuple[int, float]], ratio: float) -> None:
+    whole = np.array([float(sum(size for size, _ in each))])
+    limits = Limits({"params": BUDGETS["params"]}, whole / ratio, np.zeros(1), whole)
+    subject = Search(MODEL, PROFILE, (), (), (), {}, formats_asked("svd"), CURVES, 0, lean=False, metrics={}).subjects[
+        "0"
+    ]
+    curves = []
+    for size, gain in each:
+        kept = np.linspace(1.0, 0.05, 12)
+        curves.append(
+            Curve(subject, (), (), gain * (1 - kept) ** 2, (size * kept)[:, None], np.zeros((12, 2), np.int64))
+        )
+    for curve, within in zip(curves, clipped(curves, limits), strict=True):
+        got = within.costs[:, 0] / (curve.costs[0, 0] / ratio)
+        assert len(got) >= 1
+        if curve.costs[0, 0] >= SMALL * whole[0] and len(got) > 1:
+            assert ((got >= SHARES[0] - 1e-9) & (got <= SHARES[1] + 1e-9)).all()
+        assert set(within.costs[:, 0]) <= set(curve.costs[:, 0])
+
+
 @settings(max_examples=25, deadline=None)
-@given(ASKED, LIGHT, st.sampled_from([1, 2, 4]), st.sampled_from(["global", "uniform"]))
+@given(ASKED, LIGHT, st.sampled_from([1, 2, 4]), st.sampled_from(["global", "clipped", "uniform"]))
 def test_the_budget_rule(asked: Mapping[str, object], format: str, multiple: int, allocation: str) -> None:
     """No budget is exceeded; ranks are multiples; no layer grows; the tightest is used, or nothing can grow."""
     try:
@@ -225,7 +252,7 @@ def test_ranks_for_all() -> None:
         ({"energy": 0.5, "ranks": 4}, "exclude each other"),
         ({"energy": 1.0}, "energy 1.0 is no share"),
         ({"params": "2x", "multiple": 0}, "multiple 0 is below 1"),
-        ({"params": "2x", "allocation": "fair"}, "neither 'global' nor 'uniform'"),
+        ({"params": "2x", "allocation": "fair"}, "is none of 'global', 'clipped', 'uniform'"),
         ({"params": "0.5x"}, "would not shrink the network"),
         ({"params": "0%"}, "is no budget"),
         ({"params": "nanx"}, "would not shrink"),

@@ -9,7 +9,13 @@ from tenfold.surgery import Plan, unwrapped
 
 
 def decompose(
-    model: nn.Module, plan: Plan, *, statistics: Statistics | None = None, seed: int = 0, watch: Watch = iter
+    model: nn.Module,
+    plan: Plan,
+    *,
+    statistics: Statistics | None = None,
+    seed: int = 0,
+    quiet: bool = False,
+    watch: Watch = iter,
 ) -> nn.Module:
     """A copy of a dense network in which every planned weight is a tensor network.
 
@@ -18,12 +24,13 @@ def decompose(
     Args:
         statistics: of this network (`tenfold.calibrate`): weights are then fitted so that outputs err least, and biases
             and batch norms make good what is lost of the mean.
+        quiet: whether concerns about the cores are left unsaid.
         watch: is handed the iterator of layers that are fitted and hands it on, to draw a bar.
     Raises: TenfoldError that names the layer: unknown to the network, or not fitting its plan; or a tensor that is not
         finite.
     """
     if statistics is None:
-        return surgery.decompose(model, plan, seed=seed, watch=watch)
-    small = surgery.decompose(model, plan, statistics.metrics, seed=seed, watch=watch)
+        return surgery.decompose(model, plan, seed=seed, quiet=quiet, watch=watch)
+    small = surgery.decompose(model, plan, statistics.metrics, seed=seed, quiet=quiet, watch=watch)
     shift_means(unwrapped(model), small, statistics)
     return small

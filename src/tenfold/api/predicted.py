@@ -9,8 +9,9 @@ from torch import nn
 
 from tenfold.api.border import check_asked, check_one, given_only
 from tenfold.api.calibrate import Calibration, calibrated
-from tenfold.api.plan import planned, profiled
+from tenfold.api.plan import profiled
 from tenfold.api.samples import given_inputs
+from tenfold.api.settled import settled
 from tenfold.measure import Profile, part
 from tenfold.network import Stages
 from tenfold.planning import Asked
@@ -106,6 +107,5 @@ def foreseen(
     measured = profiled(model, given, profile=profile)
     if plan is None:
         known = calibrated(model, data, calibration, samples, seed=seed, profile=profile)
-        plan = planned(model, measured, profile=profile, inputs=given, batch=batch, seed=seed,
-                       statistics=None if known is None else known.statistics, **wanted)  # fmt: skip
+        plan, _ = settled(model, measured, known, profile=profile, inputs=given, batch=batch, seed=seed, **wanted)
     return plan, predicted(model, plan, measured, wanted.get("of", ()))

@@ -1,7 +1,7 @@
 """`Run`: what every step of compressing a network takes, and the steps."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,9 @@ from torch import nn
 from tenfold.api.border import bytes_asked, sha256
 from tenfold.api.calibrate import Calibrated, Calibration
 from tenfold.api.decompose import decompose
-from tenfold.api.plan import planned
 from tenfold.api.reconstruct import reconstructed
 from tenfold.api.recover import Training, recovered, recovers
+from tenfold.api.settled import settled
 from tenfold.inputs import Inputs
 from tenfold.measure import Profile, check_calls
 from tenfold.planning import Asked
@@ -37,6 +37,7 @@ class Run:
         kept: folder of profiles and error curves.
         state: folder by which a stopped run goes on.
         whose: what tells this run from others that could use the folder.
+        made: the network of the last plan, where it was carried out to choose it.
     """
 
     dense: nn.Module
@@ -53,13 +54,18 @@ class Run:
     state: Path | None
     whose: Mapping[str, JSON]
     watch: Watch
+    made: Networks = field(default_factory=dict)
 
     def planned(self, asked: Asked) -> Plan:
         """A plan for what was asked."""
-        return planned(
-            self.dense, self.profile, profile=self.kept, inputs=self.inputs, batch=self.batch, seed=self.seed,
-            statistics=None if self.known is None else self.known.statistics, **asked,
+        plan, small = settled(
+            self.dense, self.profile, self.known, profile=self.kept, inputs=self.inputs, batch=self.batch,
+            seed=self.seed, **asked,
         )  # fmt: skip
+        self.made.clear()
+        if small is not None:
+            self.made[plan.to_yaml()] = small
+        return plan
 
     def carried_out(self, plan: Plan, state: Path | None) -> Networks:
         """A plan on the trained weights; blocks reconstructed, where samples are known and that was asked for.
@@ -67,7 +73,9 @@ class Run:
         Args: state: folder by which the reconstruction goes on.
         """
         statistics = None if self.known is None else self.known.statistics
-        small = decompose(self.dense, plan, statistics=statistics, seed=self.seed, watch=self.watch)
+        small = self.made.pop(plan.to_yaml(), None)
+        if small is None:
+            small = decompose(self.dense, plan, statistics=statistics, seed=self.seed, watch=self.watch)
         if self.inputs is not None and self.calls is not None:
             check_calls(small, self.calls, self.inputs.samples(1))
         networks = {"dense": self.dense, "compressed": small}

@@ -1,7 +1,7 @@
 """One candidate for every weight, under budgets on the whole network."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from tenfold.planning.curves import Array
 from tenfold.protocols import TenfoldError
 
 HALVINGS = 30
+SHARES = 0.5, 1.6  # of what a weight would get if all got alike
+SMALL = 0.02  # of the dense network's cost: a weight that need not keep to its share
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,27 @@ def allocate(curves: Sequence[Curve], limits: Limits, multiple: int) -> list[Cho
         raise TenfoldError(together(candidates, limits))
     choices = [curve.choice(at) for curve, at in zip(curves, picks, strict=True)]
     return grown(choices, limits, multiple)
+
+
+def clipped(curves: Sequence[Curve], limits: Limits) -> list[Curve]:
+    """The curves without candidates that get much less or more than a weight would get if all got alike (`SHARES`).
+
+    Of a curve with none in between the nearest stay; a weight that is next to nothing of the network may get anything.
+    A loss of first order asks for extremes; within bounds it is more to be trusted.
+    """
+    dense = np.stack([curve.costs[0] for curve in curves])
+    alike = np.maximum(limits.left, 1e-12) / dense.sum(axis=0)
+    found = []
+    for curve, own in zip(curves, dense, strict=True):
+        if (own < SMALL * limits.whole).all():
+            found.append(curve)
+            continue
+        got = np.log(np.maximum((curve.costs / (alike * np.maximum(own, 1e-12))).max(axis=1), 1e-12))
+        low, high = np.log(SHARES)
+        away = np.maximum(low - got, 0) + np.maximum(got - high, 0)
+        keep = away == away.min()
+        found.append(replace(curve, losses=curve.losses[keep], costs=curve.costs[keep], origin=curve.origin[keep]))
+    return found
 
 
 def check(candidates: Candidates, limits: Limits) -> None:

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from tenfold.formats.base import Suits
 from tenfold.layers import name_of as kind_name
 from tenfold.measure import Profile, part, weights_hash
 from tenfold.measure.profile import UNREACHED
-from tenfold.planning.allocation import Limits, allocate, costs_of
+from tenfold.planning.allocation import Limits, allocate, clipped, costs_of
 from tenfold.planning.asked import AUTO, Override, formats_asked, overrides_asked, ranks_asked
 from tenfold.planning.budgets import BUDGETS, limit
 from tenfold.planning.candidates import Choice, Curve, Family, Subject, curve, families
@@ -26,6 +26,7 @@ from tenfold.protocols import TenfoldError, within
 from tenfold.surgery import Plan, Row, check_finite, matching, sites, untaken, unwrapped
 
 Wanted = str | float | None
+Allocation = Literal["global", "clipped", "uniform"]
 NO_GAIN = "left dense: nothing smaller within the errors allowed saves any of the budgets"
 MAX_ERROR = 0.9  # of one weight, unless another is asked for: summed squares cap at 1, so that one would be given up
 
@@ -46,7 +47,7 @@ class Asked(TypedDict, total=False):
     layers: Mapping[str, str] | None
     max_error: float | None
     multiple: int
-    allocation: Literal["global", "uniform"]
+    allocation: Allocation
 
 
 def plan(
@@ -66,7 +67,7 @@ def plan(
     layers: Mapping[str, str] | None = None,
     max_error: float | None = None,
     multiple: int = 1,
-    allocation: Literal["global", "uniform"] = "global",
+    allocation: Allocation = "global",
     seed: int = 0,
     curves: ErrorCurves | None = None,
     inputs: Any = None,
@@ -90,7 +91,8 @@ def plan(
         max_error: the largest relative error (Frobenius norm) that a budget may cost one weight, up to 1, where weights
             may be given up; by default 0.9. Where no spectrum gives the error, its estimate counts.
         multiple: every rank is a multiple of this where its bound allows.
-        allocation: `global`, or `uniform` (one share of the full ranks everywhere).
+        allocation: `global`; `clipped`: the same, but no weight gets less than half or more than 1.6 times what it
+            would get if all got alike; or `uniform` (one share of the full ranks everywhere).
         curves: error curves found before; what is missing is added to them.
         inputs: a batch; every weight's stages are then the fastest for it on this machine (within the multiply-adds
             planned, where these are a budget). Without it they are those of the fewest multiply-adds.
@@ -135,8 +137,8 @@ def check_asked(
         raise TenfoldError(f"energy {energy} is no share between 0 and 1.")
     if multiple < 1:
         raise TenfoldError(f"multiple {multiple} is below 1.")
-    if allocation not in ("global", "uniform"):
-        raise TenfoldError(f"allocation '{allocation}' is neither 'global' nor 'uniform'.")
+    if allocation not in get_args(Allocation):
+        raise TenfoldError(f"allocation '{allocation}' is none of {', '.join(map(repr, get_args(Allocation)))}.")
     if max_error is not None and not 0 < max_error <= 1:
         raise TenfoldError(
             f"max_error {max_error} is no relative error above 0 and up to 1, where weights are given up."
@@ -290,7 +292,7 @@ class Search:
         self,
         asked: Mapping[str, str | float],
         multiple: int,
-        allocation: Literal["global", "uniform"],
+        allocation: Allocation,
         max_error: float,
     ) -> dict[str, Choice]:
         """The allocation under budgets on the whole network."""
@@ -305,7 +307,7 @@ class Search:
         else:
             each = [self.curve(name, limits, multiple) for name in free]
             self.reasons |= {name: NO_GAIN for name, one in zip(free, each, strict=True) if len(one.losses) == 1}
-            found = allocate(each, limits, multiple)
+            found = allocate(clipped(each, limits) if allocation == "clipped" else each, limits, multiple)
         for name, choice in zip(free, found, strict=True):
             if choice.family is None:
                 self.reasons.setdefault(name, "left dense: what it would save costs less accuracy in other layers")

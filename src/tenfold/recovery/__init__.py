@@ -4,11 +4,11 @@ from tenfold.recovery.batchnorm import reestimate
 from tenfold.recovery.checkpoint import check_state, kept
 from tenfold.recovery.distillation import distillation_loss
 from tenfold.recovery.finetune import Step, finetune
-from tenfold.recovery.reconstruction import BlockDone, Distillation, StepDone, distil, reconstruct
+from tenfold.recovery.reconstruction import BlockDone, Distillation, StepDone, distil, error, reconstruct
 from tenfold.recovery.recover import recover
 from tenfold.recovery.rehearsal import rehearse
 
 __all__ = [
-    "BlockDone", "Distillation", "Step", "StepDone", "check_state", "distil", "distillation_loss", "finetune",
+    "BlockDone", "Distillation", "Step", "StepDone", "check_state", "distil", "distillation_loss", "error", "finetune",
     "kept", "reconstruct", "recover", "reestimate", "rehearse",
 ]  # fmt: skip

@@ -34,6 +34,7 @@ def decompose(
     metrics: Mapping[str, Metric] | None = None,
     *,
     seed: int = 0,
+    quiet: bool = False,
     watch: Watch = iter,
 ) -> nn.Module:
     """A copy of a dense network in which every planned weight is a tensor network.
@@ -42,6 +43,7 @@ def decompose(
 
     Args:
         metrics: by weight name, what an error of it costs; without one the Frobenius norm.
+        quiet: whether concerns about the cores are left unsaid.
         watch: is handed the iterator of layers that are fitted and hands it on, to draw a bar.
     Raises: TenfoldError that names the layer: unknown to the network, or not fitting its plan; or a tensor that is not
         finite.
@@ -50,7 +52,7 @@ def decompose(
     check_finite(result)
     planned = networks(result, plan)
     weights: dict[str, FactoredWeight] = {}
-    for _ in watch(fitting(result, plan, planned, metrics or {}, seed, weights)):
+    for _ in watch(fitting(result, plan, planned, metrics or {}, seed, weights, quiet)):
         pass
     return replaced(result, [planned[name][0] for name in weights], weights)
 
@@ -62,6 +64,7 @@ def fitting(
     metrics: Mapping[str, Metric],
     seed: int,
     weights: dict[str, FactoredWeight],
+    quiet: bool,
 ) -> Iterator[Done]:
     """Fill in the weights, group after group."""
     concerns: dict[str, list[str]] = {}  # what is said once for all layers
@@ -78,7 +81,7 @@ def fitting(
             del left[name]
         pace = (time.perf_counter() - began) / (whole - sum(left.values()))  # a number of the dense weights
         yield Done(f"fit {names[0]}", plan.rows[names[0]].format, at, len(several), pace * sum(left.values()))
-    for concern, names in concerns.items():
+    for concern, names in () if quiet else concerns.items():
         log.warning("%s: %s", ", ".join(names), concern)
 
 

@@ -1,0 +1,55 @@
+"""The plan of a calibrated run: of two ways to spend the budgets, the one that errs less on samples held out."""
+
+import itertools
+from pathlib import Path
+from typing import Unpack
+
+from torch import nn
+
+from tenfold.api.calibrate import Calibrated
+from tenfold.api.decompose import decompose
+from tenfold.api.plan import planned
+from tenfold.inputs import Inputs
+from tenfold.measure import Profile
+from tenfold.planning import BUDGETS, Asked
+from tenfold.protocols import TenfoldError
+from tenfold.recovery import error
+from tenfold.surgery import Plan
+
+JUDGES = 2  # batches
+
+
+def settled(
+    model: nn.Module,
+    measured: Profile,
+    known: Calibrated | None,
+    *,
+    profile: str | Path | None = None,
+    inputs: Inputs | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    **asked: Unpack[Asked],
+) -> tuple[Plan, nn.Module | None]:
+    """A plan (`tenfold.api.planned`); where budgets are spent in the metric of samples, the better of two.
+
+    A loss of first order asks for extremes where much is lost: with budgets and no allocation asked for, ranks are also
+    found within bounds (`clipped`), both plans are carried out, and the outputs on samples that follow decide.
+    Returns: the plan, and the network that it makes where it was carried out.
+    Raises: TenfoldError as `tenfold.plan` does.
+    """
+    how = {"profile": profile, "inputs": inputs, "batch": batch, "seed": seed}
+    statistics = None if known is None else known.statistics
+    first = planned(model, measured, statistics=statistics, **how, **asked)  # type: ignore[arg-type]
+    if known is None or "allocation" in asked or not any(name in asked for name in BUDGETS):
+        return first, None
+    try:
+        other = planned(model, measured, statistics=statistics, **how, **{**asked, "allocation": "clipped"})  # type: ignore[arg-type]
+    except TenfoldError:  # within bounds the budgets are out of reach
+        return first, None
+    if other == first:
+        return first, None
+    held = list(itertools.islice(known.further, JUDGES))
+
+    made = [decompose(model, plan, statistics=statistics, seed=seed, quiet=True) for plan in (first, other)]
+    lost = [error(model, small, held, known.outputs) for small in made]
+    return (first, made[0]) if lost[0] <= lost[1] else (other, made[1])
