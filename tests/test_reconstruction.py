@@ -246,7 +246,7 @@ def test_two_copies_of_the_activations_of_one_block_are_alive_at_most(monkeypatc
     shelf = Counting(10**9)
     monkeypatch.setattr(reconstructing, "Shelf", lambda *_: shelf)
     list(reconstruct(dense, small, chunks_for(dense, x), how=Refinement(steps=1), together=0))
-    of_a_block = 256 * 4 * 8 * 4  # bytes of what goes from one to the next
+    of_a_block = 240 * 4 * 8 * 4  # bytes of what goes from one to the next; a chunk of 16 is held out
     assert 2 * of_a_block <= shelf.most - x.nbytes <= 2.3 * of_a_block
 
 
@@ -374,8 +374,6 @@ def test_a_weight_that_two_blocks_hold_is_trained_in_none_of_them() -> None:
     assert not torch.equal(small.body.weight, before["body.weight"])
     assert all(parameter.requires_grad for parameter in small.parameters())
     assert all(parameter.grad is None for parameter in small.parameters())
-    list(reconstruct(dense, small, chunks, how=QUICK, together=2))
-    assert not torch.equal(small.embed.weight, before["embed.weight"])
 
 
 def test_a_network_that_has_lost_nothing_is_left_alone() -> None:

@@ -28,7 +28,7 @@ from tenfold.statistics.shifts import shiftable
 
 STEPS, BATCH = 180, 128  # with the whole network, and samples of each
 TOP, RISE = 2e-3, 0.1  # of the rate there
-HELD_OUT = 16  # every so many chunks, one is held out from them; one at least, where there are two
+HELD_OUT = 16  # of so many chunks one is held out, by which the whole network is judged
 
 log = logging.getLogger(__name__)
 
@@ -99,9 +99,11 @@ def reconstruct(
     how = how or Refinement()
     whose = {**(run or {}), **asdict(how), "solve": solve, "together": together, "seed": seed}
     done = 0 if state is None else resumed(state, small, whose)
-    chunks = [laid_out(chunk) for chunk in uneven(pieces(chunks, PARTS) if solve else chunks)]
+    held = [laid_out(chunk) for chunk in chunks[HELD_OUT - 1 :: HELD_OUT]]
+    fitted = [chunk for k, chunk in enumerate(chunks, start=1) if k % HELD_OUT]
+    chunks = [laid_out(chunk) for chunk in uneven(pieces(fitted, PARTS) if solve else fitted)]
     shelf = Shelf(memory, state)
-    shelf.count([chunk.value for chunk in chunks])
+    shelf.count([chunk.value for chunk in (*chunks, *held)])
     wanted, ours = Flow(dense, chunks, shelf), Flow(small, chunks, shelf)
     blocks = blocks_of(dense, chunks[0].samples(2))
     worth = worths(dense, blocks, chunks, outputs or floating, seed=seed)
@@ -132,7 +134,7 @@ def reconstruct(
     if done > len(blocks):
         return
     del wanted, ours  # and all activations with them
-    yield from as_one(dense, small, chunks, blocks, together, outputs or floating, seed)
+    yield from as_one(dense, small, chunks, blocks, together, outputs or floating, seed, held)
     if state is not None:
         keep(state, small, len(blocks) + 1, whose)
 
@@ -165,16 +167,14 @@ def as_one(
     steps: int,
     outputs: Outputs,
     seed: int,
+    held: Sequence[Inputs],
 ) -> Iterator[StepDone]:
-    """Steps with the whole network, which ends no worse than it was on the samples that are held out."""
-    every = min(HELD_OUT, len(chunks)) if len(chunks) > 1 else len(chunks) + 1
-    held = [chunk for k, chunk in enumerate(chunks, start=1) if k % every == 0]
-    fitted = [chunk for k, chunk in enumerate(chunks, start=1) if k % every]
-    samples = sum(chunk.size for chunk in fitted)
-    many = min(max(1, round(BATCH * len(fitted) / samples)), len(fitted))
+    """Steps with the whole network, which ends no worse than it was on samples held out, or else on those it had."""
+    samples = sum(chunk.size for chunk in chunks)
+    many = min(max(1, round(BATCH * len(chunks) / samples)), len(chunks))
     how = Distillation(steps_for(steps, samples, BATCH), TOP, RISE, inside=1.0)
-    batches = drawn(fitted, many, torch.Generator().manual_seed(seed))
-    yield from distil(dense, small, batches, how, outputs, held=held, blocks=blocks, title="all blocks")
+    batches = drawn(chunks, many, torch.Generator().manual_seed(seed))
+    yield from distil(dense, small, batches, how, outputs, held=held or chunks, blocks=blocks, title="all blocks")
 
 
 def drawn(chunks: Sequence[Inputs], many: int, generator: torch.Generator) -> Iterator[list[Inputs]]:
