@@ -26,8 +26,9 @@ from torch import Tensor, nn
 import tenfold
 from table import page, table, written
 from tenfold.api import open_network, predicted
-from tenfold.api.calibrate import Unlabelled, compared
+from tenfold.api.calibrate import Calibrated, compared
 from tenfold.api.reconstruct import distilled
+from tenfold.api.settled import settled
 from tenfold.data import load_data
 from tenfold.data.augmentation import flip
 from tenfold.data.batches import Batches
@@ -126,12 +127,14 @@ def measured(network: Network, ratio: str, form: str, seed: int, given: argparse
     statistics = gather(model, chunks, outputs=outputs, seed=seed)
     clock.stop("statistics")
     profile = tenfold.inspect(model, next(iter(data.inputs))[:1])
-    plan = tenfold.plan(model, profile, params=ratio, macs=ratio, format=form, metrics=statistics.metrics, seed=seed)
+    further = [replace_chunk(chunks[0], batch) for _, batch in zip(range(STEPS + 2), rest, strict=False)]
+    known = Calibrated(chunks, outputs, further, statistics)
+    clock.start()
+    plan, small = settled(model, profile, known, params=ratio, macs=ratio, format=form, seed=seed)
+    small = small or tenfold.decompose(model, plan, statistics=statistics, seed=seed)
     sizes = predicted(model, plan, profile).ratio
     found |= {"params": sizes.params, "macs": sizes.macs}
-    clock.stop("plan")
-    small = tenfold.decompose(model, plan, statistics=statistics, seed=seed)
-    clock.stop("fit")
+    clock.stop("plan and fit")
     found["metric"] = halves(small, test, data)
     clock.start()
     steps = reconstruct(model, small, chunks, solve=given.solve, metrics=statistics.metrics, outputs=outputs, seed=seed)
@@ -147,8 +150,7 @@ def measured(network: Network, ratio: str, form: str, seed: int, given: argparse
     found["together"] = halves(small, test, data)
     print(json.dumps(found), flush=True)
     clock.start()
-    further = [replace_chunk(chunks[0], batch) for _, batch in zip(range(STEPS + 2), rest, strict=False)]
-    for _ in distilled(model, small, Unlabelled(chunks, outputs, further), STEPS):
+    for _ in distilled(model, small, known, STEPS):
         pass
     clock.stop("distil seconds")
     found["distilled"] = halves(small, test, data)
@@ -195,7 +197,7 @@ def same(row: dict[str, Any], *key: Any) -> bool:
 
 HEAD = ("network", "format", "ratio", "params / MACs", "seeds", "metric", "blocks", "together", "150 steps",
         "second half: metric", "blocks", "together", "150 steps",
-        "seconds: statistics, plan, fit, blocks, together, 150 steps")  # fmt: skip
+        "seconds: statistics, plan and fit, blocks, together, 150 steps")  # fmt: skip
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -210,7 +212,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
             for half in (0, 1)
             for step in ("metric", "blocks", "together", "distilled")
         ]
-        names = ("statistics", "plan", "fit", "blocks seconds", "together seconds", "distil seconds")
+        names = ("statistics", "plan and fit", "blocks seconds", "together seconds", "distil seconds")
         seconds = ", ".join(f"{sum(row[name] for row in group) / len(group):.0f}" for name in names)
         first = group[0]
         lines.append(
