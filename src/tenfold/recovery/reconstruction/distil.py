@@ -74,8 +74,8 @@ def distil(
 ) -> Iterator[StepDone]:
     """Train all of a network in eval mode on squared differences of its outputs; yields after each step.
 
-    The network ends as it was where it erred least on the held-out samples, before the first step included; where none
-    are held out, as it is after the last step.
+    The network ends as it was where it erred least on the held-out samples, before the first step included, and goes no
+    further than half of the steps if they brought nothing; where none are held out, it ends as after the last step.
 
     Args:
         small: changed in place.
@@ -89,6 +89,7 @@ def distil(
     optimiser = torch.optim.Adam(parameters, lr=how.lr)
     schedule = one_cycle(optimiser, how.steps, how.rise)
     best, least = copy.deepcopy(small.state_dict()), error(dense, small, held, outputs)
+    start = least
     mode, began = small.training, time.perf_counter()
     small.eval()
     for step, batch in enumerate(itertools.islice(batches, how.steps), start=1):
@@ -110,6 +111,8 @@ def distil(
                 best, least = copy.deepcopy(small.state_dict()), now
         pace = (time.perf_counter() - began) / step
         yield StepDone(title, step, how.steps, total, pace * (how.steps - step))
+        if held and 2 * step >= how.steps and least >= start:
+            break
     if held:
         small.load_state_dict(best)
     optimiser.zero_grad()
