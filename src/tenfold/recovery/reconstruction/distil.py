@@ -30,12 +30,14 @@ class Distillation:
         lr: the highest rate, of one cycle.
         rise: the share of the steps in which the rate rises.
         inside: what the errors of the blocks' outputs weigh, on average, beside those of the network's.
+        patience: the share of the steps after which it goes on only if they lowered the error on held-out samples.
     """
 
     steps: int = 150
     lr: float = 1e-3
     rise: float = 0.3
     inside: float = 0.0
+    patience: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ def distil(
 ) -> Iterator[StepDone]:
     """Train all of a network in eval mode on squared differences of its outputs; yields after each step.
 
-    The network ends as it was where it erred least on the held-out samples, before the first step included, and goes no
-    further than half of the steps if they brought nothing; where none are held out, it ends as after the last step.
+    The network ends as it was where it erred least on the held-out samples, before the first step included; where none
+    are held out, as it is after the last step.
 
     Args:
         small: changed in place.
@@ -111,7 +113,7 @@ def distil(
                 best, least = copy.deepcopy(small.state_dict()), now
         pace = (time.perf_counter() - began) / step
         yield StepDone(title, step, how.steps, total, pace * (how.steps - step))
-        if held and 2 * step >= how.steps and least >= start:
+        if held and step >= how.patience * how.steps and least >= start:
             break
     if held:
         small.load_state_dict(best)

@@ -172,7 +172,7 @@ def as_one(
     """Steps with the whole network, which ends no worse than it was on samples held out, or else on those it had."""
     samples = sum(chunk.size for chunk in chunks)
     many = min(max(1, round(BATCH * len(chunks) / samples)), len(chunks))
-    how = Distillation(steps_for(steps, samples, BATCH), TOP, RISE, inside=1.0)
+    how = Distillation(steps_for(steps, samples, BATCH), TOP, RISE, inside=1.0, patience=0.5)
     batches = drawn(chunks, many, torch.Generator().manual_seed(seed))
     yield from distil(dense, small, batches, how, outputs, held=held or chunks, blocks=blocks, title="all blocks")
 
