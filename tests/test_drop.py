@@ -137,3 +137,12 @@ def test_where_every_network_loses_too_much_that_is_said(
     monkeypatch.setattr(drop.Search, "loss", lambda *_: 5.0)
     with pytest.raises(TenfoldError, match=r"no network loses at most 2 points of .*: params at 1.0\dx loses 5.00"):
         tenfold.compress(*trained, max_drop=2.0, reconstruct=False, **asked())
+
+
+def test_ratios_out_of_reach_are_no_end(trained: tuple[nn.Module, Data]) -> None:
+    """With one layer of three, 2x cannot be had; less can."""
+    model, data = trained
+    result = tenfold.compress(model, data, max_drop=60.0, include=["0"], reconstruct=False, **asked())
+    assert 1 < (result.report.ratio.params or 0) < 1.3
+    with pytest.raises(TenfoldError, match=r"format|suit|bond|no layer"):
+        tenfold.compress(model, data, max_drop=60.0, include=["0"], reconstruct=False, **asked(format="tt(layout=odd)"))

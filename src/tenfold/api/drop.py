@@ -131,6 +131,7 @@ class Search:
     def __init__(self, run: Run, goal: Goal, asked: Asked) -> None:
         self.run, self.goal, self.asked = run, goal, asked
         self.attempts: dict[float, Attempt] = {}
+        self.refusal: TenfoldError | None = None  # the last
         self.last: tuple[float, Plan, Networks] | None = None
         self.labelled = run.data is not None and any(True for _ in run.data.validation)
 
@@ -146,8 +147,7 @@ class Search:
         try:
             plan = self.plan(ratio)
         except TenfoldError as error:
-            if not self.attempts:
-                raise
+            self.refusal = error
             log.info("%gx is out of reach: %s", ratio, error)
             return False
         attempt = self.kept(ratio, plan) or self.judged(ratio, plan)
@@ -218,8 +218,10 @@ class Search:
     def found(self) -> Found:
         """The best attempt, made again where it was not the last.
 
-        Raises: TenfoldError if none loses little enough.
+        Raises: TenfoldError if none loses little enough, or none can be made.
         """
+        if not self.attempts and self.refusal is not None:
+            raise self.refusal
         attempts = tuple(self.attempts[ratio] for ratio in sorted(self.attempts))
         good = [each for each in attempts if each.loss <= self.goal.max_drop]
         if not good:
