@@ -26,7 +26,7 @@ from torch import Tensor, nn
 import tenfold
 from table import page, table, written
 from tenfold.api import open_network, predicted
-from tenfold.api.calibrate import Calibrated, compared
+from tenfold.api.calibrate import Calibrated, compared, counted
 from tenfold.api.reconstruct import distilled
 from tenfold.api.settled import settled
 from tenfold.data import load_data
@@ -128,7 +128,7 @@ def measured(network: Network, ratio: str, form: str, seed: int, given: argparse
     clock.stop("statistics")
     profile = tenfold.inspect(model, next(iter(data.inputs))[:1])
     further = [replace_chunk(chunks[0], batch) for _, batch in zip(range(STEPS + 2), rest, strict=False)]
-    known = Calibrated(chunks, outputs, further, statistics)
+    known = Calibrated(chunks, outputs, counted(data), further, statistics)
     clock.start()
     plan, small = settled(model, profile, known, params=ratio, macs=ratio, format=form, seed=seed)
     small = small or tenfold.decompose(model, plan, statistics=statistics, seed=seed)

@@ -19,7 +19,9 @@ from tenfold.models.cifar_resnet import CifarResNet
 from tenfold.protocols import TenfoldError
 from tenfold.recovery import Distillation, distil, reconstruct
 from tenfold.recovery.reconstruction import BlockDone, Refinement, StepDone, blocks_of
+from tenfold.recovery.reconstruction.distil import apart
 from tenfold.recovery.reconstruction.flow import Flow, through
+from tenfold.recovery.reconstruction.reconstruct import as_one
 from tenfold.recovery.reconstruction.refine import variance
 from tenfold.recovery.reconstruction.samples import Samples
 from tenfold.recovery.reconstruction.schedule import one_cycle
@@ -351,6 +353,33 @@ def test_passes_through_the_whole_network_can_be_left_out_and_do_no_harm(count: 
     assert not any(parameter.isnan().any() for parameter in small.parameters())
 
 
+@pytest.mark.parametrize("count", [15 * 16 + 7, 15 * 16 + 16 + 1])
+def test_samples_left_over_spoil_no_step(count: int) -> None:
+    """A chunk of its own that nothing is held out of, or of a single sample, whose outputs do not vary."""
+    dense, x = drawn(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))), normal(count, 8)
+    small = tenfold.decompose(dense, planned(dense, "1.8x", x[:1]))
+    chunks = chunks_for(dense, x)
+    for step in reconstruct(dense, small, chunks, how=QUICK, together=0):
+        assert isinstance(step, BlockDone)
+    before = error(dense, small, x)
+    list(as_one(dense, small, chunks, blocks_of(dense, chunks[0]), 40, floating, 0, chunks))
+    assert error(dense, small, x) < 0.97 * before
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 5), st.integers(1, 4), st.booleans(), seeds)
+def test_what_does_not_vary_is_left_out_of_what_is_compared_within(
+    rows: int, width: int, flat: bool, seed: int
+) -> None:
+    wanted, found = normal(rows, width, seed=seed), normal(rows, width, seed=seed + 1)
+    constant = torch.full((3, width), 2.5)
+    lost = (wanted - found).square().sum()
+    varied = (wanted - wanted.mean(0)).square().sum() if rows > 1 else wanted.square().sum()
+    wanted_all, found_all = ([wanted, constant], [found, constant + 1]) if flat else ([wanted], [found])
+    torch.testing.assert_close(apart(wanted_all, found_all), lost / varied, rtol=1e-4, atol=0)
+    assert apart([constant], [constant + 1]) == 0
+
+
 class Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -426,6 +455,20 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path, stop: int) ->
     again = tenfold.decompose(dense, plan)
     others = reconstruct(dense, again, chunks, how=QUICK, together=6, state=tmp_path, run={"plan": "b"})
     assert len(list(others)) == 10  # what another run has kept is not taken
+
+
+def test_what_was_kept_of_other_networks_is_not_taken(tmp_path: Path) -> None:
+    x = normal(64, 4, 5)
+    one, other = drawn(Encoder(1)), drawn(Encoder(1), seed=1)
+    deeper = drawn(Encoder(2))
+    first = tenfold.decompose(one, planned(one, "1.8x", x[:1]))
+    list(reconstruct(one, first, chunks_for(one, x), how=QUICK, together=2, state=tmp_path))
+    for dense in (other, deeper):
+        plan = planned(dense, "1.8x", x[:1])
+        alone, beside = tenfold.decompose(dense, plan), tenfold.decompose(dense, plan)
+        list(reconstruct(dense, alone, chunks_for(dense, x), how=QUICK, together=2))
+        list(reconstruct(dense, beside, chunks_for(dense, x), how=QUICK, together=2, state=tmp_path))
+        assert all(torch.equal(value, beside.state_dict()[name]) for name, value in alone.state_dict().items())
 
 
 @settings(max_examples=30)

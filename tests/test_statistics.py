@@ -5,6 +5,7 @@ import importlib
 import logging
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tenfold.inputs import Inputs, call, tensors_in
 from tenfold.layers import BUILT_IN, kind_of
 from tenfold.planning.candidates import Subject
 from tenfold.planning.planner import priced
-from tenfold.protocols import Progress, TenfoldError
+from tenfold.protocols import Data, Progress, TenfoldError
 from tenfold.statistics import Moment, Statistics, begun, file, gather, moment
 from tenfold.statistics.gather import Watched, hash_of
 from tenfold.statistics.processes import summed_over_processes
@@ -482,7 +483,7 @@ def test_statistics_come_back_from_a_file_bit_for_bit(name: str, tmp_path: Path)
 
 def same(one: Statistics, other: Statistics, tolerance: float = 0.0) -> bool:
     """Whether all is equal, numbers of moments up to a relative tolerance."""
-    plain = ("weights_hash", "inputs_hash", "samples", "reasons", "notes", "shifts")
+    plain = ("weights_hash", "inputs_hash", "samples", "seed", "counted", "reasons", "notes", "shifts")
     return all(getattr(one, name) == getattr(other, name) for name in plain) and all(
         near(getattr(halves[0], part), getattr(halves[1], part), tolerance)
         for places in zip(flat(one), flat(other), strict=True)
@@ -522,8 +523,16 @@ def test_a_file_that_is_not_ours_is_never_replaced(words: bytes, tmp_path: Path)
 def test_statistics_are_reused_for_these_weights_and_inputs_only(tmp_path: Path) -> None:
     model, x = filled(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))), noise(9, 4)
     found = tenfold.calibrate(model, [x], profile=tmp_path)
-    again = tenfold.calibrate(model, [x], profile=tmp_path, seed=5)  # (another seed would draw otherwise)
-    assert same(again, found)
+    wrong = replace(found, samples=99)
+    file.write(tmp_path / "statistics.safetensors", wrong)  # by which what is read is told from what is gathered
+    assert same(tenfold.calibrate(model, [x], profile=tmp_path), wrong)
+    other = tenfold.calibrate(model, [x], profile=tmp_path, seed=5)
+    assert same(other, tenfold.calibrate(model, [x], seed=5))
+    assert other.seed == 5
+    classes = Data([], [x], [], [])
+    counted = tenfold.calibrate(model, [x], data=classes, profile=tmp_path)
+    assert same(counted, tenfold.calibrate(model, [x], data=classes))
+    assert counted.counted == "task 'classification', output all"
     assert not same(tenfold.calibrate(model, [x + 1], profile=tmp_path), found)
 
 

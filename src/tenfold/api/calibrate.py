@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tenfold.protocols import BatchDim, Data, TenfoldError, Watch
 from tenfold.statistics import Statistics, gather
 from tenfold.statistics import file as statistics_file
 from tenfold.statistics.gather import hash_of
-from tenfold.statistics.gradients import Outputs, floating
+from tenfold.statistics.gradients import ALL, Outputs, floating
 from tenfold.statistics.processes import rank
 from tenfold.surgery import unwrapped
 from tenfold.tasks import Objective
@@ -50,8 +51,8 @@ def calibrate(
     Raises: TenfoldError if there are no inputs, or the network does not run on them.
     """
     model = unwrapped(model)
-    chunks = first_samples(model, batches, samples, batch=batch)
-    return statistics_of(model, chunks, compared(data), seed=seed, profile=profile, watch=watch)
+    known = unlabelled(model, batches, samples, data, batch)
+    return statistics_of(model, known, seed=seed, profile=profile, watch=watch)
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,13 @@ class Unlabelled:
     Attributes:
         chunks: those that are calibrated on.
         outputs: what counts of the network's outputs.
+        counted: that in words.
         further: batches that follow, to be gone through again and again.
     """
 
     chunks: Sequence[Inputs]
     outputs: Outputs
+    counted: str
     further: Iterable[Inputs]
 
 
@@ -128,32 +131,36 @@ def calibrated(
     if not samples or source is None:
         return None
     batch = None if data is None else data.batch
-    chunks, outputs = first_samples(model, source, samples, batch=batch), compared(data)
-    statistics = statistics_of(model, chunks, outputs, seed=seed, profile=profile, watch=watch)
-    return Calibrated(chunks, outputs, Further(model, source, samples, batch), statistics)
+    known = unlabelled(model, source, samples, data, batch)
+    statistics = statistics_of(model, known, seed=seed, profile=profile, watch=watch)
+    return Calibrated(**vars(known), statistics=statistics)
+
+
+def unlabelled(
+    model: nn.Module, batches: Iterable[Any], samples: int, data: Data | None, batch: BatchDim
+) -> Unlabelled:
+    """So many samples of these batches, and what follows."""
+    chunks = first_samples(model, batches, samples, batch=batch)
+    return Unlabelled(chunks, compared(data), counted(data), Further(model, batches, samples, batch))
 
 
 def statistics_of(
-    model: nn.Module,
-    chunks: Sequence[Inputs],
-    outputs: Outputs,
-    *,
-    seed: int,
-    profile: str | Path | None,
-    watch: Watch = iter,
+    model: nn.Module, known: Unlabelled, *, seed: int, profile: str | Path | None, watch: Watch = iter
 ) -> Statistics:
-    """The statistics of these samples: read from the folder `profile` if they are of these weights and samples.
+    """The statistics of these samples: read from the folder `profile` if they are those of the same call.
 
     Raises: TenfoldError for a file of that name which tenfold did not write.
     """
+    passed = partial(gather, model, known.chunks, outputs=known.outputs, counted=known.counted, seed=seed, watch=watch)
     if profile is None:
-        return gather(model, chunks, outputs=outputs, seed=seed, watch=watch)
+        return passed()
     path = Path(profile) / FILE
     kept = statistics_file.read(path) if path.exists() else None
-    if kept is not None and (kept.weights_hash, kept.inputs_hash) == (weights_hash(model), hash_of(chunks)):
+    whose = weights_hash(model), hash_of(known.chunks), known.counted, seed
+    if kept is not None and (kept.weights_hash, kept.inputs_hash, kept.counted, kept.seed) == whose:
         return kept
     begun = Path(profile) / BEGUN.format(rank())
-    found = gather(model, chunks, outputs=outputs, seed=seed, begun=begun, watch=watch)
+    found = passed(begun=begun)
     statistics_file.write(path, found)
     begun.unlink(missing_ok=True)
     return found
@@ -162,6 +169,11 @@ def statistics_of(
 def compared(data: Data | None) -> Outputs:
     """What counts of a network's outputs."""
     return floating if data is None else Objective.of(data).compared
+
+
+def counted(data: Data | None) -> str:
+    """The same in words."""
+    return ALL if data is None else Objective.of(data).told
 
 
 @dataclass(frozen=True)

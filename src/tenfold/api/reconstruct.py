@@ -9,8 +9,8 @@ from torch import nn
 
 from tenfold import recovery
 from tenfold.api.border import bytes_asked
-from tenfold.api.calibrate import SAMPLES, Further, Unlabelled, compared
-from tenfold.inputs import Inputs, first_samples
+from tenfold.api.calibrate import SAMPLES, Unlabelled, unlabelled
+from tenfold.inputs import Inputs
 from tenfold.protocols import BatchDim, Data, Progress, Watch
 from tenfold.recovery import Distillation
 from tenfold.recovery.reconstruction.samples import laid_out
@@ -50,9 +50,7 @@ def reconstruct(
     Raises: TenfoldError if there are no inputs, or the networks do not run on them.
     """
     dense, small, budget = unwrapped(dense), unwrapped(small), bytes_asked(memory)
-    known = Unlabelled(
-        first_samples(dense, batches, samples, batch=batch), compared(data), Further(dense, batches, samples, batch)
-    )
+    known = unlabelled(dense, batches, samples, data, batch)
     return reconstructed(dense, small, known, distil=distil, seed=seed, state=state, run={}, memory=budget, watch=watch)
 
 
@@ -70,7 +68,7 @@ def reconstructed(
 ) -> nn.Module:
     """`reconstruct` on samples that have been drawn."""
     kept = None if state is None else Path(state)
-    whole = {**run, "samples": hash_of(known.chunks)}
+    whole = {**run, "samples": hash_of(known.chunks), "counted": known.counted}
     blocks = recovery.reconstruct(
         dense, small, known.chunks, outputs=known.outputs, seed=seed, state=kept, run=whole, memory=memory
     )
@@ -80,13 +78,15 @@ def reconstructed(
 
 
 def distilled(dense: nn.Module, small: nn.Module, known: Unlabelled, steps: int) -> Iterator[Progress]:
-    """The steps on batches that follow the samples; the first of these batches are held out where there are more."""
+    """The steps on batches that follow the samples, judged on the first of them; these are not trained on where there
+    are more.
+    """
     if not steps:
         return
-    held = list(itertools.islice(known.further, HELD_OUT + 1))
-    held = held[:HELD_OUT] if len(held) > HELD_OUT else []
-    batches = ([laid_out(batch)] for batch in again(known.further, len(held)))
-    yield from recovery.distil(dense, small, batches, Distillation(steps), known.outputs, held=held)
+    first = [laid_out(batch) for batch in itertools.islice(known.further, HELD_OUT + 1)]
+    skipped = HELD_OUT if len(first) > HELD_OUT else 0
+    batches = ([laid_out(batch)] for batch in again(known.further, skipped))
+    yield from recovery.distil(dense, small, batches, Distillation(steps), known.outputs, held=first[:HELD_OUT])
 
 
 def again(batches: Iterable[Inputs], skipped: int) -> Iterator[Inputs]:

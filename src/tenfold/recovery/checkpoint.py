@@ -116,7 +116,7 @@ def remove(state: Path) -> None:
     """Delete what this file wrote, and the folder if nothing else is in it."""
     for path in (state / SAVING, *(state / f"epoch-{epoch}" for epoch in _epochs(state))):
         _discard(path)
-    for path in (state / BLOCKS, *attempts(state)):
+    for path in (state / BLOCKS, *attempts(state), *state.rglob(f".{BLOCKS}.*.partial")):
         path.unlink(missing_ok=True)
     for folder in state.glob("ratio-*"):
         if folder.is_dir() and not any(folder.iterdir()):

@@ -13,7 +13,7 @@ from tenfold.protocols import TenfoldError
 from tenfold.statistics.moment import Moment
 from tenfold.statistics.statistics import Halves, Seen, Statistics
 
-KIND, BEGUN, SCHEMA = "tenfold statistics", "tenfold statistics, begun", "1"
+KIND, BEGUN, SCHEMA = "tenfold statistics", "tenfold statistics, begun", "2"
 PARTS = tuple(part.name for part in fields(Moment))
 
 
@@ -73,7 +73,8 @@ def write(path: Path, statistics: Statistics) -> None:
     }
     about = {
         "weights_hash": statistics.weights_hash, "inputs_hash": statistics.inputs_hash,
-        "samples": str(statistics.samples), "weights": json.dumps(weights),
+        "samples": str(statistics.samples), "seed": str(statistics.seed), "counted": statistics.counted,
+        "weights": json.dumps(weights),
         "reasons": json.dumps(dict(statistics.reasons)), "notes": json.dumps(dict(statistics.notes)),
         "shifts": json.dumps(dict(statistics.shifts)),
     }  # fmt: skip
@@ -100,6 +101,6 @@ def read(path: Path) -> Statistics | None:
             each = Seen(input_axes, output_axes, inputs, halves(f"{name}|{at}|outputs"))
             seen[name] = (*seen.get(name, ()), each)
     return Statistics(
-        about["weights_hash"], about["inputs_hash"], int(about["samples"]), seen,
+        about["weights_hash"], about["inputs_hash"], int(about["samples"]), int(about["seed"]), about["counted"], seen,
         json.loads(about["reasons"]), json.loads(about["notes"]), json.loads(about["shifts"]),
     )  # fmt: skip

@@ -20,7 +20,7 @@ from tenfold.network import GROUPS
 from tenfold.protocols import Done, TenfoldError
 from tenfold.protocols import Watch as Watcher
 from tenfold.statistics.begun import Begun
-from tenfold.statistics.gradients import Outputs, floating, project, revealed
+from tenfold.statistics.gradients import ALL, Outputs, floating, project, revealed
 from tenfold.statistics.moment import Moment, is_full
 from tenfold.statistics.places import UNSEEN, Applied, taken_apart
 from tenfold.statistics.processes import gathered, summed_over_processes
@@ -39,6 +39,7 @@ def gather(
     chunks: Sequence[Inputs],
     *,
     outputs: Outputs | None = None,
+    counted: str = ALL,
     draws: int = 1,
     seed: int = 0,
     begun: Path | None = None,
@@ -54,6 +55,7 @@ def gather(
     Args:
         chunks: samples (`first_samples`); every eighth chunk is held out to choose by.
         outputs: what counts of the outputs, by default all that is floating.
+        counted: that in words, by which statistics are told from others of the same samples.
         draws: projections of every chunk.
         begun: file, of each process its own, that keeps the sums from minute to minute, by which the same pass goes on
             after a stop; the caller deletes it.
@@ -66,11 +68,12 @@ def gather(
         log.warning("%s: %s", ", ".join(names), note)
     kept = None
     if begun is not None:
-        kept = Begun(begun, " ".join([weights, str(seed), str(draws), *map(digest, chunks)]))
+        kept = Begun(begun, " ".join([weights, str(seed), counted, str(draws), *map(digest, chunks)]))
     for _ in watch(passing(watched, chunks, outputs or floating, draws, seed, kept)):
         pass
     samples = sum(gathered(sum(chunk.size for chunk in chunks)))
-    return watched.statistics(weights, hash_of(chunks), samples, shiftable(model, chunks[0].samples(2)))
+    found, shifts = watched.found(), shiftable(model, chunks[0].samples(2))
+    return Statistics(weights, hash_of(chunks), samples, seed, counted, found, watched.reasons, watched.notes, shifts)
 
 
 def passing(
@@ -201,8 +204,8 @@ class Watched:
             return torch.arange(positions)
         return torch.randperm(positions, generator=self.generator)[:POSITIONS]
 
-    def statistics(self, weights: str, inputs: str, samples: int, shifts: Mapping[str, str]) -> Statistics:
-        """What was seen."""
+    def found(self) -> dict[str, tuple[Seen, ...]]:
+        """What was seen, by weight."""
         seen: dict[str, tuple[Seen, ...]] = {}
         sums = summed_over_processes(self.sums())
         for k, watch in enumerate(self.watches.values()):
@@ -212,7 +215,7 @@ class Watched:
                 continue
             each = Seen(" ".join(watch.input_axes), " ".join(watch.output_axes), found, halves(sums, k, "outputs"))
             seen[watch.site.name] = (*seen.get(watch.site.name, ()), each)
-        return Statistics(weights, inputs, samples, seen, self.reasons, self.notes, shifts)
+        return seen
 
 
 def hash_of(chunks: Sequence[Inputs]) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 from tenfold.inputs import tensors_in
 
 Outputs = Callable[[Any], Sequence[Tensor]]  # what is compared of a network's outputs, samples first
+ALL = "all that is floating"
 
 
 def floating(outputs: Any) -> list[Tensor]:

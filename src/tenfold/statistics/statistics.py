@@ -90,6 +90,8 @@ class Statistics:
         weights_hash: of the network that they belong to.
         inputs_hash: of the samples that it was given.
         samples: how many.
+        seed: of what was drawn.
+        counted: what counted of the network's outputs, in words.
         seen: by weight, for each of its places.
         reasons: weights that could not be watched, with the reason.
         notes: what is only approximate, by weight.
@@ -99,6 +101,8 @@ class Statistics:
     weights_hash: str
     inputs_hash: str
     samples: int
+    seed: int
+    counted: str
     seen: Mapping[str, tuple[Seen, ...]] = field(hash=False)
     reasons: Mapping[str, str] = field(hash=False)
     notes: Mapping[str, str] = field(hash=False)

@@ -71,6 +71,11 @@ class Objective:
             return [each - each.mean(1, keepdim=True)]
         return found
 
+    @property
+    def told(self) -> str:
+        """`compared` in words, by which it is told from what counts of other data."""
+        return f"task '{self.task.name}', output {self.data.output or 'all'}"
+
     def counted(self, batch: Any) -> Tensor | None:
         """(m, ...), which places of `logits` count; None: all, where a loss of the data's own reads the targets."""
         assert isinstance(self.task, Classes)

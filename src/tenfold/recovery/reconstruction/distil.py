@@ -19,6 +19,7 @@ from tenfold.recovery.reconstruction.schedule import one_cycle
 from tenfold.statistics.gradients import Outputs, floating
 
 LOOKS = 10  # at the held-out samples
+ROUNDING = 1e-9  # of squares: what varies less is constant
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def distil(
                 wanted = seen(dense, part, outputs, blocks)
             found = seen(small, part, outputs, blocks)
             loss = distance(wanted.outputs, found.outputs) / len(batch)
-            inner = how.inside * apart(wanted.inside, found.inside) / len(batch) if blocks else 0.0
+            inner = how.inside * apart(wanted.inside, found.inside).to(loss) / len(batch) if blocks else 0.0
             (loss + inner).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         optimiser.step()
@@ -151,20 +152,24 @@ def hooked(modules: Sequence[nn.Module], note: Callable[[Any], None]) -> Iterato
 def distance(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> Tensor:
     """Squared differences over the squares of what is wanted."""
     apart = torch.stack([(a - b).square().sum() for a, b in zip(found, wanted, strict=True)]).sum()
-    return apart / sum(float(y.square().sum()) for y in wanted)
+    return apart / (sum(float(y.square().sum()) for y in wanted) or 1.0)
 
 
 def apart(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> Tensor:
-    """The mean over tensors of squared differences, each over what is wanted about the mean of its channels."""
-    each = [(a - b).square().sum() / spread(b) for a, b in zip(found, wanted, strict=True)]
-    return torch.stack(each).mean()
+    """The mean over tensors of squared differences, each over how what is wanted varies; what does not is left out."""
+    pairs = zip(found, wanted, map(spread, wanted), strict=True)
+    each = [(a - b).square().sum() / size for a, b, size in pairs if size]
+    return torch.stack(each).mean() if each else torch.zeros(())
 
 
-def spread(y: Tensor) -> Tensor:
-    """Squares about the mean over everything but the channels; never 0."""
+def spread(y: Tensor) -> float:
+    """Squares about the mean over everything but the channels, or about 0 of a single row; 0 where that is rounding."""
     dims = [d for d in range(y.ndim) if d != channel_dim(y)]
-    centred = y - y.mean(dims, keepdim=True) if dims else y
-    return centred.square().sum().clamp_min(torch.finfo(y.dtype).tiny)
+    squares = float(y.double().square().sum())
+    if not y.numel() or y.numel() == y.shape[channel_dim(y)]:
+        return squares
+    found = float((y.double() - y.double().mean(dims, keepdim=True)).square().sum())
+    return found if found > ROUNDING * squares else 0.0
 
 
 def error(dense: nn.Module, small: nn.Module, batches: Sequence[Inputs], outputs: Outputs) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from tenfold.protocols import TenfoldError
 
@@ -41,7 +41,15 @@ def resumed(state: Path, model: nn.Module, run: Mapping[str, Any]) -> int:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
     except (OSError, SafetensorError):
         return 0
+    own = model.state_dict()
+    if shapes(tensors) != shapes(own):
+        return 0
     with torch.no_grad():
-        for name, tensor in model.state_dict().items():
+        for name, tensor in own.items():
             tensor.copy_(tensors[name])
     return int(about["done"])
+
+
+def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """By name."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}

@@ -14,6 +14,7 @@ from torch import nn
 
 from tenfold.fitting import Metric
 from tenfold.inputs import Inputs
+from tenfold.measure import weights_hash
 from tenfold.recovery.reconstruction.blocks import Block, blocks_of
 from tenfold.recovery.reconstruction.distil import Distillation, StepDone, distil
 from tenfold.recovery.reconstruction.flow import Flow
@@ -98,14 +99,18 @@ def reconstruct(
     """
     how = how or Refinement()
     whose = {**(run or {}), **asdict(how), "solve": solve, "together": together, "seed": seed}
+    if state is not None:
+        whose |= {"dense": weights_hash(dense), "small": weights_hash(small)}
     done = 0 if state is None else resumed(state, small, whose)
     held = [laid_out(chunk) for chunk in chunks[HELD_OUT - 1 :: HELD_OUT]]
-    fitted = [chunk for k, chunk in enumerate(chunks, start=1) if k % HELD_OUT]
+    fitted = [laid_out(chunk) for k, chunk in enumerate(chunks, start=1) if k % HELD_OUT]
     chunks = [laid_out(chunk) for chunk in uneven(pieces(fitted, PARTS) if solve else fitted)]
+    blocks = blocks_of(dense, chunks[0].samples(2))
+    if done > len(blocks):
+        return
     shelf = Shelf(memory, state)
     shelf.count([chunk.value for chunk in (*chunks, *held)])
     wanted, ours = Flow(dense, chunks, shelf), Flow(small, chunks, shelf)
-    blocks = blocks_of(dense, chunks[0].samples(2))
     worth = worths(dense, blocks, chunks, outputs or floating, seed=seed)
     shifts = shiftable(dense, chunks[0].samples(2)) if solve else {}
     sizes = [chunk.size for chunk in chunks]
@@ -131,10 +136,8 @@ def reconstruct(
             log.info("block %s: %.4f of the variance of its outputs is lost", block.name, loss)
             yield BlockDone(block.name, at, len(blocks), loss, pace * (len(blocks) - at))
         ours.passed(block, drained(given))
-    if done > len(blocks):
-        return
     del wanted, ours  # and all activations with them
-    yield from as_one(dense, small, chunks, blocks, together, outputs or floating, seed, held)
+    yield from as_one(dense, small, fitted, blocks, together, outputs or floating, seed, held)
     if state is not None:
         keep(state, small, len(blocks) + 1, whose)
 
