@@ -139,7 +139,8 @@ def test_budgets_are_gone_through_and_rules_refused() -> None:
     with pytest.raises(TenfoldError, match="energy is a rule that has none; leave it out"):
         tenfold.frontier(MODEL, inputs=X, energy=0.5)
     with pytest.raises(TenfoldError, match="a budget on macs needs inputs"):
-        tenfold.frontier(MODEL)
+        tenfold.frontier(MODEL, macs="2x")
+    assert {*tenfold.frontier(MODEL, format="svd").rows[0].asked} == {"params"}  # nothing says what macs are
     with pytest.raises(TenfoldError, match="NaN"):
         tenfold.frontier(nn.Sequential(nn.Linear(8, 8)).requires_grad_(False).apply(spoil), params="2x")
 

@@ -382,6 +382,11 @@ def test_layers_of_which_almost_nothing_is_left_are_named() -> None:
     ]
     assert "ALMOST NOTHING IS LEFT of the weights of l1: relative errors above 0.9." in sentences(report(layers=rows))
     assert not any("ALMOST" in each for each in sentences(report()))
+    near = measured(outputs={"output": far(0.1, 0.99)})  # which errors of weights do not show
+    assert not any("ALMOST" in each for each in sentences(report(compressed=near, layers=rows)))
+    assert any(
+        "ALMOST" in each for each in sentences(report(compressed=measured(outputs={"y": far(2, 0)}), layers=rows))
+    )
 
 
 def test_the_summary_shows_how_far_the_outputs_went() -> None:

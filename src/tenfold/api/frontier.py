@@ -41,14 +41,16 @@ def frontier(
 
     Args:
         data, inputs, seed, profile, calibrate, calibration: as in `compress`.
-        asked: as in `tenfold.plan`, budgets and no rule; without any, params and macs up to 16x.
+        asked: as in `tenfold.plan`, budgets and no rule; without any, params up to 16x, and macs where
+            inputs say them.
     Returns: rows up to the last step within reach.
     Raises: TenfoldError as `tenfold.plan` does, where not even the first step is within reach.
     """
     model = unwrapped(model)
-    wanted = budgeted(given_only(asked))
+    has_inputs = inputs is not None or data is not None
+    wanted = budgeted(given_only(asked), has_inputs=has_inputs)
     samples = Calibration(calibrate).settled(has_inputs=data is not None or calibration is not None).calibrate
-    check_asked(model, wanted, known_macs=any(each is not None for each in (inputs, data, profile)))
+    check_asked(model, wanted, known_macs=has_inputs or profile is not None)
     measured = profiled(model, given_inputs(model, data, inputs), profile=profile)
     known = calibrated(model, data, calibration, samples, seed=seed, profile=profile)
     statistics = None if known is None else known.statistics
@@ -71,7 +73,7 @@ def frontier(
     return Frontier(tuple(rows), calibrated=bool(metrics), end=end)
 
 
-def budgeted(wanted: Asked) -> Asked:
+def budgeted(wanted: Asked, *, has_inputs: bool) -> Asked:
     """What was asked for, with budgets where there are none.
 
     Raises: TenfoldError for a rule.
@@ -81,7 +83,8 @@ def budgeted(wanted: Asked) -> Asked:
             raise TenfoldError(f"a frontier goes through budgets, and {rule} is a rule that has none; leave it out.")
     if any(name in wanted for name in BUDGETS):
         return wanted
-    return {"params": RATIOS[-1], "macs": RATIOS[-1], **wanted}
+    free: Asked = {"params": RATIOS[-1], "macs": RATIOS[-1]} if has_inputs else {"params": RATIOS[-1]}
+    return {**free, **wanted}
 
 
 def squared_outputs(model: nn.Module, known: Calibrated) -> float:

@@ -91,7 +91,7 @@ def given_inputs(model: nn.Module, data: Data | None = None, inputs: Any = None)
 
 
 def unseen_inputs(model: nn.Module, data: Data) -> Inputs | None:
-    """The inputs of the first batch that only judges, of `test` or else of `validation`; None where there is none."""
+    """The inputs of the first batch that judges, of `test` or else of `validation`; None where there is none."""
     for batches in (data.test, data.validation):
         for batch in batches:
             return inputs_for(model, data.feed(batch), data.batch)

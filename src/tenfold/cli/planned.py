@@ -25,7 +25,7 @@ def show_plan(plan: Plan, expected: Predicted) -> None:
 
 def show_frontier(found: Frontier, picture: Path | None) -> None:
     """Foreseen errors beside what is saved, where that ends, and where it is drawn."""
-    screen.say(f"error: {found.meaning}")
+    screen.say(f"The column 'error' is the {found.meaning}.")
     screen.show(frontier_table(found))
     screen.say(*filter(None, [found.end]))
     if picture is not None:

@@ -97,7 +97,7 @@ def outputs(report: Report) -> str:
         )
     far = distance(error)
     if other := furthest(network.elsewhere):
-        far += f"; on inputs that were not calibrated on: {distance(other[1])}"
+        far += f"; on inputs of the test data: {distance(other[1])}"
     if is_destroyed(network):
         return f"DESTROYED: next to nothing of the dense network is left in the {whose} on these inputs: {far}."
     return f"The {whose} on these inputs against the dense network's: {far}."
@@ -125,7 +125,9 @@ def part(found: Part | None) -> str:
 
 
 def hollow(report: Report) -> str:
-    """The layers of whose weights almost nothing is left."""
+    """The layers of whose weights almost nothing is left, unless the outputs show that little was lost with that."""
+    if report.final.furthest is not None and not is_destroyed(report.final):
+        return ""
     names = [row.name for row in report.layers if row.rel_error is not None and row.rel_error > LOST]
     if not names:
         return ""
