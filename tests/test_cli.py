@@ -537,7 +537,7 @@ def test_a_frontier_is_printed_and_drawn_and_is_made_of_plans(place: Path) -> No
         ("plan net.py:build --params 4x --allocation even", "is none of 'global', 'clipped', 'uniform'"),
         ("plan net.py:build --params 400x", "the largest reachable ratio"),
         ("plan net.py:build --params 2x --out .", "'.' is a folder; name a file"),
-        ("plan net.py:build --frontier", "a budget on macs needs inputs"),
+        ("plan net.py:build --frontier --macs 2x", "a budget on macs needs inputs"),
         ("plan net.py:build --frontier --params 4x --out curve.gif", "ends in .png or .svg"),
         ("plan net.py:build --frontier --params 4x --out net.py", "ends in .png or .svg"),
         ("plan net.py:build --frontier --energy 0.5", "a frontier goes through budgets"),
