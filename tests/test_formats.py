@@ -429,7 +429,7 @@ def test_a_planted_ring_is_found(seed: int) -> None:
     assert relative(net, TR(sweeps=100).decompose(weight, net), weight) < 1e-6
 
 
-@pytest.mark.parametrize(("sizes", "seed"), [((12, 10, 5, 3, 2, 3), 1), ((5, 7, 5, 2, 4, 2), 2)], ids=str)
+@pytest.mark.parametrize(("sizes", "seed"), [((12, 10, 5, 3, 2, 3), 9), ((5, 7, 5, 2, 4, 2), 2)], ids=str)
 def test_a_planted_ring_that_one_start_misses_is_found_from_several(sizes: tuple[int, ...], seed: int) -> None:
     axes = dict(zip("oih", sizes, strict=False))
     net = TR(order=1).network(axes, sizes[3:])
