@@ -13,11 +13,13 @@ from tenfold.api.calibrate import SAMPLES, Unlabelled, unlabelled
 from tenfold.inputs import Inputs
 from tenfold.protocols import BatchDim, Data, Progress, Watch
 from tenfold.recovery import Distillation
+from tenfold.recovery.reconstruction import blocks_of
 from tenfold.recovery.reconstruction.samples import laid_out
 from tenfold.statistics.gather import hash_of
 from tenfold.surgery import unwrapped
 
 HELD_OUT = 2  # batches, by which a distillation is judged
+INSIDE = 0.3  # what the errors of the blocks' outputs weigh there beside those of the network's
 
 
 def reconstruct(
@@ -86,7 +88,9 @@ def distilled(dense: nn.Module, small: nn.Module, known: Unlabelled, steps: int)
     first = [laid_out(batch) for batch in itertools.islice(known.further, HELD_OUT + 1)]
     skipped = HELD_OUT if len(first) > HELD_OUT else 0
     batches = ([laid_out(batch)] for batch in again(known.further, skipped))
-    yield from recovery.distil(dense, small, batches, Distillation(steps), known.outputs, held=first[:HELD_OUT])
+    blocks, how = blocks_of(dense, first[0].samples(2)), Distillation(steps, inside=INSIDE)
+    held = first[:HELD_OUT]
+    yield from recovery.distil(dense, small, batches, how, known.outputs, held=held, blocks=blocks)
 
 
 def again(batches: Iterable[Inputs], skipped: int) -> Iterator[Inputs]:

@@ -35,8 +35,8 @@ class Distillation:
     """
 
     steps: int = 150
-    lr: float = 1e-3
-    rise: float = 0.3
+    lr: float = 1.5e-3
+    rise: float = 0.1
     inside: float = 0.0
     patience: float = 1.0
 
