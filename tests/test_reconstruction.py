@@ -95,6 +95,25 @@ def test_what_is_called_twice_is_in_no_block() -> None:
     assert names(Encoder(2, twice=True), normal(2, 4, 5)) == [("start",), ("layers.0",), ("end",)]
 
 
+def test_named_modules_are_blocks_and_what_is_around_them_is_found() -> None:
+    model, x = Encoder(2), normal(2, 4, 5)
+    found = [block.name for block in blocks_of(model, Inputs(x, (0,)), ["layers.1.two"])]
+    assert found == ["start", "layers.0", "layers.1.norm", "layers.1.one", "layers.1.two", "end"]
+    assert [block.name for block in blocks_of(model, Inputs(x, (0,)), ["layers.0", "end"])] == [
+        "start", "layers.0", "layers.1", "end"
+    ]  # fmt: skip
+    stages = [block.name for block in blocks_of(CifarResNet(20), Inputs(normal(2, 3, 8, 8), (0,)), ["layer2"])]
+    assert stages == [
+        "conv1",
+        *(f"layer1.{k}" for k in range(3)),
+        "layer2",
+        *(f"layer3.{k}" for k in range(3)),
+        "linear",
+    ]
+    with pytest.raises(TenfoldError, match=r"block 'layers.2' is no module of the network; did you mean 'layers.[01]'"):
+        tenfold.reconstruct(model, copy.deepcopy(model), [x], blocks=["layers.2"])
+
+
 # ---- flow
 @settings(max_examples=12)
 @given(st.integers(1, 3), st.booleans(), st.booleans())

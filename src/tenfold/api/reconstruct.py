@@ -1,7 +1,7 @@
 """A compressed network led back to the dense one on unlabelled samples."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def reconstruct(
     batches: Iterable[Any],
     *,
     samples: int = SAMPLES,
+    blocks: Sequence[str] = (),
     distil: int = 0,
     data: Data | None = None,
     batch: BatchDim = None,
@@ -42,6 +43,7 @@ def reconstruct(
         dense: the network that it was made from, untouched.
         batches: inputs as the network takes them.
         samples: how many of them are used block by block.
+        blocks: names of modules that are refined as a block each; all others are found from the network's modules.
         distil: steps on the whole network afterwards, on batches that follow those.
         data, batch: as in `tenfold.calibrate`.
         state: folder that keeps the network after each block, by which the same call goes on after a stop.
@@ -49,11 +51,13 @@ def reconstruct(
             what is beyond it lies in files, in the folder `state` or else in the system's temporary folder, without a
             change of the result. By default there is no limit.
         watch: is handed the iterator of blocks and steps and hands it on, to draw a bar.
-    Raises: TenfoldError if there are no inputs, or the networks do not run on them.
+    Raises: TenfoldError if there are no inputs, or the networks do not run on them, or have no such block.
     """
     dense, small, budget = unwrapped(dense), unwrapped(small), bytes_asked(memory)
     known = unlabelled(dense, batches, samples, data, batch)
-    return reconstructed(dense, small, known, distil=distil, seed=seed, state=state, run={}, memory=budget, watch=watch)
+    return reconstructed(
+        dense, small, known, blocks=blocks, distil=distil, seed=seed, state=state, run={}, memory=budget, watch=watch
+    )
 
 
 def reconstructed(
@@ -61,6 +65,7 @@ def reconstructed(
     small: nn.Module,
     known: Unlabelled,
     *,
+    blocks: Sequence[str] = (),
     distil: int,
     seed: int,
     state: str | Path | None,
@@ -71,10 +76,10 @@ def reconstructed(
     """`reconstruct` on samples that have been drawn."""
     kept = None if state is None else Path(state)
     whole = {**run, "samples": hash_of(known.chunks), "counted": known.counted}
-    blocks = recovery.reconstruct(
-        dense, small, known.chunks, outputs=known.outputs, seed=seed, state=kept, run=whole, memory=memory
+    steps = recovery.reconstruct(
+        dense, small, known.chunks, named=blocks, outputs=known.outputs, seed=seed, state=kept, run=whole, memory=memory
     )
-    for _ in watch(itertools.chain(blocks, distilled(dense, small, known, distil))):
+    for _ in watch(itertools.chain(steps, distilled(dense, small, known, distil))):
         pass
     return small
 

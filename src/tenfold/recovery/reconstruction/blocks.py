@@ -1,6 +1,6 @@
 """The blocks of a network: parts that are called once, one after the other, found as plain data."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tenfold.inputs import Inputs, run_hooked, tensors_in
 from tenfold.layers import OPAQUE, kind_of
+from tenfold.protocols import TenfoldError, near_misses
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -33,15 +34,22 @@ class Block:
         return [model.get_submodule(name) for name in self.modules]
 
 
-def blocks_of(model: nn.Module, inputs: Inputs) -> list[Block]:
+def blocks_of(model: nn.Module, inputs: Inputs, named: Sequence[str] = ()) -> list[Block]:
     """The blocks of a network in the order of their calls.
 
     A block is one of several alike in a list (a residual block, an encoder layer), or a single layer outside such, with
     the batch norm that follows it. What is called more than once, or not at all, is in none.
 
-    Args: inputs: a few samples, on which the calls are watched.
+    Args:
+        inputs: a few samples, on which the calls are watched.
+        named: modules that are a block each, whatever is inside or around them.
+    Raises: TenfoldError for a name that the network does not have.
     """
-    names = {module: name for name, module in units(model)}
+    known = [name for name, _ in model.named_modules()]
+    for name in named:
+        if name not in known:
+            raise TenfoldError(f"block '{name}' is no module of the network{near_misses(name, known)}")
+    names = {module: name for name, module in units(model, named)}
     calls: list[tuple[nn.Module, Any, Any]] = []
 
     def note(module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
@@ -64,22 +72,23 @@ def blocks_of(model: nn.Module, inputs: Inputs) -> list[Block]:
     return [Block(tuple(each)) for each in found]
 
 
-def units(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def units(model: nn.Module, named: Sequence[str] = ()) -> Iterator[tuple[str, nn.Module]]:
     """The modules that blocks are made of, by name."""
-    yield from below("", model) if not is_leaf(model) else iter([("", model)])
+    yield from below("", model, named) if not is_leaf(model) else iter([("", model)])
 
 
-def below(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def below(name: str, module: nn.Module, named: Sequence[str]) -> Iterator[tuple[str, nn.Module]]:
     """The units inside a module that is none itself."""
     for key, child in module.named_children():
         full = f"{name}.{key}" if name else key
         if not any(True for _ in child.parameters()):
             continue
         listed = isinstance(module, CONTAINERS) and not isinstance(child, CONTAINERS)
-        if is_leaf(child) or listed or not holds_list(child):
+        whole = is_leaf(child) or listed or not holds_list(child)
+        if full in named or (whole and not any(each.startswith(f"{full}.") for each in named)):
             yield full, child
         else:
-            yield from below(full, child)
+            yield from below(full, child, named)
 
 
 def is_leaf(module: nn.Module) -> bool:

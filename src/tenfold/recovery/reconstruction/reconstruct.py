@@ -68,6 +68,7 @@ def reconstruct(
     chunks: Sequence[Inputs],
     *,
     how: Refinement | None = None,
+    named: Sequence[str] = (),
     together: int = STEPS,
     solve: bool = False,
     metrics: Mapping[str, Metric] | None = None,
@@ -87,6 +88,7 @@ def reconstruct(
         small: the compressed network, changed in place.
         chunks: unlabelled samples (`first_samples`).
         how: what is done to each block.
+        named: modules that are a block each; all others are found (`blocks_of`).
         together: steps with the whole network; 0 for none.
         solve: whether a block's weights are solved for, one after the other, before it is refined.
         metrics: by weight, whose moments of outputs are used there.
@@ -98,14 +100,14 @@ def reconstruct(
     Raises: TenfoldError if the folder cannot be written.
     """
     how = how or Refinement()
-    whose = {**(run or {}), **asdict(how), "solve": solve, "together": together, "seed": seed}
+    whose = {**(run or {}), **asdict(how), "named": [*named], "solve": solve, "together": together, "seed": seed}
     if state is not None:
         whose |= {"dense": weights_hash(dense), "small": weights_hash(small)}
     done = 0 if state is None else resumed(state, small, whose)
     held = [laid_out(chunk) for chunk in chunks[HELD_OUT - 1 :: HELD_OUT]]
     fitted = [laid_out(chunk) for k, chunk in enumerate(chunks, start=1) if k % HELD_OUT]
     chunks = [laid_out(chunk) for chunk in uneven(pieces(fitted, PARTS) if solve else fitted)]
-    blocks = blocks_of(dense, chunks[0].samples(2))
+    blocks = blocks_of(dense, chunks[0].samples(2), named)
     if done > len(blocks):
         return
     shelf = Shelf(memory, state)
