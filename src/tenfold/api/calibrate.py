@@ -17,6 +17,7 @@ from tenfold.statistics import file as statistics_file
 from tenfold.statistics.gather import hash_of
 from tenfold.statistics.gradients import ALL, Outputs, floating
 from tenfold.statistics.processes import rank
+from tenfold.statistics.statistics import key_of
 from tenfold.surgery import unwrapped
 from tenfold.tasks import Objective
 
@@ -156,8 +157,7 @@ def statistics_of(
         return passed()
     path = Path(profile) / FILE
     kept = statistics_file.read(path) if path.exists() else None
-    whose = weights_hash(model), hash_of(known.chunks), known.counted, seed
-    if kept is not None and (kept.weights_hash, kept.inputs_hash, kept.counted, kept.seed) == whose:
+    if kept is not None and kept.key == key_of(weights_hash(model), hash_of(known.chunks), seed, known.counted):
         return kept
     begun = Path(profile) / BEGUN.format(rank())
     found = passed(begun=begun)

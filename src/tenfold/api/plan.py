@@ -76,7 +76,7 @@ def kept_curves(measured: Profile, statistics: Statistics | None, profile: str |
 
     What was added to them is written there in the end.
     """
-    key = measured.weights_hash if statistics is None else f"{measured.weights_hash} on {statistics.inputs_hash}"
+    key = measured.weights_hash if statistics is None else statistics.key
     curves = ErrorCurves(key)
     if profile is None:
         yield curves

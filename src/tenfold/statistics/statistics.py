@@ -108,6 +108,11 @@ class Statistics:
     notes: Mapping[str, str] = field(hash=False)
     shifts: Mapping[str, str] = field(hash=False)
 
+    @property
+    def key(self) -> str:
+        """By which they are told from others."""
+        return key_of(self.weights_hash, self.inputs_hash, self.seed, self.counted)
+
     @cached_property
     def metrics(self) -> dict[str, Metric]:
         """By weight what an error of it costs: the expected square of what it does to the network's outputs.
@@ -124,6 +129,11 @@ class Statistics:
     def mean(self, name: str) -> Tensor:
         """The mean of what a weight meets in its first place, (groups, k)."""
         return self.seen[name][0].inputs.whole.mean
+
+
+def key_of(weights_hash: str, inputs_hash: str, seed: int, counted: str) -> str:
+    """The key of statistics."""
+    return f"{weights_hash} on {inputs_hash}, seed {seed}, {counted}"
 
 
 def summed(places: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
