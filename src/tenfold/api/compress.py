@@ -102,6 +102,7 @@ def compress(
     chosen = found.plan if found is not None else read or run.planned(wanted)
     networks = found.networks if found is not None else run.carried_out(chosen, run.state)
     networks = run.trained(networks, chosen)
+    chosen = run.laid_out(networks, chosen)
 
     how = {"calibrate": calibrating.calibrate, "reconstruct": calibrating.reconstruct, "distil": distil}
     used = {**wanted, **how, "epochs": epochs, "bn": training.bn, "distill": training.distill, "lr": lr, "seed": seed,

@@ -1,7 +1,7 @@
 """`Run`: what every step of compressing a network takes, and the steps."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,15 @@ from tenfold.api.calibrate import Calibrated, Calibration
 from tenfold.api.decompose import decompose
 from tenfold.api.reconstruct import reconstructed
 from tenfold.api.recover import Training, recovered, recovers
+from tenfold.api.samples import timed
 from tenfold.api.settled import settled
 from tenfold.inputs import Inputs
-from tenfold.measure import Profile, check_calls
+from tenfold.measure import Profile, check_calls, in_fastest_layout
 from tenfold.planning import Asked
 from tenfold.protocols import Data, Watch
+from tenfold.report import runnable
 from tenfold.storage import JSON
-from tenfold.surgery import Plan, copied
+from tenfold.surgery import Plan, copied, laid_out
 
 Networks = dict[str, nn.Module]  # by what was done: "dense", "compressed", "recovered", in this order
 
@@ -98,6 +100,20 @@ class Run:
             run=self.about(plan), watch=self.watch,
         )  # fmt: skip
         return {**networks, "recovered": further}
+
+    def laid_out(self, networks: Networks, plan: Plan) -> Plan:
+        """The plan with its layout, in which the compressed networks now are.
+
+        Where the plan says none and there are inputs, it is the one in which the last network runs fastest here.
+        """
+        *_, last = networks.values()
+        if plan.layout is None and self.inputs is not None:
+            batch = timed(self.inputs, self.profile.macs or 1)
+            plan = replace(plan, layout=in_fastest_layout(runnable(last, batch), batch)[1])
+        for name, network in networks.items():
+            if name != "dense":
+                laid_out(network, plan.layout)
+        return plan
 
     def about(self, plan: Plan) -> dict[str, JSON]:
         """What tells the run with this plan from others."""

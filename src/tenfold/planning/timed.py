@@ -47,7 +47,7 @@ def with_fastest_stages(
                 tried = candidates(site, net, rows[name].stages, profile.layers[name].positions or {}, budgets)
                 times = milliseconds(model, site, net, tried, call, repeats)
                 rows[name] = replace(rows[name], **chosen(net, tried, times, rows[name].reason))
-    return Plan(rows, batch=given.size)
+    return replace(plan, rows=rows, batch=given.size)
 
 
 def first_calls(model: nn.Module, names: Iterable[str], inputs: Inputs) -> dict[str, Call]:

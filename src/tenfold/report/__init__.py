@@ -2,7 +2,7 @@
 
 from tenfold.report.frontier import Frontier, FrontierRow, check_picture
 from tenfold.report.layer_row import LayerRow, layer_rows
-from tenfold.report.measurement import Measurement, ScoreValue, compare
+from tenfold.report.measurement import Measurement, ScoreValue, compare, runnable
 from tenfold.report.report import Part, Ratios, Report
 from tenfold.report.tables import frontier_table, layer_table, plan_table, profile_table, side_by_side, summary_table
 from tenfold.report.words import COSTS, growths, notes, reasons, sentences
@@ -10,5 +10,5 @@ from tenfold.report.words import COSTS, growths, notes, reasons, sentences
 __all__ = [
     "COSTS", "Frontier", "FrontierRow", "LayerRow", "Measurement", "Part", "Ratios", "Report", "ScoreValue",
     "check_picture", "compare", "frontier_table", "growths", "layer_rows", "layer_table",
-    "notes", "plan_table", "profile_table", "reasons", "sentences", "side_by_side", "summary_table",
+    "notes", "plan_table", "profile_table", "reasons", "runnable", "sentences", "side_by_side", "summary_table",
 ]  # fmt: skip

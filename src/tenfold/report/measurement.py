@@ -12,6 +12,7 @@ from tenfold.measure import MsPerBatch, OutputError, Speedup
 from tenfold.protocols import Score, within
 from tenfold.surgery import lower
 from tenfold.surgery.copying import copied
+from tenfold.surgery.layout import CONTIGUOUS, layout_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Measurement:
         outputs: by name, how far each output went from the dense network's on the same inputs; empty for that network
             itself, and where the two were not compared.
         elsewhere: the same on other inputs, where those of `outputs` were calibrated on.
-        speedup: how many times as long the dense network takes; None likewise.
+        speedup: how many times as long the dense network takes, in the layout in which it is fastest; None likewise.
+        layout: in which it was timed; None where nothing was.
     """
 
     params: int
@@ -62,6 +64,7 @@ class Measurement:
     outputs: Mapping[str, OutputError] = field(default_factory=dict, hash=False)
     speedup: Speedup | None = None
     elsewhere: Mapping[str, OutputError] = field(default_factory=dict, hash=False)
+    layout: str | None = None
 
     @property
     def furthest(self) -> tuple[str, OutputError] | None:
@@ -98,7 +101,8 @@ def compare(
         inputs: what `tenfold.inputs.inputs_for` takes, their batch as the first network sees it; without them MACs,
             memory and time are None.
         scores: by the same names, as values.
-        reference: the name of the network that the others are compared with, in outputs and time.
+        reference: the name of the network that the others are compared with, in outputs and time; it is timed in the
+            layout in which it is fastest, the others in the one that they have.
         others: inputs on which outputs are compared once more.
         repeats: timed rounds; warmup: rounds before them.
     Raises: TenfoldError, naming the network, if one cannot run on the inputs.
@@ -106,6 +110,9 @@ def compare(
     given = None if inputs is None else inputs_for(next(iter(networks.values())), inputs)
     each = {name: as_it_runs(name, network, given) for name, network in networks.items()}
     lowered = {name: form for name, (form, _, _) in each.items()}
+    layouts = {name: layout_of(network) or CONTIGUOUS for name, network in networks.items()}
+    if given is not None and reference is not None:
+        lowered[reference], layouts[reference] = measure.in_fastest_layout(lowered[reference], given)
     times = {} if given is None else measure.forward_timings(lowered, given, repeats=repeats, warmup=warmup)
     errors = {} if given is None or reference is None else output_errors(lowered, given, reference)
     elsewhere = {} if others is None or reference is None else output_errors(lowered, others, reference)
@@ -122,6 +129,7 @@ def compare(
             outputs=errors.get(name, {}),
             speedup=Speedup.of(times[name], times[reference]) if name in errors and reference is not None else None,
             elsewhere=elsewhere.get(name, {}),
+            layout=layouts[name] if name in times else None,
         )
         for name, network in networks.items()
     }
@@ -135,6 +143,11 @@ def as_it_runs(name: str, network: nn.Module, inputs: Inputs | None) -> tuple[nn
     except Exception as error:  # noqa: BLE001  (a forward may raise anything, and a trained network is at stake)
         kept = copied(network).eval()
         return kept, cost(name, kept, inputs), str(error)
+
+
+def runnable(network: nn.Module, inputs: Inputs) -> nn.Module:
+    """A network in the form in which it is timed."""
+    return as_it_runs("compressed", network, inputs)[0]
 
 
 def cost(name: str, network: nn.Module, inputs: Inputs | None) -> Cost:

@@ -16,6 +16,7 @@ from tenfold.report.measurement import Measurement, furthest
 from tenfold.report.report import Report
 from tenfold.report.words import COSTS
 from tenfold.surgery import Plan
+from tenfold.surgery.layout import CONTIGUOUS
 
 UNKNOWN = "-"
 BAR = 24  # columns
@@ -232,10 +233,18 @@ ROWS: dict[str, Callable[[Measurement], str]] = {
     "MACs a sample": lambda network: number(network.macs),
     "peak memory, MiB": lambda network: mebibytes(network.peak_memory_bytes),
     "ms a batch": batch_time,
+    "layout": lambda network: network.layout if network.layout not in (None, CONTIGUOUS) else UNKNOWN,
     "score": scored,
     "outputs' error": lambda network: output_error(network.outputs),
     "same largest entry": lambda network: agreement(network.outputs),
     "error, other inputs": lambda network: output_error(network.elsewhere),
     "largest entry, other inputs": lambda network: agreement(network.elsewhere),
 }
-OPTIONAL = ("score", "outputs' error", "same largest entry", "error, other inputs", "largest entry, other inputs")
+OPTIONAL = (
+    "layout",
+    "score",
+    "outputs' error",
+    "same largest entry",
+    "error, other inputs",
+    "largest entry, other inputs",
+)

@@ -4,6 +4,7 @@ from tenfold.surgery.carry_out import decompose
 from tenfold.surgery.copying import copied, unwrapped
 from tenfold.surgery.finite import check_finite
 from tenfold.surgery.fresh import Init, check_init, fresh
+from tenfold.surgery.layout import laid_out
 from tenfold.surgery.lowering import lower
 from tenfold.surgery.patterns import matching
 from tenfold.surgery.plan import Plan, Row
@@ -11,6 +12,6 @@ from tenfold.surgery.sites import Site, sites
 from tenfold.surgery.untaken import Untaken, untaken
 
 __all__ = [
-    "Init", "Plan", "Row", "Site", "Untaken", "check_finite", "check_init", "copied", "decompose", "fresh", "lower",
-    "matching", "sites", "untaken", "unwrapped",
+    "Init", "Plan", "Row", "Site", "Untaken", "check_finite", "check_init", "copied", "decompose", "fresh", "laid_out",
+    "lower", "matching", "sites", "untaken", "unwrapped",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from tenfold.protocols import Done, TenfoldError, Watch, near_misses, within
 from tenfold.surgery.carry_over import carry_over
 from tenfold.surgery.copying import copied
 from tenfold.surgery.finite import check_finite
+from tenfold.surgery.layout import laid_out
 from tenfold.surgery.plan import Plan, Row
 from tenfold.surgery.references import redirected
 from tenfold.surgery.room import check_room
@@ -54,7 +55,7 @@ def decompose(
     weights: dict[str, FactoredWeight] = {}
     for _ in watch(fitting(result, plan, planned, metrics or {}, seed, weights, quiet)):
         pass
-    return replaced(result, [planned[name][0] for name in weights], weights)
+    return laid_out(replaced(result, [planned[name][0] for name in weights], weights), plan.layout)
 
 
 def fitting(
@@ -95,7 +96,7 @@ def skeleton(model: nn.Module, plan: Plan) -> nn.Module:
         cores = [torch.zeros(shape, dtype=like.dtype, device=like.device) for shape in net.shapes]
         with within(f"layer '{name}'"):
             weights[name] = FactoredWeight(net, cores, site.partition(net, plan.rows[name].stages))
-    return replaced(result, [planned[name][0] for name in weights], weights)
+    return laid_out(replaced(result, [planned[name][0] for name in weights], weights), plan.layout)
 
 
 def networks(model: nn.Module, plan: Plan) -> dict[str, tuple[Site, TensorNetwork]]:

@@ -12,6 +12,7 @@ from tenfold.layers.base import lowered
 from tenfold.layers.plain import TRANSPOSED
 from tenfold.surgery.carry_out import swapped
 from tenfold.surgery.copying import copied
+from tenfold.surgery.layout import layout_of, with_kernels, without_door
 
 log = logging.getLogger(__name__)
 CONVOLUTIONS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
@@ -25,11 +26,11 @@ def lower(model: nn.Module, *, fold: bool = True) -> nn.Module:
         fold: let batch norms that directly follow a convolution disappear into it. Where the
             order of modules cannot be traced, they stay, and the log says where.
     """
-    result = copied(model).eval()
+    result, layout = copied(model).eval(), layout_of(model)
     result = swapped(result, {module: lowered(module) for module in result.modules() if isinstance(module, Layer)})
     if fold:
         fold_batch_norms(result)
-    return result
+    return result if layout is None else with_kernels(without_door(result), layout)
 
 
 def fold_batch_norms(model: nn.Module) -> None:

@@ -63,16 +63,19 @@ class Plan:
     Attributes:
         rows: by name, in the order of the network.
         batch: how many samples the stages were timed for; None where multiply-adds chose them.
+        layout: how images lie in memory from the first layer to the last, `contiguous` or `channels_last`; None where
+            nobody has timed it.
     """
 
     rows: Mapping[str, Row] = field(hash=False)
     batch: int | None = None
+    layout: str | None = None
 
     def to_yaml(self) -> str:
         """The plan as a file that a person edits."""
         layers = {name: row_to_yaml(row) for name, row in self.rows.items()}
-        batch = {} if self.batch is None else {"batch": self.batch}
-        return HEADER + documents.to_yaml({"schema": SCHEMA, **batch, "layers": layers})
+        whole = {key: value for key, value in (("batch", self.batch), ("layout", self.layout)) if value is not None}
+        return HEADER + documents.to_yaml({"schema": SCHEMA, **whole, "layers": layers})
 
     @staticmethod
     def from_yaml(text: str) -> "Plan":
@@ -85,7 +88,7 @@ class Plan:
         for name, given in file.layers.items():
             with within(f"layer '{name}'"):
                 rows[name] = row_from_yaml(name, given)
-        return Plan(rows, file.batch)
+        return Plan(rows, file.batch, file.layout)
 
 
 HEADER = """\
@@ -101,6 +104,7 @@ class PlanFile:
 
     layers: Mapping[str, Any]
     batch: Annotated[int, Meta(ge=1, description="a whole number of samples from 1")] | None = None
+    layout: Literal["contiguous", "channels_last"] | None = None
 
 
 @dataclass(frozen=True)

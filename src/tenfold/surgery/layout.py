@@ -1,0 +1,72 @@
+"""How images lie in memory from the first layer to the last: the layout of a network."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tenfold.inputs.containers import mapped
+
+CONTIGUOUS = "contiguous"
+LAYOUTS = {CONTIGUOUS: {}, "channels_last": {4: torch.channels_last, 5: torch.channels_last_3d}}
+WINDOWS = nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d
+
+
+class Door:
+    """What a network is given laid out as all between its layers is, once, before it goes in."""
+
+    def __init__(self, layout: str) -> None:
+        self.layout = layout
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """A forward pre-hook."""
+        del module
+        return mapped(self.turned, args), mapped(self.turned, kwargs)
+
+    def turned(self, leaf: Any) -> Any:
+        """Images in the layout; anything else as it is."""
+        if not isinstance(leaf, Tensor) or leaf.layout is not torch.strided or not leaf.is_floating_point():
+            return leaf
+        return laid(leaf, self.layout)
+
+
+def laid(tensor: Tensor, layout: str) -> Tensor:
+    """A tensor in a layout; one that has no channels is contiguous."""
+    return tensor.contiguous(memory_format=LAYOUTS[layout].get(tensor.ndim, torch.contiguous_format))
+
+
+def laid_out(model: nn.Module, layout: str | None) -> nn.Module:
+    """The network, changed in place, with this layout from its first layer to its last.
+
+    The weights of convolutions lie as the kernels want them, and a door turns the inputs. Results are the same up to
+    rounding. None: as it is.
+    """
+    if layout is None:
+        return model
+    without_door(model)
+    with_kernels(model, layout)
+    if LAYOUTS[layout]:
+        model.register_forward_pre_hook(Door(layout), with_kwargs=True)
+    return model
+
+
+def with_kernels(model: nn.Module, layout: str) -> nn.Module:
+    """The network, changed in place, with its convolutions' weights in this layout: they turn what reaches them."""
+    for module in model.modules():
+        weight = module._parameters.get("weight") if isinstance(module, WINDOWS) else None
+        if weight is not None:
+            weight.data = laid(weight.data, layout)
+    return model
+
+
+def layout_of(model: nn.Module) -> str | None:
+    """The layout that the door of a network turns its inputs to; None where it has no door."""
+    return next((hook.layout for hook in model._forward_pre_hooks.values() if isinstance(hook, Door)), None)
+
+
+def without_door(model: nn.Module) -> nn.Module:
+    """The network, changed in place, as if it had no layout of its own; kernels stay as they lie."""
+    for key in [key for key, hook in model._forward_pre_hooks.items() if isinstance(hook, Door)]:
+        del model._forward_pre_hooks[key]
+        model._forward_pre_hooks_with_kwargs.pop(key, None)
+    return model
