@@ -252,6 +252,8 @@ CHANGED: dict[str, dict[str, Any]] = {
     "seed": {"seed": 1},
     "samples": {"calibrate": 80},
     "reconstruction": {"reconstruct": True},
+    "distillation": {"distil": 2},
+    "batch norms": {"bn": True},
     "budget": {"bytes": "3x"},
 }
 
@@ -260,9 +262,13 @@ CHANGED: dict[str, dict[str, Any]] = {
 def test_what_was_tried_is_taken_from_the_same_search_only(
     trained: tuple[nn.Module, Data], one_attempt: list[Any], tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Each case by itself: only a budget is seen by the plan."""
     monkeypatch.setattr(drop.Search, "gain", lambda *_: 2.0)
+    if what != "budget":
+        monkeypatch.setattr(drop.Run, "about", lambda *_: {})
     model, data = trained
-    options = {"max_drop": 60.0, "objective": "macs", "state": tmp_path, **quick()}
+    how = quick(bn=False, reconstruct=what == "distillation")
+    options = {"max_drop": 60.0, "objective": "macs", "state": tmp_path, **how}
     tenfold.compress(model, data, **options)
     assert len(one_attempt) == 1
     tenfold.compress(model, data, **{**options, "max_drop": 70.0, "memory": "1GB"})
@@ -323,3 +329,4 @@ def test_networks_are_judged_with_the_batch_norms_that_they_end_with(
     result = tenfold.compress(model, data, max_drop=90.0, **quick(calibrate=0))
     dense, small = (score(each, data.validation, data) or 0.0 for each in (model, result.model))
     assert result.report.settings["attempts"][0]["loss"] == dense - small
+    assert not any(torch.equal(buffer, norm.running_mean) for buffer in result.model.buffers())

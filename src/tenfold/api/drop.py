@@ -147,7 +147,6 @@ class Search:
         return {
             **run.about(plan),
             "seed": run.seed,
-            "calibrate": run.calibration.calibrate,
             "reconstruct": run.calibration.reconstruct,
             "distil": run.calibration.distil,
             "bn": run.training.bn,
