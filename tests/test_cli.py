@@ -695,7 +695,7 @@ def test_a_search_that_finds_nothing_says_how_to_go_on(place: Path, monkeypatch:
     words = "compress net.py:build --data own.py:own --calibrate 32 --no-reconstruct --format svd --out cut --max-drop"
     said = refused(*words.split(), "2")
     assert "What was done is kept in cut/state: once that is mended, the command goes on after the last" in said
-    assert "allow more (what was tried is kept, and not made again)" in said
+    assert "allow more (what was tried is kept, and not judged again)" in said
     monkeypatch.setattr(drop.Search, "judged", lambda *_: pytest.fail("made again"))
     monkeypatch.setattr(drop, "GROWTH", 1e9)
     assert tenfold_(*words.split(), "6").exit_code == 0

@@ -166,7 +166,7 @@ def test_where_every_network_loses_too_much_that_is_said(
     )
     with pytest.raises(TenfoldError, match=told + ", or"):
         tenfold.compress(*trained, max_drop=2.0, **quick())
-    with pytest.raises(TenfoldError, match=told + r" \(what was tried is kept, and not made again\)"):
+    with pytest.raises(TenfoldError, match=told + r" \(what was tried is kept, and not judged again\)"):
         tenfold.compress(*trained, max_drop=2.0, state=tmp_path, **quick())
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -70,7 +71,7 @@ class Search:
         self.judge = judge_of(run.dense, run.data, run.known)
         self.attempts: dict[float, Attempt] = {}
         self.plans: dict[float, Plan] = {}
-        self.held: tuple[Attempt, Networks] | None = None
+        self.held: tuple[Plan, Networks] | None = None
         self.refusal: TenfoldError | None = None  # the last
 
     def attempt(self, ratio: float) -> Attempt:
@@ -93,9 +94,8 @@ class Search:
         networks = self.networks(ratio, plan)
         small = list(networks.values())[-1]
         attempt = Attempt(ratio, self.loss(small), self.gain(small))
-        gained = 1.0 if self.held is None else self.held[0].gain or 1.0
-        if self.goal.reached_by(attempt) and (attempt.gain or 0.0) > gained:
-            self.held = attempt, networks
+        if attempt == self.best([*self.attempts.values(), attempt]):
+            self.held = plan, networks
         folder = self.state(ratio)
         if folder is not None:
             about = {**asdict(attempt), "of": self.depends(plan)}
@@ -160,18 +160,22 @@ class Search:
     def found(self) -> Found:
         """The best attempt, made again only where it was kept from a search that was stopped."""
         attempts = tuple(self.attempts[ratio] for ratio in sorted(self.attempts))
-        good = [each for each in attempts if self.goal.reached_by(each)]
-        if not good:
+        best = self.best(attempts)
+        if best is None:
             raise self.nothing(attempts)
-        best = max(good, key=lambda each: each.gain or 0.0)
         plan = self.plans[best.ratio]
-        is_held = self.held is not None and self.plans[self.held[0].ratio] == plan
-        networks = self.held[1] if is_held and self.held is not None else self.networks(best.ratio, plan)
+        held = self.held is not None and self.held[0] == plan and self.held[1]
+        networks = held or self.networks(best.ratio, plan)
         sentence = (
             f"Of networks with {self.tried(attempts)}, the one at {best.ratio:.3g}x gains most of those that lose "
             f"{self.most}: {best.gain:.3g}x in {self.goal.objective}."
         )
         return Found(plan, networks, attempts, sentence)
+
+    def best(self, attempts: Iterable[Attempt]) -> Attempt | None:
+        """The one of the largest gain, of those that reach the goal; None where none does."""
+        good = [each for each in attempts if self.goal.reached_by(each)]
+        return max(good, key=lambda each: each.gain or 0.0, default=None)
 
     def nothing(self, attempts: tuple[Attempt, ...]) -> TenfoldError:
         """Why no network is found."""
@@ -183,7 +187,7 @@ class Search:
                 f"no network that loses {self.most} gains in {self.goal.objective}, the best comes to "
                 f"{max(allowed):.3g}x: {self.tried(attempts)}; allow more, or ask for another objective."
             )
-        kept = "" if self.run.state is None else " (what was tried is kept, and not made again)"
+        kept = "" if self.run.state is None else " (what was tried is kept, and not judged again)"
         return TenfoldError(
             f"no network loses {self.most}: {self.tried(attempts)}; allow more{kept}, or calibrate on more samples."
         )
