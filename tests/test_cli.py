@@ -20,6 +20,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import tenfold
+from tenfold.api import drop
 from tenfold.cli import app
 from tenfold.cli.border import layers_of
 from tenfold.data import load_data
@@ -556,6 +557,9 @@ def test_a_frontier_is_printed_and_drawn_and_is_made_of_plans(place: Path) -> No
         ("compress net.py:build --max-drop 1 --data digits --objective tme --out o", "did you mean 'time'"),
         ("compress net.py:build --max-drop 1 --params 2x --data digits --out o", "leave params out"),
         ("compress net.py:build --max-drop 1 --out o", "max_drop judges networks on data"),
+        ("compress net.py:build --max-drop 1 --data digits --epochs 1 --out o", "leave epochs=1 out"),
+        ("compress net.py:build --params 2x --objective time --out o", "says what max_drop gains; give max_drop, too"),
+        ("compress net.py:build --params 2x --objective tme --dry-run", "says what max_drop gains; give max_drop, too"),
         ("compress net.py:build --params 2x --data digits --memory much --out o", "'much' is no size of memory"),
         ("compress net.py:build --params 2x --out o --data own.py:own --epochs 1 --lr 0", "lr=0.0"),
         ("compress net.py:build --params 2x --out o --device gpu", "there is no device 'gpu'"),
@@ -682,6 +686,20 @@ def test_a_run_that_is_killed_in_every_step_ends_with_the_same_weights(place: Pa
     for name in ("model.safetensors", "plan.yaml"):
         assert (place / "cut" / name).read_bytes() == (place / "whole" / name).read_bytes()
     assert files(place / "kept") == files(place / "other")
+    assert not (place / "cut/state").exists()
+
+
+def test_a_search_that_finds_nothing_says_how_to_go_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drop, "NEAR", 10.0)
+    monkeypatch.setattr(drop.Search, "loss", lambda *_: 5.0)
+    words = "compress net.py:build --data own.py:own --calibrate 32 --no-reconstruct --format svd --out cut --max-drop"
+    said = refused(*words.split(), "2")
+    assert "What was done is kept in cut/state: once that is mended, the command goes on after the last" in said
+    assert "allow more (what was tried is kept, and not judged again)" in said
+    monkeypatch.setattr(drop.Search, "judged", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(drop, "GROWTH", 1e9)
+    assert tenfold_(*words.split(), "6").exit_code == 0
+    assert {path.name for path in (place / "cut").iterdir()} >= {"model.safetensors", "plan.yaml"}
     assert not (place / "cut/state").exists()
 
 

@@ -569,3 +569,10 @@ def test_a_task_of_ones_own() -> None:
         TenfoldError, match=r"task 'signs' takes .* \(n,\) of true and false, .*; choose task='regression'"
     ):
         score(nn.Identity(), [(outputs, outputs)], data_for(Signs()))
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_a_single_column_is_no_class_and_counts_as_it_is(columns: int) -> None:
+    outputs = torch.arange(2.0 * columns).reshape(2, columns)
+    (found,) = Objective.of(data_for("classification")).compared(outputs)
+    assert torch.equal(found, outputs if columns == 1 else outputs - outputs.mean(1, keepdim=True))

@@ -7,6 +7,7 @@ from tenfold.api.compressed import Compressed, save
 from tenfold.api.decompose import decompose
 from tenfold.api.evaluate import evaluate, side_by_side
 from tenfold.api.frontier import frontier
+from tenfold.api.goal import Goal
 from tenfold.api.opened import Opened, load, open_network, origin_of
 from tenfold.api.plan import plan_from, planned, profiled
 from tenfold.api.predicted import PlannedLayer, Predicted, foreseen, predicted
@@ -17,7 +18,7 @@ from tenfold.api.train import check as check_train
 from tenfold.api.train import is_dense, train
 
 __all__ = [
-    "Compressed", "Opened", "PlannedLayer", "Predicted", "Training", "calibrate", "check_asked", "check_file",
+    "Compressed", "Goal", "Opened", "PlannedLayer", "Predicted", "Training", "calibrate", "check_asked", "check_file",
     "check_one", "check_train", "compress", "decompose", "evaluate", "foreseen", "frontier", "given_inputs",
     "given_only", "is_dense", "load", "open_network", "origin_of", "parse_inputs", "plan_from", "planned",
     "predicted", "profiled", "reconstruct", "recover", "recover_folder", "save", "side_by_side", "train",

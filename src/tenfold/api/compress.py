@@ -1,6 +1,7 @@
 """All of it: measure, plan, decompose, reconstruct, recover and measure again."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -10,8 +11,10 @@ from torch import nn
 from tenfold.api.border import check_asked, check_one, check_types, given_only
 from tenfold.api.calibrate import Calibration, calibrated
 from tenfold.api.compressed import Compressed, documented, plain, sampled
-from tenfold.api.drop import Found, Goal, smallest
+from tenfold.api.drop import Found, smallest
 from tenfold.api.evaluate import judged
+from tenfold.api.goal import Goal
+from tenfold.api.judge import labelled
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import plan_from, profiled
 from tenfold.api.predicted import predicted
@@ -36,7 +39,7 @@ def compress(
     plan: Plan | str | Path | None = None,
     batch: int | None = None,
     max_drop: float | None = None,
-    objective: str = "params",
+    objective: str | None = None,
     calibrate: int | None = None,
     calibration: Iterable[Any] | None = None,
     reconstruct: bool = True,
@@ -65,9 +68,9 @@ def compress(
         batch: samples for which the stages of every weight are to be the fastest on this machine; without it they are
             those of the fewest multiply-adds.
         max_drop: instead of a budget: the points of the score that may be lost on the data's validation split, or,
-            where that is empty, of agreement with the dense network. Calibrated networks are tried until the smallest
-            is found.
-        objective: what is then to be gained most: `params`, `macs`, or `time`.
+            where that is empty, of agreement with the dense network, or of relative error of outputs that have no
+            classes. Calibrated networks are tried until the smallest is found; other budgets beside it hold, too.
+        objective: what is then to be gained most: `params` (the default), `macs`, or `time`.
         calibrate: unlabelled samples by which errors are weighed and blocks reconstructed; 0 for none. By default 1,000
             where there is data and no epochs.
         calibration: batches of inputs to take them from; by default those of the data.
@@ -92,16 +95,17 @@ def compress(
     has_inputs = data is not None or calibration is not None
     calibrating = Calibration(calibrate, reconstruct, distil, memory).settled(has_inputs=has_inputs, epochs=epochs)
     training = Training(epochs, bn and not calibrating.reconstruct, distill, lr).settled(data)
-    goal = None if max_drop is None else Goal(max_drop, objective)
-    read = checked(unwrapped(model), wanted, plan, batch, goal, has_inputs, known_macs=any(
+    goal = Goal.of(max_drop, objective)
+    if goal is not None:
+        goal.check(wanted, epochs=epochs, judged=bool(calibrating.calibrate) or labelled(data))
+    read = checked(unwrapped(model), wanted, plan, batch, goal, known_macs=any(
         each is not None for each in (inputs, data, profile)))  # fmt: skip
     run = begun(model, data, inputs, calibration, calibrating, training, seed=seed, batch=batch, device=device,
                 profile=profile, state=state, whose=whose(settings), watch=watch)  # fmt: skip
 
     found = None if goal is None else smallest(run, goal, wanted)
     chosen = found.plan if found is not None else read or run.planned(wanted)
-    networks = found.networks if found is not None else run.carried_out(chosen, run.state)
-    networks = run.trained(networks, chosen)
+    networks = found.networks if found is not None else run.trained(run.carried_out(chosen, run.state), chosen)
     chosen = run.laid_out(networks, chosen)
 
     how = {"calibrate": calibrating.calibrate, "reconstruct": calibrating.reconstruct, "distil": distil}
@@ -116,7 +120,7 @@ def compress(
         report=report,
         words=words if found is None else (found.sentence, *words),
         document=documented(document or Document(origin_of(model)), run.inputs),
-        state=run.state if epochs or run.known is not None else None,
+        state=run.state if epochs or run.known is not None or found is not None else None,
     )
 
 
@@ -126,7 +130,6 @@ def checked(
     plan: Plan | str | Path | None,
     batch: int | None,
     goal: Goal | None,
-    has_inputs: bool,
     *,
     known_macs: bool,
 ) -> Plan | None:
@@ -137,8 +140,6 @@ def checked(
     check_one(plan, asked, batch, *(["max_drop"] if goal is not None else []))
     if plan is not None:
         return plan_from(plan)
-    if goal is not None:
-        goal.check(asked, has_inputs=has_inputs)
     check_asked(model, asked if goal is None else {**asked, "params": 1.0}, known_macs=known_macs)
     return None
 
@@ -180,8 +181,7 @@ def searched(goal: Goal | None, found: Found | None) -> dict[str, Any]:
     """Settings of a report: what was searched for, and every attempt."""
     if goal is None or found is None:
         return {}
-    attempts = [{"ratio": each.ratio, "loss": each.loss, "gain": each.gain} for each in found.attempts]
-    return {"max_drop": goal.max_drop, "objective": goal.objective, "attempts": attempts}
+    return {**asdict(goal), "attempts": [asdict(each) for each in found.attempts]}
 
 
 def reported(

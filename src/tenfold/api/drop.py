@@ -1,109 +1,47 @@
 """The smallest, or fastest, network that loses at most so much: a search over calibrated networks."""
 
-import itertools
 import json
 import logging
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
+from tenfold.api.goal import Attempt, Goal
+from tenfold.api.judge import judge_of
 from tenfold.api.run import Networks, Run
 from tenfold.api.samples import timed
-from tenfold.measure import output_errors, outputs
-from tenfold.measure.score import score
-from tenfold.planning import Asked
-from tenfold.protocols import TenfoldError, near_misses
+from tenfold.measure.score import device_of
+from tenfold.planning import BUDGETS, Asked
+from tenfold.protocols import TenfoldError
 from tenfold.recovery.checkpoint import ATTEMPT, attempt_folder
-from tenfold.report import Measurement, compare
-from tenfold.storage import write_text
+from tenfold.report import compare
+from tenfold.statistics.gather import hash_of
+from tenfold.storage import JSON, write_bytes
 from tenfold.surgery import Plan
-from tenfold.tasks import Objective
 
 FIRST, GROWTH = 2.0, 1.6  # the first ratio, and from one to the next until one loses too much
 NEAR = 1.06  # how near the last that holds and the first that does not are in the end
 LARGEST = 1000.0
-JUDGES = 8  # batches on which networks are judged where there are no labels
-MARKS = "budget", "ratio", "loss", "gain"
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Gain:
-    """What can be asked for: the budget that is walked, and what is gained."""
-
-    budget: str
-    of: Callable[[Measurement, Measurement], float | None]  # dense, compressed
-
-
-def over(dense: float | None, small: float | None) -> float | None:
-    """A ratio, where both sides are known."""
-    return None if dense is None or not small else dense / small
-
-
-OBJECTIVES = {
-    "params": Gain("params", lambda dense, small: over(dense.params, small.params)),
-    "macs": Gain("macs", lambda dense, small: over(dense.macs, small.macs)),
-    "time": Gain("macs", lambda _, small: None if small.speedup is None else small.speedup.median),
-}
-
-
-@dataclass(frozen=True)
-class Goal:
-    """Attributes: max_drop: what may be lost, in points of the score; objective: what is to be gained."""
-
-    max_drop: float
-    objective: str = "params"
-
-    def check(self, asked: Asked, *, has_inputs: bool) -> None:
-        """Raise a TenfoldError where this is no number above 0, or asks for what the other options ask for, too."""
-        if not (self.max_drop > 0 and math.isfinite(self.max_drop)):
-            raise TenfoldError(f"max_drop={self.max_drop} is no number of points above 0, such as 0.5.")
-        if self.objective not in OBJECTIVES:
-            raise TenfoldError(f"objective '{self.objective}' is unknown{near_misses(self.objective, OBJECTIVES)}")
-        taken = [name for name in ("energy", "ranks", OBJECTIVES[self.objective].budget) if name in asked]
-        if taken:
-            raise TenfoldError(f"max_drop finds the ratio of {self.objective} itself; leave {taken[0]} out.")
-        if not has_inputs:
-            raise TenfoldError("max_drop judges networks on data; give --data, or inputs to calibrate on.")
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One network of the search.
+class Found:
+    """The network that gains most of those that lose little enough.
 
     Attributes:
-        budget: of these attributes, that was set to `ratio`.
-        loss: against the dense network, in points of what it was judged by.
-        gain: of what was asked for, measured.
+        attempts: all, in the order of ratios.
+        sentence: what was tried, and what was taken.
     """
-
-    budget: str
-    ratio: float
-    loss: float
-    gain: float
-
-
-@dataclass(frozen=True)
-class Found:
-    """The network that gains most of those that lose little enough, and every attempt in the order of ratios."""
 
     plan: Plan
     networks: Networks
     attempts: tuple[Attempt, ...]
-    best: Attempt
-    judged_by: str
-
-    @property
-    def sentence(self) -> str:
-        """What was tried, and what was taken."""
-        tried = ", ".join(f"{each.ratio:.3g}x ({-each.loss:+.2f})" for each in self.attempts)
-        return (
-            f"Of networks with {self.best.budget} at {tried} points of {self.judged_by}, the one at "
-            f"{self.best.ratio:.3g}x gains most and loses little enough."
-        )
+    sentence: str
 
 
 def smallest(run: Run, goal: Goal, asked: Asked) -> Found:
@@ -111,13 +49,13 @@ def smallest(run: Run, goal: Goal, asked: Asked) -> Found:
 
     Ratios grow until a network loses too much or is out of reach, and are halved in between. What each attempt came to
     is kept in the run's state.
-    Raises: TenfoldError if even the smallest step loses more.
+    Raises: TenfoldError if none can be made, even the smallest step loses more, or none gains anything.
     """
     search = Search(run, goal, asked)
     holds, fails = 1.0, math.inf
     ratio = FIRST
     while fails / holds > NEAR and ratio <= LARGEST:
-        if search.holds(ratio):
+        if goal.allows(search.attempt(ratio)):
             holds = ratio
         else:
             fails = ratio
@@ -126,110 +64,150 @@ def smallest(run: Run, goal: Goal, asked: Asked) -> Found:
 
 
 class Search:
-    """Attempts at ratios, judged."""
+    """Attempts at ratios, judged. Of the networks only the best so far are held."""
 
     def __init__(self, run: Run, goal: Goal, asked: Asked) -> None:
         self.run, self.goal, self.asked = run, goal, asked
+        self.judge = judge_of(run.dense, run.data, run.known)
         self.attempts: dict[float, Attempt] = {}
+        self.plans: dict[float, Plan] = {}
+        self.held: tuple[Plan, Networks] | None = None
         self.refusal: TenfoldError | None = None  # the last
-        self.last: tuple[float, Plan, Networks] | None = None
-        self.labelled = run.data is not None and any(True for _ in run.data.validation)
 
-    @property
-    def judged_by(self) -> str:
-        """What points are lost of."""
-        if self.labelled and self.run.data is not None:
-            return f"{Objective.of(self.run.data).score.name} on validation data"
-        return "agreement with the dense network"
-
-    def holds(self, ratio: float) -> bool:
-        """Whether the network at a ratio can be made, and loses little enough."""
+    def attempt(self, ratio: float) -> Attempt:
+        """What the network at a ratio comes to: as it was found for the same plan, or as it is judged now."""
         try:
-            plan = self.plan(ratio)
+            plan = self.run.planned({**self.asked, self.goal.gain.budget: ratio})  # type: ignore[misc]
         except TenfoldError as error:
             self.refusal = error
-            log.info("%gx is out of reach: %s", ratio, error)
-            return False
-        attempt = self.kept(ratio, plan) or self.judged(ratio, plan)
-        self.attempts[ratio] = attempt
-        log.info("%s %.4gx: loses %.2f points", attempt.budget, ratio, attempt.loss)
-        return attempt.loss <= self.goal.max_drop
+            found = Attempt(ratio)
+        else:
+            same = [self.attempts[other] for other, known in self.plans.items() if known == plan]
+            found = replace(same[0], ratio=ratio) if same else self.kept(ratio, plan) or self.judged(ratio, plan)
+            self.plans[ratio] = plan
+        self.attempts[ratio] = found
+        log.info("%s", self.told(found))
+        return found
 
-    def plan(self, ratio: float) -> Plan:
-        """At a ratio."""
-        wanted: Asked = {**self.asked, self.budget: ratio}  # type: ignore[misc]
-        return self.run.planned(wanted)
+    def judged(self, ratio: float, plan: Plan) -> Attempt:
+        """Made and measured; what it came to is kept, and the network, too, if it is the best so far."""
+        networks = self.networks(ratio, plan)
+        small = list(networks.values())[-1]
+        attempt = Attempt(ratio, self.loss(small), self.gain(small))
+        if attempt == self.best([*self.attempts.values(), attempt]):
+            self.held = plan, networks
+        folder = self.state(ratio)
+        if folder is not None:
+            about = {**asdict(attempt), "of": self.depends(plan)}
+            write_bytes(folder / ATTEMPT, json.dumps(about, indent=1, sort_keys=True).encode())
+        return attempt
 
-    @property
-    def budget(self) -> str:
-        """That is walked."""
-        return OBJECTIVES[self.goal.objective].budget
+    def networks(self, ratio: float, plan: Plan) -> Networks:
+        """As they would be handed back."""
+        networks = self.run.trained(self.run.carried_out(plan, self.state(ratio)), plan)
+        self.run.laid_out(networks, plan)
+        return networks
+
+    def loss(self, small: nn.Module) -> float | None:
+        """What a network loses; None where its outputs are not finite, so that it cannot be judged."""
+        try:
+            found = self.judge.loss(small)
+        except TenfoldError as error:
+            log.info("%s", error)
+            return None
+        return found if math.isfinite(found) else None
+
+    def gain(self, small: nn.Module) -> float:
+        """What a network gains. Raises: TenfoldError if that cannot be measured."""
+        inputs = None if self.run.inputs is None else timed(self.run.inputs, self.run.profile.macs or 1)
+        measured = compare({"dense": self.run.dense, "small": small}, inputs, reference="dense")
+        found = self.goal.gain.of(measured["dense"], measured["small"])
+        if found is None:
+            raise TenfoldError(f"objective '{self.goal.objective}' cannot be measured on these inputs; give others.")
+        return found
 
     def state(self, ratio: float) -> Path | None:
         """The folder of an attempt."""
         return None if self.run.state is None else attempt_folder(self.run.state, ratio)
 
-    def networks(self, ratio: float, plan: Plan) -> Networks:
-        """Made, or the last ones made."""
-        if self.last is None or self.last[0] != ratio:
-            self.last = ratio, plan, self.run.carried_out(plan, self.state(ratio))
-        return self.last[2]
-
-    def judged(self, ratio: float, plan: Plan) -> Attempt:
-        """What the network at a ratio loses and gains; kept."""
-        networks = self.networks(ratio, plan)
-        small = networks[list(networks)[-1]]
-        inputs = None if self.run.inputs is None else timed(self.run.inputs, self.run.profile.macs or 1)
-        measured = compare({"dense": self.run.dense, "small": small}, inputs, reference="dense")
-        gain = OBJECTIVES[self.goal.objective].of(measured["dense"], measured["small"])
-        if gain is None:
-            raise TenfoldError(f"objective '{self.goal.objective}' cannot be measured on these inputs; give others.")
-        attempt = Attempt(self.budget, ratio, self.loss(small), gain)
-        folder = self.state(ratio)
-        if folder is not None:
-            about = {**asdict(attempt), "run": self.run.about(plan), "judged_by": self.judged_by}
-            write_text(folder / ATTEMPT, json.dumps(about, indent=1, sort_keys=True), MARKS)
-        return attempt
-
     def kept(self, ratio: float, plan: Plan) -> Attempt | None:
-        """What the same run has found before it was stopped."""
+        """What the same network came to before a search was stopped; None where nothing legible is kept."""
         folder = self.state(ratio)
-        if folder is None or not (folder / ATTEMPT).exists():
+        if folder is None:
             return None
-        about = json.loads((folder / ATTEMPT).read_text(encoding="utf-8"))
-        if (about.pop("run"), about.pop("judged_by")) != (self.run.about(plan), self.judged_by):
+        try:
+            about = json.loads((folder / ATTEMPT).read_text(encoding="utf-8"))
+            loss, gain = about["loss"], float(about["gain"])
+            found = Attempt(ratio, None if loss is None else float(loss), gain)
+            return found if about["of"] == self.depends(plan) else None
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return Attempt(**about)
 
-    def loss(self, small: nn.Module) -> float:
-        """In points: of the score on validation data, else of the agreement on samples that were not calibrated on."""
-        if self.labelled and self.run.data is not None:
-            better = 1 if Objective.of(self.run.data).score.higher_is_better else -1
-            dense, found = (score(model, self.run.data.validation, self.run.data) for model in (self.run.dense, small))
-            return better * ((dense or 0.0) - (found or 0.0))
-        assert self.run.known is not None
-        same = []
-        for batch in itertools.islice(self.run.known.further, JUDGES):
-            errors = output_errors(outputs(self.run.dense, batch.value), outputs(small, batch.value))
-            each = [error.agreement for error in errors.values()]
-            same.append(min((value for value in each if value is not None), default=0.0))
-        return 100 * (1 - sum(same) / len(same))
+    def depends(self, plan: Plan) -> dict[str, JSON]:
+        """All that an attempt depends on."""
+        run, known = self.run, self.run.known
+        return {
+            **run.about(plan),
+            "seed": run.seed,
+            "reconstruct": run.calibration.reconstruct,
+            "distil": run.calibration.distil,
+            "bn": run.training.bn,
+            "samples": None if known is None else [hash_of(known.chunks), known.counted],
+            "judged by": [self.judge.name, self.judge.mark],
+            "objective": self.goal.objective,
+            "measured on": None if run.inputs is None else [run.inputs.described, run.inputs.size],
+            "machine": [str(device_of(run.dense)), torch.get_num_threads()],
+        }
 
     def found(self) -> Found:
-        """The best attempt, made again where it was not the last.
-
-        Raises: TenfoldError if none loses little enough, or none can be made.
-        """
-        if not self.attempts and self.refusal is not None:
-            raise self.refusal
+        """The best attempt, made again only where it was kept from a search that was stopped."""
         attempts = tuple(self.attempts[ratio] for ratio in sorted(self.attempts))
-        good = [each for each in attempts if each.loss <= self.goal.max_drop]
-        if not good:
-            least = min(attempts, key=lambda each: each.loss)
-            raise TenfoldError(
-                f"no network loses at most {self.goal.max_drop:g} points of {self.judged_by}: {least.budget} at "
-                f"{least.ratio:.3g}x loses {least.loss:.2f}; allow more, or calibrate on more samples."
+        best = self.best(attempts)
+        if best is None:
+            raise self.nothing(attempts)
+        plan = self.plans[best.ratio]
+        held = self.held is not None and self.held[0] == plan and self.held[1]
+        networks = held or self.networks(best.ratio, plan)
+        sentence = (
+            f"Of networks with {self.tried(attempts)}, the one at {best.ratio:.3g}x gains most of those that lose "
+            f"{self.most}: {best.gain:.3g}x in {self.goal.objective}."
+        )
+        return Found(plan, networks, attempts, sentence)
+
+    def best(self, attempts: Iterable[Attempt]) -> Attempt | None:
+        """The one of the largest gain, of those that reach the goal; None where none does."""
+        good = [each for each in attempts if self.goal.reached_by(each)]
+        return max(good, key=lambda each: each.gain or 0.0, default=None)
+
+    def nothing(self, attempts: tuple[Attempt, ...]) -> TenfoldError:
+        """Why no network is found."""
+        if self.refusal is not None and all(each.gain is None for each in attempts):
+            return self.refusal
+        allowed = [each.gain or 0.0 for each in attempts if self.goal.allows(each)]
+        if allowed:
+            return TenfoldError(
+                f"no network that loses {self.most} gains in {self.goal.objective}, the best comes to "
+                f"{max(allowed):.3g}x: {self.tried(attempts)}; allow more, or ask for another objective."
             )
-        best = max(good, key=lambda each: each.gain)
-        plan = self.plan(best.ratio)
-        return Found(plan, self.networks(best.ratio, plan), attempts, best, self.judged_by)
+        kept = "" if self.run.state is None else " (what was tried is kept, and not judged again)"
+        return TenfoldError(
+            f"no network loses {self.most}: {self.tried(attempts)}; allow more{kept}, or calibrate on more samples."
+        )
+
+    @property
+    def most(self) -> str:
+        """What may be lost, in words."""
+        return self.judge.most(self.goal.max_drop)
+
+    def tried(self, attempts: tuple[Attempt, ...]) -> str:
+        """`bytes=4x and params at 2x (loses 0.29), 3.2x (out of reach)`."""
+        beside = "".join(f"{name}={self.asked[name]} and " for name in BUDGETS if name in self.asked)  # type: ignore[literal-required]
+        return f"{beside}{self.goal.gain.budget} at {', '.join(map(self.told, attempts))}"
+
+    def told(self, attempt: Attempt) -> str:
+        """`2x (loses 0.29)`."""
+        if attempt.gain is None:
+            what = "out of reach"
+        else:
+            what = "cannot be judged" if attempt.loss is None else f"loses {self.judge.shown(attempt.loss)}"
+        return f"{attempt.ratio:.3g}x ({what})"

@@ -25,7 +25,7 @@ def compress(
     allocation: o.Allocation = None,
     multiple: o.Multiple = None,
     max_drop: o.MaxDrop = None,
-    objective: o.ObjectiveOf = "params",
+    objective: o.ObjectiveOf = None,
     batch: o.Batch = None,
     plan: o.PlanFile = None,
     format: o.Format = None,
@@ -70,8 +70,9 @@ def compress(
         exclude=exclude,
     )  # fmt: skip
     api.Training(epochs, bn, distill, lr).check(has_data=data is not None)
-    api.check_one(plan, asked, batch, *(["max_drop"] if max_drop is not None else []))
-    if max_drop is not None and dry_run:
+    goal = api.Goal.of(max_drop, objective)
+    api.check_one(plan, asked, batch, *(["max_drop"] if goal is not None else []))
+    if goal is not None and dry_run:
         raise TenfoldError("--max-drop compresses networks to judge them, so --dry-run has nothing to show; leave one.")
     read = None if plan is None else api.plan_from(plan)
     given = prepare(

@@ -207,11 +207,11 @@ MaxDrop = Annotated[
     ),
 ]
 ObjectiveOf = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--objective",
         metavar="WHAT",
-        help="With --max-drop: what is to be gained: params, macs or time.",
+        help="With --max-drop: what is to be gained: params (the default), macs or time.",
         rich_help_panel=BUDGET,
     ),
 ]

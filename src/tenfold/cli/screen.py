@@ -16,7 +16,7 @@ from tenfold.protocols import TenfoldError
 from tenfold.recovery import kept
 
 WIDE = 110  # columns from which tables show all they know
-GOES_ON = "the same command goes on after the last whole epoch or block"
+GOES_ON = "goes on after the last whole epoch, block or network of a search"
 STARTS_ANEW = "no epoch or block had ended; the same command starts anew."
 
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
@@ -81,10 +81,10 @@ def resumable(state: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        way = f"{GOES_ON} (kept in {state})." if kept(state) else STARTS_ANEW
+        way = f"the same command {GOES_ON} (kept in {state})." if kept(state) else STARTS_ANEW
         typer.echo(f"stopped; {way}", err=True)
         raise typer.Exit(130) from None
     except TenfoldError:
         if kept(state) - before:
-            note(f"What was trained is kept in {state}: {GOES_ON}.")
+            note(f"What was done is kept in {state}: once that is mended, the command {GOES_ON}.")
         raise

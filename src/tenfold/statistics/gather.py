@@ -90,7 +90,7 @@ def passing(
                 "the data."
             )
         held = len(chunks) > 1 and k % HELD_OUT == min(HELD_OUT, len(chunks)) - 1
-        generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{digest(chunk)}".encode()))
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{digest(chunk.value)}".encode()))
         for draw in range(draws):
             watched.see(chunk, outputs, held=held, inputs=draw == 0, generator=generator)
         pace = (time.perf_counter() - began) / (k + 1 - first)
@@ -220,14 +220,14 @@ class Watched:
 
 def hash_of(chunks: Sequence[Inputs]) -> str:
     """SHA-256 over all tensors of the samples, those of all processes, as a hexadecimal text."""
-    own = [digest(chunk) for chunk in chunks]
+    own = [digest(chunk.value) for chunk in chunks]
     return hashlib.sha256(" ".join(each for part in gathered(own) for each in part).encode()).hexdigest()
 
 
-def digest(chunk: Inputs) -> str:
-    """The same of a chunk alone."""
+def digest(value: Any) -> str:
+    """The same over the tensors of one value."""
     found = hashlib.sha256()
-    for tensor in tensors_in(chunk.value):
+    for tensor in tensors_in(value):
         found.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()

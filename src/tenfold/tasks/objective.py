@@ -63,13 +63,21 @@ class Objective:
         """What of the outputs counts where no labels are: of classes the logits about their mean, else all that is
         floating.
         """
+        logits = self.classes(outputs)
+        return self.floating(outputs) if logits is None else [logits - logits.mean(1, keepdim=True)]
+
+    def classes(self, outputs: Any) -> Tensor | None:
+        """(m, classes, ...), where that is what counts of the outputs; None for other tasks, and of a single column."""
+        found = self.floating(outputs)
+        if not isinstance(self.task, Classes) or len(found) != 1 or found[0].ndim not in self.task.dims:
+            return None
+        return self.task.logits(found[0]) if found[0].shape[self.task.axis] > 1 else None
+
+    def floating(self, outputs: Any) -> list[Tensor]:
+        """What is floating of the output that was asked for; its `logits` alone, where it has some."""
         given = self.given(outputs)
         logits = (held(given) or {}).get("logits")
-        found = [x for x in tensors_in(given if logits is None else logits) if x.is_floating_point()]
-        if isinstance(self.task, Classes) and len(found) == 1 and found[0].ndim in self.task.dims:
-            each = self.task.logits(found[0])
-            return [each - each.mean(1, keepdim=True)]
-        return found
+        return [x for x in tensors_in(given if logits is None else logits) if x.is_floating_point()]
 
     @property
     def told(self) -> str:
