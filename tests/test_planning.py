@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -299,6 +300,33 @@ def test_levels_are_multiples_within_the_bound(bound: int, multiple: int) -> Non
     assert all(1 <= rank <= bound for rank in found)
     assert all(rank % multiple == 0 for rank in found) or found == [bound]
     assert int(round_up([bound], multiple)[0]) - bound < multiple
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "format": st.sampled_from(["svd", "tt,svd", "conv=tucker2"]),
+                "allocation": st.sampled_from(["global", "clipped"]),
+            },
+            optional={name: st.sampled_from(["1.2x", "1.5x"]) for name in ("params", "macs", "deployed_params")}
+            | {"max_error": st.just(0.8), "multiple": st.just(2)},
+        ).filter(lambda asked: {"params", "macs", "deployed_params"} & {*asked}),
+        min_size=2, max_size=4,
+    )
+)  # fmt: skip
+def test_what_was_found_for_other_budgets_changes_no_plan(calls: list[dict[str, Any]]) -> None:
+    shared = ErrorCurves(PROFILE.weights_hash)
+    for asked in calls:
+        assert planned_or_refused(asked, shared) == planned_or_refused(asked, ErrorCurves(PROFILE.weights_hash))
+
+
+def planned_or_refused(asked: dict[str, Any], curves: ErrorCurves) -> Plan | str:
+    try:
+        return plan(MODEL, PROFILE, curves=curves, **asked)
+    except TenfoldError as error:
+        return str(error)
 
 
 def test_curves_come_back_from_their_file() -> None:

@@ -16,7 +16,7 @@ from tenfold.api.evaluate import judged
 from tenfold.api.goal import Goal
 from tenfold.api.judge import labelled
 from tenfold.api.opened import origin_of
-from tenfold.api.plan import plan_from, profiled
+from tenfold.api.plan import curves_of, plan_from, profiled
 from tenfold.api.predicted import predicted
 from tenfold.api.recover import Training, whose
 from tenfold.api.run import Networks, Run
@@ -173,8 +173,9 @@ def begun(
     called = None if given is None else calls(model, given.samples(1))
     before = profiled(dense, given, profile=profile)
     known = calibrated(dense, data, batches, calibration.calibrate, seed=seed, profile=profile, watch=watch)
-    return Run(dense, before, data, given, called, known, calibration, training, seed, batch, profile, kept, whose,
-               watch)  # fmt: skip
+    curves = curves_of(before, None if known is None else known.statistics, profile)
+    return Run(dense, before, data, given, called, known, curves, calibration, training, seed, batch, profile, kept,
+               whose, watch)  # fmt: skip
 
 
 def searched(goal: Goal | None, found: Found | None) -> dict[str, Any]:

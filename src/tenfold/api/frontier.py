@@ -11,7 +11,7 @@ from torch import nn
 from tenfold import planning
 from tenfold.api.border import check_asked, given_only
 from tenfold.api.calibrate import Calibrated, Calibration, calibrated
-from tenfold.api.plan import kept_curves, profiled
+from tenfold.api.plan import curves_of, kept_curves, profiled
 from tenfold.api.predicted import predicted
 from tenfold.api.samples import given_inputs
 from tenfold.inputs import evaluating, run
@@ -60,7 +60,8 @@ def frontier(
     whole = squared_outputs(model, known) if known is not None and metrics else len(counted.layers)
     rows: list[FrontierRow] = []
     end = ""
-    with kept_curves(measured, statistics, profile) as curves:
+    curves = curves_of(measured, statistics, profile)
+    with kept_curves(curves, profile):
         walk = planning.frontier(model, measured, seed=seed, curves=curves, metrics=metrics, **wanted)
         try:
             for budgets, plan, loss in walk:

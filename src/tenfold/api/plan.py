@@ -51,6 +51,7 @@ def planned(
     batch: int | None = None,
     seed: int = 0,
     statistics: Statistics | None = None,
+    curves: ErrorCurves | None = None,
     **asked: Unpack[Asked],
 ) -> Plan:
     """A plan (`tenfold.plan`), its error curves kept in the folder `profile`.
@@ -58,6 +59,7 @@ def planned(
     Args:
         batch: samples, made of the inputs, for which every weight's stages are to be the fastest.
         statistics: errors are then those of the outputs.
+        curves: of the same weights and statistics, found before in this process.
     Raises: TenfoldError as `plan` does, or for a batch without inputs.
     """
     if batch is not None and batch < 1:
@@ -66,30 +68,31 @@ def planned(
         raise TenfoldError(f"stages for a batch of {batch} are timed on inputs; give inputs (--input 3x32x32) or data.")
     timed = None if batch is None or inputs is None else inputs.repeated(batch)
     metrics = None if statistics is None else statistics.metrics
-    with kept_curves(measured, statistics, profile) as curves:
+    curves = curves_of(measured, statistics, profile) if curves is None else curves
+    with kept_curves(curves, profile):
         return plan(model, measured, curves=curves, seed=seed, inputs=timed, metrics=metrics, **asked)
 
 
-@contextmanager
-def kept_curves(measured: Profile, statistics: Statistics | None, profile: str | Path | None) -> Iterator[ErrorCurves]:
-    """Error curves of these weights (in the metric of these statistics): those of the folder `profile`.
+def curves_of(measured: Profile, statistics: Statistics | None, profile: str | Path | None) -> ErrorCurves:
+    """Error curves of these weights (in the metric of these statistics): those of the folder `profile`, or new ones.
 
-    What was added to them is written there in the end.
+    Raises: TenfoldError for a file of that name which tenfold did not write.
     """
     key = measured.weights_hash if statistics is None else statistics.key
-    curves = ErrorCurves(key)
-    if profile is None:
-        yield curves
-        return
-    path = Path(profile) / CURVES
-    check_ours(path, MARKS[CURVES])
-    if path.exists():
+    if profile is not None and (path := Path(profile) / CURVES).exists():
+        check_ours(path, MARKS[CURVES])
         with suppress(TenfoldError):  # of other weights, or of another version: made again
-            curves = ErrorCurves.from_json(path.read_text(encoding="utf-8"), key)
+            return ErrorCurves.from_json(path.read_text(encoding="utf-8"), key)
+    return ErrorCurves(key)
+
+
+@contextmanager
+def kept_curves(curves: ErrorCurves, profile: str | Path | None) -> Iterator[None]:
+    """What is added to error curves meanwhile is written to the folder `profile` in the end."""
     before = curves.count
-    yield curves
-    if curves.count != before:
-        write_text(path, curves.to_json(), MARKS[CURVES])
+    yield
+    if profile is not None and curves.count != before:
+        write_text(Path(profile) / CURVES, curves.to_json(), MARKS[CURVES])
 
 
 def plan_from(given: Plan | str | Path) -> Plan:

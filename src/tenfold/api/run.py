@@ -16,7 +16,7 @@ from tenfold.api.samples import timed
 from tenfold.api.settled import settled
 from tenfold.inputs import Inputs
 from tenfold.measure import Profile, check_calls, in_fastest_layout
-from tenfold.planning import Asked
+from tenfold.planning import Asked, ErrorCurves
 from tenfold.protocols import Data, Watch
 from tenfold.report import runnable
 from tenfold.storage import JSON
@@ -35,6 +35,7 @@ class Run:
         inputs: that it was measured on.
         calls: how often its modules are called on one of them.
         known: unlabelled samples, and what the network showed on them.
+        curves: of errors, for all plans of the run.
         calibration, training: settled options of these steps.
         kept: folder of profiles and error curves.
         state: folder by which a stopped run goes on.
@@ -48,6 +49,7 @@ class Run:
     inputs: Inputs | None
     calls: Any
     known: Calibrated | None
+    curves: ErrorCurves
     calibration: Calibration
     training: Training
     seed: int
@@ -62,7 +64,7 @@ class Run:
         """A plan for what was asked."""
         plan, small = settled(
             self.dense, self.profile, self.known, profile=self.kept, inputs=self.inputs, batch=self.batch,
-            seed=self.seed, **asked,
+            seed=self.seed, curves=self.curves, **asked,
         )  # fmt: skip
         self.made.clear()
         if small is not None:

@@ -8,10 +8,10 @@ from torch import nn
 
 from tenfold.api.calibrate import Calibrated
 from tenfold.api.decompose import decompose
-from tenfold.api.plan import planned
+from tenfold.api.plan import curves_of, planned
 from tenfold.inputs import Inputs
 from tenfold.measure import Profile
-from tenfold.planning import BUDGETS, Asked
+from tenfold.planning import BUDGETS, Asked, ErrorCurves
 from tenfold.protocols import TenfoldError
 from tenfold.recovery import error
 from tenfold.surgery import Plan
@@ -28,6 +28,7 @@ def settled(
     inputs: Inputs | None = None,
     batch: int | None = None,
     seed: int = 0,
+    curves: ErrorCurves | None = None,
     **asked: Unpack[Asked],
 ) -> tuple[Plan, nn.Module | None]:
     """A plan (`tenfold.api.planned`); where budgets are spent in the metric of samples, the better of two.
@@ -37,8 +38,9 @@ def settled(
     Returns: the plan, and the network that it makes where it was carried out.
     Raises: TenfoldError as `tenfold.plan` does.
     """
-    how = {"profile": profile, "inputs": inputs, "batch": batch, "seed": seed}
     statistics = None if known is None else known.statistics
+    curves = curves_of(measured, statistics, profile) if curves is None else curves
+    how = {"profile": profile, "inputs": inputs, "batch": batch, "seed": seed, "curves": curves}
     first = planned(model, measured, statistics=statistics, **how, **asked)  # type: ignore[arg-type]
     if known is None or "allocation" in asked or not any(name in asked for name in BUDGETS):
         return first, None

@@ -1,7 +1,8 @@
 """Error curves: what truncation loses in every unfolding of every weight, kept beside the profile."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,11 +29,13 @@ class ErrorCurves:
         weights_hash: of the network they belong to (and of the statistics, where errors are those of outputs).
         tails: weight name -> unfolding -> entry r is the share of the squared norm beyond rank r.
         fits: weight name -> format -> (rank, squared relative error) of true fits, for formats without spectra.
+        candidates: what was made of them in this process, for the next budgets; not written.
     """
 
     weights_hash: str
     tails: dict[str, dict[str, Array]] = field(default_factory=dict)
     fits: dict[str, dict[str, list[tuple[int, float]]]] = field(default_factory=dict)
+    candidates: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def count(self) -> int:

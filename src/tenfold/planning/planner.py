@@ -181,7 +181,6 @@ class Search:
         self.model, self.of, self.lean, self.seed = model, of, lean, seed
         self.profile = part(profile, model, of) if of else profile
         self.curves = curves if curves is not None else ErrorCurves(weights_hash(model))
-        self.candidates: dict[tuple[object, ...], Curve] = {}  # those found, for the next budgets
         self.sites = {name: site for name, site in sites(model).items() if name in self.profile.layers}
         names = list(self.sites)
         if not names:
@@ -315,11 +314,14 @@ class Search:
 
     def curve(self, name: str, limits: Limits, multiple: int) -> Curve:
         """The candidates of a weight under these kinds of budgets."""
-        key = name, tuple(limits.budgets), multiple, limits.max_error
-        if key not in self.candidates:
+        subject, known = self.subjects[name], self.curves.candidates
+        costs = subject.lean, subject.gain, subject.macs, subject.times, *subject.positions.items()
+        key = name, tuple(self.makers[name]), costs, tuple(limits.budgets), multiple, limits.max_error
+        if key not in known:
             found = list(self.families(name))
-            self.candidates[key] = curve(self.subjects[name], found, limits.budgets, multiple, limits.max_error)
-        return self.candidates[key]
+            known[key] = curve(subject, found, limits.budgets, multiple, limits.max_error)
+        kept: Curve = known[key]
+        return kept
 
     def limits(
         self, asked: Mapping[str, str | float], free: Sequence[str], fixed: Mapping[str, Choice], max_error: float
