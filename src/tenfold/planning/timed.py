@@ -9,12 +9,13 @@ from torch import nn
 
 from tenfold.inputs import Inputs, inputs_for, run_hooked
 from tenfold.layers import FactoredWeight
-from tenfold.measure import Profile
+from tenfold.measure import Profile, in_fastest_layout
 from tenfold.measure.timing import paired
 from tenfold.network import Partition, Positions, Stages, TensorNetwork, random_cores
 from tenfold.protocols import within
-from tenfold.surgery import Plan, Site, copied
+from tenfold.surgery import Plan, Site, copied, laid_out
 from tenfold.surgery.carry_out import networks
+from tenfold.surgery.layout import with_kernels
 
 TRIED = 6  # partitions with the fewest multiply-adds, beside the rebuilt weight and the stages planned so far
 CLEARLY = 0.95  # of the time so far: less is faster, and not the noise of the clock
@@ -28,7 +29,8 @@ def with_fastest_stages(
     """The plan in which the stages of every weight are the fastest for these inputs on this machine.
 
     Every candidate runs as it is shipped, lowered, on what the layer is given when the network runs on the inputs; all
-    of a layer run in turn, next to the dense module. The stages planned so far stay unless others are clearly faster.
+    of a layer run in turn, next to the dense module, in the plan's layout; a plan without one gets that in which the
+    dense network is fastest. The stages planned so far stay unless others are clearly faster.
 
     Args:
         model: the dense network; profile: what was measured on it.
@@ -38,6 +40,8 @@ def with_fastest_stages(
     Raises: TenfoldError if the network cannot run on the inputs.
     """
     found, given = networks(model, plan), inputs_for(model, inputs)
+    layout = plan.layout or in_fastest_layout(model, given)[1]
+    model = laid_out(copied(model), layout)
     calls = first_calls(model, {site.places[0].module for site, _ in found.values()}, given)
     rows = dict(plan.rows)
     for name, (site, net) in found.items():
@@ -45,9 +49,9 @@ def with_fastest_stages(
         if call is not None:
             with within(f"layer '{name}'"):
                 tried = candidates(site, net, rows[name].stages, profile.layers[name].positions or {}, budgets)
-                times = milliseconds(model, site, net, tried, call, repeats)
+                times = milliseconds(model, site, net, tried, call, layout, repeats)
                 rows[name] = replace(rows[name], **chosen(net, tried, times, rows[name].reason))
-    return replace(plan, rows=rows, batch=given.size)
+    return replace(plan, rows=rows, batch=given.size, layout=layout)
 
 
 def first_calls(model: nn.Module, names: Iterable[str], inputs: Inputs) -> dict[str, Call]:
@@ -103,7 +107,13 @@ def candidates(
 
 
 def milliseconds(
-    model: nn.Module, site: Site, net: TensorNetwork, tried: Iterable[Partition], call: Call, repeats: int
+    model: nn.Module,
+    site: Site,
+    net: TensorNetwork,
+    tried: Iterable[Partition],
+    call: Call,
+    layout: str,
+    repeats: int,
 ) -> Mapping[Any, float]:
     """Medians of one call for the dense module and for every partition, lowered."""
     place = site.places[0]
@@ -114,7 +124,7 @@ def milliseconds(
     forms: dict[Any, nn.Module] = {DENSE: module}
     for partition in tried:
         layer = place.kind.from_dense(copied(module), {place.weight: FactoredWeight(net, cores, partition)})
-        forms[partition] = layer.eval().lower()
+        forms[partition] = with_kernels(layer.eval().lower(), layout)
     args, kwargs = call
 
     def calling(form: nn.Module) -> Callable[[], object]:
