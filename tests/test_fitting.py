@@ -18,6 +18,7 @@ from tenfold.fitting import (
     leading_vectors,
     orthogonal_iterations,
     quasi_newton,
+    spectra,
     tail,
     tree_decomposition,
 )  # fmt: skip
@@ -179,6 +180,24 @@ def test_leading_vectors_span_what_the_full_decomposition_does(shape: tuple[int,
     assert torch.dist(vectors.mT @ vectors, torch.eye(rank).double() * (torch.arange(rank) < kept)) < 1e-12
     projected = vectors @ vectors.mT @ matrix
     assert torch.dist(projected, u[:, :kept] @ u[:, :kept].mT @ matrix) < 1e-10 * matrix.norm()
+
+
+@settings(max_examples=40)
+@given(SHAPES, st.integers(1, 8), st.floats(0, 12), seeds)
+def test_vectors_in_single_precision_leave_out_hardly_more(
+    shape: tuple[int, int], rank: int, fall: float, seed: int
+) -> None:
+    """Where what is left out is small, they are found in double precision."""
+    u, _, v = torch.linalg.svd(normal(*shape, seed=seed), full_matrices=False)
+    matrix = u * 10 ** (-fall * torch.linspace(0, 1, min(shape), dtype=torch.float64)) @ v
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spectra, "LARGE", 1)
+        vectors = leading_vectors(matrix, rank)
+    kept = min(rank, *shape)
+    assert torch.dist(vectors.mT @ vectors, torch.eye(rank).double() * (torch.arange(rank) < kept)) < 1e-11
+    left = (matrix - vectors @ (vectors.mT @ matrix)).square().sum()
+    least = torch.linalg.svdvals(matrix).square()[kept:].sum()
+    assert left <= least * 1.01 + 1e-20 * matrix.square().sum()
 
 
 def test_a_long_matrix_costs_no_long_factor() -> None:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+LARGE = 1024  # of the shorter side
+CLOSE = 0.01  # of the squared error
 EXACT = 1e-12  # of the largest squared singular value: what leaves out less is not decided by squares
 
 
@@ -18,9 +20,9 @@ def unfolded(tensor: Tensor, rows: list[int]) -> Tensor:
 def leading_vectors(matrix: Tensor, rank: int) -> Tensor:
     """Leading left singular vectors, exact to rounding where they matter.
 
-    They are eigenvectors of the Gram matrix of the shorter side, in float64. That squares the singular values, so what
-    lies below 1e-8 of the largest is mixed up; where all that is left out is that small (and something is), the matrix
-    is decomposed itself.
+    They are eigenvectors of the Gram matrix of the shorter side. That squares the singular values, so what lies below
+    1e-8 of the largest is mixed up; where all that is left out is that small (and something is), the matrix is
+    decomposed itself.
 
     Args:
         matrix: (m, n) in float64 or float32.
@@ -29,14 +31,31 @@ def leading_vectors(matrix: Tensor, rank: int) -> Tensor:
     Source: Golub and Van Loan, Matrix Computations, sections 8.6.3 and 8.6.2 (R-bidiagonalisation).
     """
     kept = min(rank, *matrix.shape)
-    values, vectors = torch.linalg.eigh(gram(matrix))
+    values, vectors = eigenpairs(gram(matrix), kept)
     left_out = values[: len(values) - kept].clamp_min(0).sum()
     if kept < len(values) and left_out < EXACT * values[-1]:
         found = left_vectors(matrix)[:, :kept]
     else:
-        leading = vectors[:, len(values) - kept :].flip(1).to(matrix)
+        leading = vectors.flip(1).to(matrix)
         found = leading if matrix.shape[0] <= matrix.shape[1] else torch.linalg.qr(matrix @ leading).Q
     return torch.nn.functional.pad(found, (0, rank - kept))
+
+
+def eigenpairs(square: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+    """All eigenvalues of a symmetric matrix in float64, in ascending order, and the eigenvectors of the largest.
+
+    Those of a large matrix are found in float32, in half the time, where the rounding of it (the excess of what they
+    leave out is at most twice the norm of the rounding for each) is under a hundredth of what they leave out.
+    Source: Fan's inequality: Horn and Johnson, Matrix Analysis, corollary 4.3.39.
+    """
+    if len(square) >= LARGE:
+        values, vectors = (part.double() for part in torch.linalg.eigh(square.float()))
+        left_out = values[: len(values) - kept].clamp_min(0).sum()
+        if 2 * kept * torch.finfo(torch.float32).eps * values[-1] < CLOSE * left_out:
+            basis = vectors[:, len(values) - kept :]
+            return values, 1.5 * basis - 0.5 * basis @ (basis.mT @ basis)  # orthonormal to the last digits again
+    values, vectors = torch.linalg.eigh(square)
+    return values, vectors[:, len(values) - kept :]
 
 
 def left_vectors(matrix: Tensor) -> Tensor:
