@@ -424,6 +424,22 @@ def test_a_weight_that_two_blocks_hold_is_trained_in_none_of_them() -> None:
     assert all(parameter.grad is None for parameter in small.parameters())
 
 
+@pytest.mark.parametrize(("lr", "helps"), [(10.0, True), (1e4, False)])
+def test_a_rate_that_does_harm_is_lowered_and_given_up_at_last(lr: float, helps: bool) -> None:
+    dense, x = drawn(Encoder(1)), normal(256, 4, 5)
+    small = tenfold.decompose(dense, planned(dense, "1.8x", x[:1]))
+
+    def refined(rate: float) -> tuple[nn.Module, list[float]]:
+        twin, how = copy.deepcopy(small), Refinement(steps=32, lr=rate)
+        steps = reconstruct(dense, twin, chunks_for(dense, x), how=how, together=0)
+        return twin, [step.loss for step in steps]
+
+    (found, lost), (_, left) = refined(lr), refined(1e-12)  # which changes nothing
+    assert all(one < other for one, other in zip(lost, left, strict=True)) == helps
+    same = [torch.equal(a, b) for a, b in zip(found.parameters(), small.parameters(), strict=True)]
+    assert all(same) != helps
+
+
 def test_a_network_that_has_lost_nothing_is_left_alone() -> None:
     """Steps of Adam are as long for the noise of rounding as for an error."""
     dense, x = drawn(Encoder(2)), normal(64, 4, 5)
