@@ -2,7 +2,7 @@
 
     python benchmarks/ladder.py --data DIR --ratios 2.5x 4x --formats ht2 cp auto --page
     python benchmarks/ladder.py --data DIR --ratios 2.5x --formats all \\
-        --steps weights batch-norms metric blocks together
+        --steps weights batch-norms metric blocks
 
 Parameters and multiply-adds both at the ratio, of the whole network; parameters alone where a format's stages cannot
 save multiply-adds. 1,000 training images and their mirror images, one draw. Each step on top of the one before, but for
@@ -222,27 +222,26 @@ def show(network: Network, results: Path, models: Path) -> None:
     draw(climbed)
 
 
-FORMATS = ("format", "ratio", "params / MACs", "weights", "batch norms anew", "metric", "blocks", "together",
-           "gained", "ms", "dense ms", "times faster")  # fmt: skip
+SHOWN = "weights", "batch-norms", "metric", "blocks"
+FORMATS = ("format", "ratio", "params / MACs", *SHOWN, "gained", "ms", "dense ms", "times faster")
 
 
 def formats(rows: Sequence[Mapping[str, Any]], times: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """A line for each row that has all of these steps; the most gained first."""
-    shown = ("weights", "batch-norms", "metric", "blocks", "together")
-    whole = [row for row in rows if all(name in row["top1"] for name in shown)]
+    whole = [row for row in rows if all(name in row["top1"] for name in SHOWN)]
     for row in sorted(whole, key=lambda row: (row["ratio"], gained(row)), reverse=True):
         took, dense = (times[row["ratio"]].get(name) for name in (row["method"], "dense"))
         yield (
             row["method"], row["ratio"], f"{row['params']:.2f} / {row['macs']:.2f}",
-            *(f"{row['top1'][name][0]:.2f}" for name in shown), f"{gained(row):+.1f}",
+            *(f"{row['top1'][name][0]:.2f}" for name in SHOWN), f"{gained(row):+.1f}",
             f"{took['ms']:.1f} ({took['spread']:.1f})", f"{dense['ms']:.1f}", f"{took['gain']:.2f}",
         )  # fmt: skip
 
 
 def gained(row: Mapping[str, Any]) -> float:
-    """Points that calibration left more than weights alone, batch norms estimated anew where that is better."""
+    """Points that refined blocks left more than weights alone, batch norms estimated anew where that is better."""
     top1 = {name: each[0] for name, each in row["top1"].items()}
-    return float(top1["together"] - max(top1["weights"], top1["batch-norms"]))
+    return float(top1["blocks"] - max(top1["weights"], top1["batch-norms"]))
 
 
 def steps(rows: Sequence[Mapping[str, Any]], what: str) -> Iterator[tuple[str, ...]]:

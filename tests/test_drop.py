@@ -14,8 +14,11 @@ from torch import Tensor, nn
 
 import tenfold
 from tenfold.api import drop
+from tenfold.api.goal import OBJECTIVES
+from tenfold.measure import Speedup
 from tenfold.measure.score import score
 from tenfold.protocols import Data, Progress, TenfoldError
+from tenfold.report import Measurement
 
 DRAW = torch.Generator().manual_seed(0)
 X, TARGETS = torch.randn(192, 12, generator=DRAW), torch.randint(0, 6, (192,), generator=DRAW)
@@ -330,3 +333,10 @@ def test_networks_are_judged_with_the_batch_norms_that_they_end_with(
     dense, small = (score(each, data.validation, data) or 0.0 for each in (model, result.model))
     assert result.report.settings["attempts"][0]["loss"] == dense - small
     assert not any(torch.equal(buffer, norm.running_mean) for buffer in result.model.buffers())
+
+
+@pytest.mark.parametrize(("median", "spread", "gain"), [(1.3, 0.1, 1.3), (1.05, 0.2, 1.0), (0.8, 0.1, 0.8)])
+def test_what_is_within_the_noise_of_the_clock_gains_no_time(median: float, spread: float, gain: float) -> None:
+    measured = Measurement(1, None, None, None, None, None, 1, speedup=Speedup(median, spread))
+    assert OBJECTIVES["time"].of(measured, measured) == gain
+    assert OBJECTIVES["time"].of(measured, replace(measured, speedup=None)) is None
