@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tenfold.layers.base import FactoredWeight, Layer
 from tenfold.layers.plain import AddBias, StandIn, add_bias, rearrangements, with_batch
-from tenfold.network import Build, Stage, Stages, partitions_of
+from tenfold.network import Build, Stage, Stages, every_stages
 
 
 class Step(ABC):
@@ -177,8 +177,7 @@ class Staged(Layer):
         size = rows.bit_length()
         if size not in self.routes:
             net, planned = self.weight.net, self.weight.stages
-            every = [planned, *(Stages.of(net, partition) for partition in partitions_of(net))]
-            best = min(every, key=lambda stages: stages.training_macs({}, 2**size))
+            best = min([planned, *every_stages(net)], key=lambda stages: stages.training_macs({}, 2**size))
             self.routes[size] = Route(best, best.builds(), Chain.of(best, self.step, self.spatial))
         return self.routes[size]
 

@@ -1,5 +1,7 @@
 """How large ranks may usefully be: what a bond cuts, and the bounds that follow."""
 
+from functools import lru_cache
+
 from tenfold.network.contraction import Labels
 from tenfold.network.tensor_network import TensorNetwork
 
@@ -69,6 +71,7 @@ def closing(net: TensorNetwork) -> Labels:
     return tuple(found)
 
 
+@lru_cache(maxsize=4096)  # layers of one shape have equal networks
 def full_rank(net: TensorNetwork) -> TensorNetwork:
     """The network with every bond at its largest useful rank; a loop is opened, its closing bond at rank 1."""
     loops = closing(net)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations, pairwise
 
 from torch import Tensor
@@ -206,3 +207,9 @@ def partitions_of(net: TensorNetwork) -> Iterator[Partition]:
         for at in combinations(range(1, count), cuts):
             borders = (0, *at, count)
             yield tuple(tuple(range(a, b)) for a, b in pairwise(borders))
+
+
+@lru_cache(maxsize=4096)
+def every_stages(net: TensorNetwork) -> tuple[Stages, ...]:
+    """The stages of every partition, in the same order. Layers of one shape have equal networks, so they are kept."""
+    return tuple(Stages.of(net, partition) for partition in partitions_of(net))

@@ -11,7 +11,7 @@ from tenfold.formats import Format, available
 from tenfold.formats.base import Suits
 from tenfold.layers import OPAQUE, Layer, kind_of
 from tenfold.layers.computed import origins
-from tenfold.network import Count, Partition, Positions, Stages, TensorNetwork, backwards, partitions_of
+from tenfold.network import Count, Partition, Positions, Stages, TensorNetwork, backwards, every_stages
 from tenfold.protocols import TenfoldError
 from tenfold.surgery.carry_over import obstacle
 from tenfold.surgery.memory import Beside, beside, looking_into
@@ -85,7 +85,7 @@ class Site:
 
         Raises: TenfoldError, with the formats that suit, if there is none.
         """
-        every = [Stages.of(net, partition) for partition in partitions_of(net)]
+        every = every_stages(net)
         found = tuple(stages for stages in every if self.objection(stages) is None)
         if not found:
             raise TenfoldError(f"{self.objection(every[-1])}; formats that suit: {', '.join(self.suiting())}.")
@@ -111,8 +111,8 @@ class Site:
         if isinstance(answer, str):
             return answer
         net, reason = answer.network(self.axes), None
-        for partition in partitions_of(net):
-            reason = self.objection(Stages.of(net, partition))
+        for stages in every_stages(net):
+            reason = self.objection(stages)
             if reason is None:
                 return answer
         assert reason is not None  # there is a partition
