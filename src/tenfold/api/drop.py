@@ -24,7 +24,7 @@ from tenfold.storage import JSON, write_bytes
 from tenfold.surgery import Plan
 
 FIRST, GROWTH = 2.0, 1.6  # the first ratio, and from one to the next until one loses too much
-NEAR = 1.06  # how near the last that holds and the first that does not are in the end
+NEAR = 1.065  # how near the last that holds and the first that does not are in the end: after three halvings
 LARGEST = 1000.0
 log = logging.getLogger(__name__)
 
