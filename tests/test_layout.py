@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 import tenfold
 from tenfold import measure
+from tenfold.inputs import inputs_for
 from tenfold.measure import Timing, in_fastest_layout, weights_hash
+from tenfold.measure.layouts import runs
 from tenfold.models.cifar_resnet import CifarResNet
 from tenfold.protocols import TenfoldError
 from tenfold.report import compare
@@ -102,14 +104,13 @@ def test_what_is_no_image_goes_through_the_door_as_it_is() -> None:
             return x
 
     model, ids, x = laid_out(Taking(), LAST), torch.ones(2, 3, 4, 4).long(), normal(2, 3, 4, 4)
-    model(x, more={"ids": ids, "image": x, "word": "a"})
+    more: dict[str, object] = {"image": x, "word": "a"}
+    model(x, more=more)
+    model(ids, more=more)
     assert isinstance(seen[0], Tensor)
     assert is_last(seen[0])
-    more = seen[1]
-    assert isinstance(more, dict)
-    assert more["ids"] is ids
-    assert is_last(more["image"])
-    assert more["word"] == "a"
+    assert seen[1] is seen[3] is more
+    assert seen[2] is ids
 
 
 def test_a_plan_keeps_it_and_a_folder_too(tmp_path: Path) -> None:
@@ -126,6 +127,105 @@ def test_a_plan_keeps_it_and_a_folder_too(tmp_path: Path) -> None:
         assert torch.equal(loaded(x), result.model(x))
     with pytest.raises(TenfoldError, match="layout"):
         Plan.from_yaml(plan.to_yaml().replace(LAST, "sideways"))
+
+
+class Viewing(nn.Module):
+    """Asks how a map, or a kernel, lies."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.two, self.end = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 32, 3), nn.Linear(32 * 36, 10)
+        self.what = what
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.two(self.one(x).relu())
+        if self.what == "kernel":
+            y = y * self.one.weight.view(16, -1).std()
+        return self.end(y.view(y.size(0), -1) if self.what == "map" else y.flatten(1))
+
+
+class Writing(nn.Module):
+    """Keeps what it has seen where it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3)
+
+    def forward(self, x: Tensor, seen: dict[str, Tensor], buffer: Tensor) -> Tensor:
+        seen["last"] = x
+        buffer.add_(1)
+        return self.conv(x)
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock by which images are always faster with their channels last."""
+
+    def timings(networks: dict[str, nn.Module], inputs: object, **_: object) -> dict[str, Timing]:
+        del inputs
+        return {name: Timing((0.5 if name == LAST else 1.0,) * 3, 1) for name in networks}
+
+    monkeypatch.setattr("tenfold.measure.layouts.forward_timings", timings)
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize(("what", "layout"), [("map", "contiguous"), ("kernel", "contiguous"), ("nothing", LAST)])
+def test_a_network_that_asks_how_its_maps_lie_keeps_them(what: str, layout: str) -> None:
+    model, x = Viewing(what).eval(), normal(4, 3, 8, 8)
+    for asked in ({}, {"batch": 4}):
+        result = tenfold.compress(model, inputs=x, params="1.5x", format="svd", **asked)
+        assert result.plan.layout == layout
+        assert layout_of(result.model) == (LAST if layout == LAST else None)
+        result.model(normal(2, 3, 8, 8))
+
+
+@pytest.mark.usefixtures("eager")
+def test_what_a_network_is_given_to_write_to_is_written_to() -> None:
+    model, x = Writing().eval(), normal(2, 4, 8, 8)
+    assert in_fastest_layout(model, (x, {}, torch.zeros(1, 3, 2, 2)))[1] == "contiguous"
+    seen: dict[str, Tensor] = {}
+    laid_out(model, LAST)(x, seen, torch.zeros(3))
+    assert torch.equal(seen["last"], x)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+@pytest.mark.usefixtures("eager")
+def test_a_scripted_part_cannot_be_looked_into() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), torch.jit.script(nn.ReLU()))
+    assert in_fastest_layout(model.eval(), normal(2, 3, 8, 8))[1] == "contiguous"
+
+
+def test_a_layout_in_which_a_network_does_not_run_is_none() -> None:
+    model, given = Viewing("map").eval(), inputs_for(convolutions(2), normal(2, 4, 8, 8))
+    given = replace(given, value=normal(2, 3, 8, 8))
+    assert runs(model, "contiguous", given)
+    assert not runs(model, LAST, given)
+    with pytest.raises(TenfoldError, match="cannot run"):
+        runs(model, "contiguous", replace(given, value=normal(2, 5, 8, 8)))
+
+
+def test_it_is_compiled_as_a_whole() -> None:
+    model, x = laid_out(convolutions(2), LAST), normal(2, 4, 7, 7)
+    with torch.no_grad():
+        assert torch.allclose(torch.compile(model, backend="eager", fullgraph=True)(x), model(x), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_lowering_takes_inner_doors_away() -> None:
+    plain = tenfold.lower(nn.Sequential(laid_out(convolutions(2), LAST), nn.Softmax(1)))
+    assert all(layout_of(module) is None for module in plain.modules())
+    assert all(is_last(p) for p in plain.parameters() if p.ndim == 4)
+    torch.jit.script(plain)
+
+
+def test_a_kernel_that_something_looks_into_stays_where_it_is() -> None:
+    model = convolutions(2)
+    model.register_buffer("look", model[0].weight.detach().view(12, -1))
+    where = model[0].weight.data_ptr()
+    laid_out(model, LAST)
+    assert model[0].weight.data_ptr() == where
+    assert is_last(model[2].weight)
 
 
 def test_the_clock_chooses_it(monkeypatch: pytest.MonkeyPatch) -> None:

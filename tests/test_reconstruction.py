@@ -110,7 +110,15 @@ def test_named_modules_are_blocks_and_what_is_around_them_is_found() -> None:
         *(f"layer3.{k}" for k in range(3)),
         "linear",
     ]
-    with pytest.raises(TenfoldError, match=r"block 'layers.2' is no module of the network; did you mean 'layers.[01]'"):
+    for names, words in (
+        (["layers.0", "layers.0.two"], "'layers.0.two' is inside block 'layers.0'"),
+        ([""], "no module"),
+    ):
+        with pytest.raises(TenfoldError, match=words):
+            blocks_of(model, Inputs(x, (0,)), names)
+    with pytest.raises(
+        TenfoldError, match=r"block 'layers.2' is no module of the network with parameters; did you mean 'layers.[01]'"
+    ):
         tenfold.reconstruct(model, copy.deepcopy(model), [x], blocks=["layers.2"])
 
 

@@ -69,7 +69,11 @@ class Goal:
             return None
         if max_drop is None:
             raise TenfoldError(f"objective='{objective}' says what max_drop gains; give max_drop, too, such as 0.5.")
-        if not isinstance(max_drop, int | float) or not (max_drop > 0 and math.isfinite(max_drop)):
+        if (
+            isinstance(max_drop, bool)
+            or not isinstance(max_drop, int | float)
+            or not (max_drop > 0 and math.isfinite(max_drop))
+        ):
             raise TenfoldError(f"max_drop={max_drop!r} is no number of points above 0, such as 0.5.")
         if objective is not None and objective not in OBJECTIVES:
             raise TenfoldError(f"objective '{objective}' is unknown{near_misses(str(objective), OBJECTIVES)}")

@@ -16,11 +16,13 @@ from tenfold.api.samples import timed
 from tenfold.api.settled import settled
 from tenfold.inputs import Inputs
 from tenfold.measure import Profile, check_calls, in_fastest_layout
+from tenfold.measure.layouts import runs
 from tenfold.planning import Asked, ErrorCurves
 from tenfold.protocols import Data, Watch
 from tenfold.report import runnable
 from tenfold.storage import JSON
 from tenfold.surgery import Plan, copied, laid_out
+from tenfold.surgery.layout import CONTIGUOUS
 
 Networks = dict[str, nn.Module]  # by what was done: "dense", "compressed", "recovered", in this order
 
@@ -111,7 +113,8 @@ class Run:
         *_, last = networks.values()
         if plan.layout is None and self.inputs is not None:
             batch = timed(self.inputs, self.profile.macs or 1)
-            plan = replace(plan, layout=in_fastest_layout(runnable(last, batch), batch)[1])
+            layout = in_fastest_layout(runnable(last, batch), batch)[1]
+            plan = replace(plan, layout=layout if runs(last, layout, batch) else CONTIGUOUS)
         for name, network in networks.items():
             if name != "dense":
                 laid_out(network, plan.layout)

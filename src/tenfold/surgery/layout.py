@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tenfold.inputs.containers import mapped
+from tenfold.surgery.memory import beside, looking_into
 
 CONTIGUOUS = "contiguous"
 LAYOUTS = {CONTIGUOUS: {}, "channels_last": {4: torch.channels_last, 5: torch.channels_last_3d}}
@@ -21,13 +21,13 @@ class Door:
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """A forward pre-hook."""
         del module
-        return mapped(self.turned, args), mapped(self.turned, kwargs)
+        return tuple([self.turned(each) for each in args]), {key: self.turned(each) for key, each in kwargs.items()}
 
-    def turned(self, leaf: Any) -> Any:
-        """Images in the layout; anything else as it is."""
-        if not isinstance(leaf, Tensor) or leaf.layout is not torch.strided or not leaf.is_floating_point():
-            return leaf
-        return laid(leaf, self.layout)
+    def turned(self, value: Any) -> Any:
+        """Images in the layout; anything else as it is, containers too, which a forward may write to."""
+        if not isinstance(value, Tensor) or value.layout is not torch.strided or not value.is_floating_point():
+            return value
+        return laid(value, self.layout)
 
 
 def laid(tensor: Tensor, layout: str) -> Tensor:
@@ -43,7 +43,8 @@ def laid_out(model: nn.Module, layout: str | None) -> nn.Module:
     """
     if layout is None:
         return model
-    without_door(model)
+    for module in model.modules():
+        without_door(module)
     with_kernels(model, layout)
     if LAYOUTS[layout]:
         model.register_forward_pre_hook(Door(layout), with_kwargs=True)
@@ -51,10 +52,14 @@ def laid_out(model: nn.Module, layout: str | None) -> nn.Module:
 
 
 def with_kernels(model: nn.Module, layout: str) -> nn.Module:
-    """The network, changed in place, with its convolutions' weights in this layout: they turn what reaches them."""
+    """The network, changed in place, with its convolutions' weights in this layout: they turn what reaches them.
+
+    What another tensor looks into stays where it is.
+    """
+    kept = beside(model)
     for module in model.modules():
         weight = module._parameters.get("weight") if isinstance(module, WINDOWS) else None
-        if weight is not None:
+        if weight is not None and not any(other is not weight for _, _, other in looking_into(weight, kept)):
             weight.data = laid(weight.data, layout)
     return model
 

@@ -26,11 +26,14 @@ def lower(model: nn.Module, *, fold: bool = True) -> nn.Module:
         fold: let batch norms that directly follow a convolution disappear into it. Where the
             order of modules cannot be traced, they stay, and the log says where.
     """
-    result, layout = copied(model).eval(), layout_of(model)
+    result = copied(model).eval()
+    layouts = [layout for module in result.modules() if (layout := layout_of(module)) is not None]
+    for module in result.modules():
+        without_door(module)
     result = swapped(result, {module: lowered(module) for module in result.modules() if isinstance(module, Layer)})
     if fold:
         fold_batch_norms(result)
-    return result if layout is None else with_kernels(without_door(result), layout)
+    return with_kernels(result, layouts[0]) if layouts else result
 
 
 def fold_batch_norms(model: nn.Module) -> None:

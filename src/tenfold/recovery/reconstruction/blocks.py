@@ -45,10 +45,7 @@ def blocks_of(model: nn.Module, inputs: Inputs, named: Sequence[str] = ()) -> li
         named: modules that are a block each, whatever is inside or around them.
     Raises: TenfoldError for a name that the network does not have.
     """
-    known = [name for name, _ in model.named_modules()]
-    for name in named:
-        if name not in known:
-            raise TenfoldError(f"block '{name}' is no module of the network{near_misses(name, known)}")
+    check_named(model, named)
     names = {module: name for name, module in units(model, named)}
     calls: list[tuple[nn.Module, Any, Any]] = []
 
@@ -70,6 +67,16 @@ def blocks_of(model: nn.Module, inputs: Inputs, named: Sequence[str] = ()) -> li
             found.append([names[module]])
         last = next(tensors_in(result), None)
     return [Block(tuple(each)) for each in found]
+
+
+def check_named(model: nn.Module, named: Sequence[str]) -> None:
+    """Raise a TenfoldError for names that are no module with parameters inside the network, and for one in another."""
+    known = [name for name, module in model.named_modules() if name and any(True for _ in module.parameters())]
+    for name in named:
+        if name not in known:
+            raise TenfoldError(f"block '{name}' is no module of the network with parameters{near_misses(name, known)}")
+        if around := [other for other in named if name.startswith(f"{other}.")]:
+            raise TenfoldError(f"block '{name}' is inside block '{around[0]}'; name one of them.")
 
 
 def units(model: nn.Module, named: Sequence[str] = ()) -> Iterator[tuple[str, nn.Module]]:
