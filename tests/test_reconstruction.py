@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 import tenfold
 from tenfold.api.border import bytes_asked
+from tenfold.api.calibrate import Unlabelled
+from tenfold.api.reconstruct import distilled
 from tenfold.inputs import Inputs, first_samples, run
 from tenfold.models.cifar_resnet import CifarResNet
 from tenfold.protocols import TenfoldError
@@ -26,7 +28,7 @@ from tenfold.recovery.reconstruction.refine import variance
 from tenfold.recovery.reconstruction.samples import Samples
 from tenfold.recovery.reconstruction.schedule import one_cycle
 from tenfold.recovery.reconstruction.shelf import Shelf, alive, is_activation, memory
-from tenfold.statistics.gradients import floating
+from tenfold.statistics.gradients import ALL, floating
 from tenfold.surgery import sites
 
 reconstructing = importlib.import_module("tenfold.recovery.reconstruction.reconstruct")  # (the package has the verb)
@@ -548,3 +550,16 @@ def test_distillation_ends_where_held_out_batches_err_least() -> None:
     kept = {name: value.clone() for name, value in small.state_dict().items()}
     distilled(Distillation(steps=10, lr=10.0))  # a rate that only does harm
     assert all(torch.equal(value, kept[name]) for name, value in small.state_dict().items())
+
+
+@pytest.mark.parametrize(("rates", "again"), [((10.0, 1e-3), 2), ((1e-3, 10.0), 1)])
+def test_distillation_that_brings_nothing_is_taken_again(
+    rates: tuple[float, float], again: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.import_module("tenfold.api.reconstruct"), "RATES", rates)
+    dense, x = drawn(Encoder(2)), normal(640, 4, 5)
+    small = tenfold.decompose(dense, planned(dense, "1.8x", x[:1]))
+    known = Unlabelled([Inputs(x[:1], (0,))], floating, ALL, [Inputs(part, (0,)) for part in x.split(64)])
+    before = error(dense, small, x)
+    assert len(list(distilled(dense, small, known, 30))) == 30 * again
+    assert error(dense, small, x) < before

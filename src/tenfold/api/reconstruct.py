@@ -19,6 +19,7 @@ from tenfold.statistics.gather import hash_of
 from tenfold.surgery import unwrapped
 
 HELD_OUT = 2  # batches, by which a distillation is judged
+RATES = 1.5e-3, 5e-4  # the second where the first brings nothing
 INSIDE = 0.3  # what the errors of the blocks' outputs weigh there beside those of the network's
 
 
@@ -86,16 +87,18 @@ def reconstructed(
 
 def distilled(dense: nn.Module, small: nn.Module, known: Unlabelled, steps: int) -> Iterator[Progress]:
     """The steps on batches that follow the samples, judged on the first of them; these are not trained on where there
-    are more.
+    are more. Where that brings nothing there, they are taken again at a lower rate.
     """
     if not steps:
         return
     first = [laid_out(batch) for batch in itertools.islice(known.further, HELD_OUT + 1)]
     skipped = HELD_OUT if len(first) > HELD_OUT else 0
-    batches = ([laid_out(batch)] for batch in again(known.further, skipped))
-    blocks, how = blocks_of(dense, first[0].samples(2)), Distillation(steps, inside=INSIDE)
-    held = first[:HELD_OUT]
-    yield from recovery.distil(dense, small, batches, how, known.outputs, held=held, blocks=blocks)
+    blocks, held = blocks_of(dense, first[0].samples(2)), first[:HELD_OUT]
+    for rate in RATES:
+        batches = ([laid_out(batch)] for batch in again(known.further, skipped))
+        how = Distillation(steps, lr=rate, inside=INSIDE)
+        if (yield from recovery.distil(dense, small, batches, how, known.outputs, held=held, blocks=blocks)):
+            return
 
 
 def again(batches: Iterable[Inputs], skipped: int) -> Iterator[Inputs]:

@@ -3,7 +3,7 @@
 import copy
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +74,7 @@ def distil(
     held: Sequence[Inputs] = (),
     blocks: Sequence[Block] = (),
     title: str = "distillation",
-) -> Iterator[StepDone]:
+) -> Generator[StepDone, None, bool]:
     """Train all of a network in eval mode on squared differences of its outputs; yields after each step.
 
     The network ends as it was where it erred least on the held-out samples, before the first step included; where none
@@ -85,10 +85,11 @@ def distil(
         batches: unlabelled, as many as there are steps; the parts of one are run one after the other.
         outputs: what is compared of the outputs.
         blocks: whose outputs are compared, too.
+    Returns: whether it errs less on the held-out samples than before; where none are held out, whether it was trained.
     """
     parameters = [p for p in small.parameters() if p.requires_grad]
     if not parameters or how.steps < 1:
-        return
+        return False
     optimiser = torch.optim.Adam(parameters, lr=how.lr)
     schedule = one_cycle(optimiser, how.steps, how.rise)
     best, least = copy.deepcopy(small.state_dict()), error(dense, small, held, outputs)
@@ -120,6 +121,7 @@ def distil(
         small.load_state_dict(best)
     optimiser.zero_grad()
     small.train(mode)
+    return not held or least < start
 
 
 @dataclass(frozen=True)
