@@ -199,7 +199,7 @@ def test_the_same_seed_gives_the_same_network() -> None:
     asked: dict[str, Any] = {"params": "2x", "format": "cp,svd", "epochs": 1, "seed": 5}
     a, b = (tenfold.compress(MODEL, data(), **asked) for _ in range(2))
     assert same(state(a.model), state(b.model))
-    assert a.plan == b.plan
+    assert a.plan.rows == b.plan.rows
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_what_cannot_work_is_refused_before_the_network_runs(
 def test_none_is_as_if_not_given() -> None:
     made = tenfold.compress(MODEL, params="2x", format="svd", macs=None, energy=None, include=(), layers=None)
     again = tenfold.compress(MODEL, plan=made.plan, params=None)
-    assert again.plan == made.plan
+    assert again.plan.rows == made.plan.rows
 
 
 # ---- profiles
