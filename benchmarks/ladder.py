@@ -17,8 +17,9 @@ save multiply-adds. 1,000 training images and their mirror images, one draw. Eac
 - `150-steps`: of the whole network at batch 128, on further training images.
 
 Top-1 on all 10,000 test images, and on the second half alone; seconds of the step, on one thread with other work beside
-it; the memory that the step takes at its peak beyond what was in use before it. Milliseconds: batch 64, lowered, batch
-norms folded, each in its best layout, paired with the dense network in its best, median and spread.
+it; the memory that the step takes at its peak beyond what was in use before it (rows of one process find the memory of
+those before them free: the first row says what a step takes). Milliseconds: batch 64, lowered, batch norms folded, each
+in its best layout, paired with the dense network in its best, median and spread.
 """
 
 import argparse
