@@ -214,7 +214,7 @@ def test_a_report_has_exactly_these_keys_and_comes_back() -> None:
     }  # fmt: skip
     assert sorted(document["dense"]) == sorted(
         ["params", "file_bytes", "macs", "peak_memory_bytes", "ms_per_batch", "score", "deployed_params",
-         "lowering_failed", "outputs", "speedup", "elsewhere"]
+         "lowering_failed", "outputs", "speedup", "elsewhere", "layout"]
     )  # fmt: skip
     assert sorted(document["dense"]["ms_per_batch"]) == ["batch", "median", "spread", "threads"]
     assert sorted(document["dense"]["score"]) == ["higher_is_better", "name", "value"]
