@@ -211,7 +211,7 @@ def show(network: Network, results: Path, models: Path) -> None:
     times = {ratio: timed(network.model, models, ratio, rows) for ratio in ratios}
     costs = ("format", "ratio", "statistics", *LADDER)
     parts = [
-        "## Every format, without data and with it", table(FORMATS, formats(rows, times)),
+        "## Formats, without data and with it", table(FORMATS, formats(rows, times)),
         "## Step by step", table(("format", "ratio", *LADDER), steps(climbed, "top1")),
         "![top-1 after each step](../pictures/ladder.svg)",
         "## What a step costs", "Seconds:", table(costs, steps(climbed, "seconds")),

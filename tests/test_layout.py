@@ -21,6 +21,7 @@ from tenfold.surgery import Plan, Row, copied, laid_out
 from tenfold.surgery.layout import LAYOUTS, layout_of
 
 LAST = "channels_last"
+SCRIPTING = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -189,7 +190,7 @@ def test_what_a_network_is_given_to_write_to_is_written_to() -> None:
     assert torch.equal(seen["last"], x)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+@SCRIPTING
 @pytest.mark.usefixtures("eager")
 def test_a_scripted_part_cannot_be_looked_into() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), torch.jit.script(nn.ReLU()))
@@ -211,7 +212,7 @@ def test_it_is_compiled_as_a_whole() -> None:
         assert torch.allclose(torch.compile(model, backend="eager", fullgraph=True)(x), model(x), atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+@SCRIPTING
 def test_lowering_takes_inner_doors_away() -> None:
     plain = tenfold.lower(nn.Sequential(laid_out(convolutions(2), LAST), nn.Softmax(1)))
     assert all(layout_of(module) is None for module in plain.modules())

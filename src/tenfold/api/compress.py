@@ -104,9 +104,8 @@ def compress(
                 profile=profile, state=state, whose=whose(settings), watch=watch)  # fmt: skip
 
     found = None if goal is None else smallest(run, goal, wanted)
-    chosen = found.plan if found is not None else read or run.planned(wanted)
-    networks = found.networks if found is not None else run.trained(run.carried_out(chosen, run.state), chosen)
-    chosen = run.laid_out(networks, chosen)
+    made = None if found is None else (found.plan, found.networks)
+    chosen, networks = made or run.finished(read or run.planned(wanted), run.state)
 
     how = {"calibrate": calibrating.calibrate, "reconstruct": calibrating.reconstruct, "distil": distil}
     used = {**wanted, **how, "epochs": epochs, "bn": training.bn, "distill": training.distill, "lr": lr, "seed": seed,

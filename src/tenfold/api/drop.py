@@ -3,9 +3,10 @@
 import json
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -71,13 +72,13 @@ class Search:
         self.judge = judge_of(run.dense, run.data, run.known)
         self.attempts: dict[float, Attempt] = {}
         self.plans: dict[float, Plan] = {}
-        self.held: tuple[Plan, Networks] | None = None
+        self.held: tuple[Plan, tuple[Plan, Networks]] | None = None  # as planned, and as it was finished
         self.refusal: TenfoldError | None = None  # the last
 
     def attempt(self, ratio: float) -> Attempt:
         """What the network at a ratio comes to: as it was found for the same plan, or as it is judged now."""
         try:
-            plan = self.run.planned({**self.asked, self.goal.gain.budget: ratio})  # type: ignore[misc]
+            plan = self.run.planned(cast(Asked, {**self.asked, self.goal.gain.budget: ratio}))
         except TenfoldError as error:
             self.refusal = error
             found = Attempt(ratio)
@@ -91,22 +92,16 @@ class Search:
 
     def judged(self, ratio: float, plan: Plan) -> Attempt:
         """Made and measured; what it came to is kept, and the network, too, if it is the best so far."""
-        networks = self.networks(ratio, plan)
-        small = list(networks.values())[-1]
+        made = self.run.finished(plan, self.state(ratio))
+        small = list(made[1].values())[-1]
         attempt = Attempt(ratio, self.loss(small), self.gain(small))
         if attempt == self.best([*self.attempts.values(), attempt]):
-            self.held = plan, networks
+            self.held = plan, made
         folder = self.state(ratio)
         if folder is not None:
             about = {**asdict(attempt), "of": self.depends(plan)}
             write_bytes(folder / ATTEMPT, json.dumps(about, indent=1, sort_keys=True).encode())
         return attempt
-
-    def networks(self, ratio: float, plan: Plan) -> Networks:
-        """As they would be handed back."""
-        networks = self.run.trained(self.run.carried_out(plan, self.state(ratio)), plan)
-        self.run.laid_out(networks, plan)
-        return networks
 
     def loss(self, small: nn.Module) -> float | None:
         """What a network loses; None where its outputs are not finite, so that it cannot be judged."""
@@ -167,12 +162,12 @@ class Search:
             raise self.nothing(attempts)
         plan = self.plans[best.ratio]
         held = self.held is not None and self.held[0] == plan and self.held[1]
-        networks = held or self.networks(best.ratio, plan)
+        finished, networks = held or self.run.finished(plan, self.state(best.ratio))
         sentence = (
             f"Of networks with {self.tried(attempts)}, the one at {best.ratio:.3g}x gains most of those that lose "
             f"{self.most}: {best.gain:.3g}x in {self.goal.objective}."
         )
-        return Found(plan, networks, attempts, sentence)
+        return Found(finished, networks, attempts, sentence)
 
     def best(self, attempts: Iterable[Attempt]) -> Attempt | None:
         """The one of the largest gain, of those that reach the goal; None where none does."""
@@ -201,7 +196,8 @@ class Search:
 
     def tried(self, attempts: tuple[Attempt, ...]) -> str:
         """`bytes=4x and params at 2x (loses 0.29), 3.2x (out of reach)`."""
-        beside = "".join(f"{name}={self.asked[name]} and " for name in BUDGETS if name in self.asked)  # type: ignore[literal-required]
+        given: Mapping[str, Any] = {**self.asked}
+        beside = "".join(f"{name}={given[name]} and " for name in BUDGETS if name in given)
         return f"{beside}{self.goal.gain.budget} at {', '.join(map(self.told, attempts))}"
 
     def told(self, attempt: Attempt) -> str:

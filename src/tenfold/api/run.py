@@ -105,6 +105,11 @@ class Run:
         )  # fmt: skip
         return {**networks, "recovered": further}
 
+    def finished(self, plan: Plan, state: Path | None) -> tuple[Plan, Networks]:
+        """A plan carried out, trained and laid out; and the plan with its layout."""
+        networks = self.trained(self.carried_out(plan, state), plan)
+        return self.laid_out(networks, plan), networks
+
     def laid_out(self, networks: Networks, plan: Plan) -> Plan:
         """The plan with its layout, in which the compressed networks now are.
 

@@ -63,9 +63,11 @@ def left_vectors(matrix: Tensor) -> Tensor:
     m, n = matrix.shape
     if m <= n:
         triangle = torch.linalg.qr(matrix.mT, mode="r").R.mT  # (m, m)
-        return torch.linalg.svd(triangle, full_matrices=False).U  # type: ignore[no-any-return]
-    basis, triangle = torch.linalg.qr(matrix)  # (m, n), (n, n)
-    return basis @ torch.linalg.svd(triangle, full_matrices=False).U  # type: ignore[no-any-return]
+        vectors: Tensor = torch.linalg.svd(triangle, full_matrices=False).U
+    else:
+        basis, triangle = torch.linalg.qr(matrix)  # (m, n), (n, n)
+        vectors = basis @ torch.linalg.svd(triangle, full_matrices=False).U
+    return vectors
 
 
 def gram(matrix: Tensor) -> Tensor:

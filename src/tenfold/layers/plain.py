@@ -195,6 +195,7 @@ class Batched(Closed):
 
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+CONVOLUTIONS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 
 
 def resized(part: nn.Module, x: Tensor, output_size: Sequence[int]) -> Tensor:

@@ -4,17 +4,16 @@ import logging
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from tenfold.inputs import Inputs, evaluating, inputs_for, run
 from tenfold.inputs.containers import leaves
-from tenfold.measure.timing import forward_timings
+from tenfold.measure.timing import CLEARLY, forward_timings
 from tenfold.protocols import TenfoldError
 from tenfold.surgery import copied, laid_out
-from tenfold.surgery.layout import CONTIGUOUS, LAYOUTS, WINDOWS
+from tenfold.surgery.layout import CONTIGUOUS, LAYOUTS, is_map, kernels
 
-CLEARLY = 0.95  # of the time as it is: less is faster, and not the noise of the clock
 LOOKS = (torch.Tensor.view, torch.Tensor.view_as, torch.Tensor.as_strided, torch.as_strided, torch.Tensor.stride,
          torch.Tensor.data_ptr, torch.Tensor.numpy, torch.Tensor.untyped_storage)  # fmt: skip
 log = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ def in_fastest_layout(model: nn.Module, inputs: Any, *, repeats: int = 7) -> tup
     Raises: TenfoldError if it cannot run on the inputs.
     """
     given = inputs_for(model, inputs)
-    if not any(isinstance(module, WINDOWS) for module in model.modules()) or asks(model, given):
+    if not any(True for _ in kernels(model)) or asks(model, given):
         return model, CONTIGUOUS
     forms = {layout: laid_out(copied(model), layout) for layout in LAYOUTS if runs(model, layout, given)}
     times = forward_timings(forms, given, repeats=repeats, warmup=2)
@@ -80,8 +79,3 @@ class Looking(TorchFunctionMode):
         if func in LOOKS and is_map(args[0]) and not retyped:
             self.asked = True
         return func(*args, **(kwargs or {}))
-
-
-def is_map(value: Any) -> bool:
-    """Whether a value is of the dimensions that a layout turns."""
-    return isinstance(value, Tensor) and value.ndim > 3

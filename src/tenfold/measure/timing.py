@@ -14,6 +14,8 @@ from tenfold.inputs import Inputs, evaluating, inputs_for, run
 from tenfold.measure.forward import synchronize
 from tenfold.protocols import TenfoldError
 
+CLEARLY = 0.95  # of another time: less is faster, and not the noise of the clock
+
 
 def spread(samples: Sequence[float]) -> float:
     """The distance between the quartiles, in the unit of the samples; 0 for a single one."""

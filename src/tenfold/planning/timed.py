@@ -10,7 +10,7 @@ from torch import nn
 from tenfold.inputs import Inputs, inputs_for, run_hooked
 from tenfold.layers import FactoredWeight
 from tenfold.measure import Profile, in_fastest_layout
-from tenfold.measure.timing import paired
+from tenfold.measure.timing import CLEARLY, paired
 from tenfold.network import Partition, Positions, Stages, TensorNetwork, random_cores
 from tenfold.protocols import within
 from tenfold.surgery import Plan, Site, copied, laid_out
@@ -18,7 +18,6 @@ from tenfold.surgery.carry_out import networks
 from tenfold.surgery.layout import with_kernels
 
 TRIED = 6  # partitions with the fewest multiply-adds, beside the rebuilt weight and the stages planned so far
-CLEARLY = 0.95  # of the time so far: less is faster, and not the noise of the clock
 DENSE = "dense"
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 

@@ -240,11 +240,5 @@ ROWS: dict[str, Callable[[Measurement], str]] = {
     "error, other inputs": lambda network: output_error(network.elsewhere),
     "largest entry, other inputs": lambda network: agreement(network.elsewhere),
 }
-OPTIONAL = (
-    "layout",
-    "score",
-    "outputs' error",
-    "same largest entry",
-    "error, other inputs",
-    "largest entry, other inputs",
-)
+OPTIONAL = ("layout", "score", "outputs' error", "same largest entry", "error, other inputs",
+            "largest entry, other inputs")  # fmt: skip

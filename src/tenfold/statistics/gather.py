@@ -68,7 +68,9 @@ def gather(
         log.warning("%s: %s", ", ".join(names), note)
     kept = None
     if begun is not None:
-        kept = Begun(begun, " ".join([weights, str(seed), counted, str(draws), *map(digest, chunks)]))
+        kept = Begun(
+            begun, " ".join([weights, str(seed), counted, str(draws), *(digest(chunk.value) for chunk in chunks)])
+        )
     for _ in watch(passing(watched, chunks, outputs or floating, draws, seed, kept)):
         pass
     samples = sum(gathered(sum(chunk.size for chunk in chunks)))

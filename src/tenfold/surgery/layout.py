@@ -1,15 +1,17 @@
 """How images lie in memory from the first layer to the last: the layout of a network."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from tenfold.layers.plain import CONVOLUTIONS
 from tenfold.surgery.memory import beside, looking_into
 
-CONTIGUOUS = "contiguous"
-LAYOUTS = {CONTIGUOUS: {}, "channels_last": {4: torch.channels_last, 5: torch.channels_last_3d}}
-WINDOWS = nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d
+Layout = Literal["contiguous", "channels_last"]
+CONTIGUOUS, CHANNELS_LAST = get_args(Layout)
+LAYOUTS = {CONTIGUOUS: {}, CHANNELS_LAST: {4: torch.channels_last, 5: torch.channels_last_3d}}
 
 
 class Door:
@@ -57,11 +59,23 @@ def with_kernels(model: nn.Module, layout: str) -> nn.Module:
     What another tensor looks into stays where it is.
     """
     kept = beside(model)
-    for module in model.modules():
-        weight = module._parameters.get("weight") if isinstance(module, WINDOWS) else None
-        if weight is not None and not any(other is not weight for _, _, other in looking_into(weight, kept)):
+    for weight in kernels(model):
+        if not any(other is not weight for _, _, other in looking_into(weight, kept)):
             weight.data = laid(weight.data, layout)
     return model
+
+
+def kernels(model: nn.Module) -> Iterator[nn.Parameter]:
+    """The weights of its convolutions that can lie in several ways."""
+    for module in model.modules():
+        weight = module._parameters.get("weight") if isinstance(module, CONVOLUTIONS) else None
+        if weight is not None and is_map(weight):
+            yield weight
+
+
+def is_map(value: Any) -> bool:
+    """Whether a value is of the dimensions that a layout turns."""
+    return isinstance(value, Tensor) and value.ndim in LAYOUTS[CHANNELS_LAST]
 
 
 def layout_of(model: nn.Module) -> str | None:

@@ -9,13 +9,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tenfold.layers import Layer
 from tenfold.layers.base import lowered
-from tenfold.layers.plain import TRANSPOSED
+from tenfold.layers.plain import CONVOLUTIONS, TRANSPOSED
 from tenfold.surgery.carry_out import swapped
 from tenfold.surgery.copying import copied
 from tenfold.surgery.layout import layout_of, with_kernels, without_door
 
 log = logging.getLogger(__name__)
-CONVOLUTIONS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 

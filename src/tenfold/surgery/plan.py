@@ -11,6 +11,7 @@ from tenfold.documents import Natural, Positive
 from tenfold.formats import Format, format_named
 from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError, within
+from tenfold.surgery.layout import Layout
 
 SCHEMA = 1
 DENSE = "dense"
@@ -104,7 +105,7 @@ class PlanFile:
 
     layers: Mapping[str, Any]
     batch: Annotated[int, Meta(ge=1, description="a whole number of samples from 1")] | None = None
-    layout: Literal["contiguous", "channels_last"] | None = None
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True)

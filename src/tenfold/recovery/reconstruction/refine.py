@@ -70,7 +70,7 @@ def refined(
             pairs = samples.drawn(how.batch, generator)
             for given, wanted in pairs:
                 loss = lost(differences(modules, given, wanted)) / len(pairs)
-                loss.backward()  # type: ignore[no-untyped-call]
+                torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             schedule.step()

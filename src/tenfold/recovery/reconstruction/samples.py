@@ -13,6 +13,7 @@ from tenfold.inputs.containers import leaves, mapped
 from tenfold.recovery.reconstruction.flow import Given
 from tenfold.recovery.reconstruction.shelf import Shelf
 from tenfold.statistics.gradients import floating
+from tenfold.surgery.layout import CHANNELS_LAST, laid
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def laid_out(inputs: Inputs) -> Inputs:
 def last_channels(leaf: Any) -> Any:
     """A leaf with its channels last, where it is images."""
     is_images = isinstance(leaf, Tensor) and leaf.ndim == 4 and leaf.layout is torch.strided
-    return leaf.contiguous(memory_format=torch.channels_last) if is_images else leaf
+    return laid(leaf, CHANNELS_LAST) if is_images else leaf
 
 
 def pieces(chunks: Sequence[Inputs], least: int) -> list[Inputs]:
