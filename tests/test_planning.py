@@ -19,7 +19,7 @@ from tenfold.network import full_rank, local_bound, partitions_of, unfolding_of
 from tenfold.planning import BUDGETS, ErrorCurves, plan
 from tenfold.planning.allocation import SHARES, SMALL, Limits, clipped
 from tenfold.planning.asked import formats_asked, override_from, overrides_asked, ranks_asked
-from tenfold.planning.budgets import limit
+from tenfold.planning.budgets import Cost, limit
 from tenfold.planning.candidates import Curve, levels, pareto, round_up
 from tenfold.planning.planner import Search
 from tenfold.protocols import TenfoldError
@@ -83,6 +83,13 @@ def errors(made: Plan) -> float:
     return total
 
 
+def dense_of(profile: Profile, budget: str) -> float | None:
+    """What the dense network costs under a budget."""
+    whole = Cost(profile.params, profile.bytes, profile.params, profile.macs)
+    found: float | None = BUDGETS[budget].of(whole)
+    return found
+
+
 RATIOS = st.sampled_from(["1.3x", "50%", "3x", "4x", 5])
 ASKED = st.fixed_dictionaries(
     {"params": RATIOS}, optional={"macs": st.sampled_from(["1.5x", "2x", "3x"]), "bytes": st.just("2.5x")}
@@ -106,7 +113,7 @@ def test_clipped_curves_keep_to_their_share_where_they_can(each: list[tuple[int,
     for size, gain in each:
         kept = np.linspace(1.0, 0.05, 12)
         curves.append(
-            Curve(subject, (), (), gain * (1 - kept) ** 2, (size * kept)[:, None], np.zeros((12, 2), np.int64))
+            Curve(subject, (), (), gain * (1 - kept) ** 2, (size * kept)[:, None], np.zeros((12, 3), np.int64))
         )
     for curve, within in zip(curves, clipped(curves, limits), strict=True):
         got = within.costs[:, 0] / (curve.costs[0, 0] / ratio)
@@ -128,7 +135,7 @@ def test_the_budget_rule(asked: Mapping[str, object], format: str, multiple: int
     found = predicted(MODEL, made, PROFILE)
     used = []
     for name, value in asked.items():
-        whole = BUDGETS[name].whole(PROFILE)
+        whole = dense_of(PROFILE, name)
         assert whole is not None
         allowed = limit(name, value, whole)  # type: ignore[arg-type]
         spent = whole / getattr(found.ratio, name)
@@ -168,7 +175,7 @@ def can_grow(made: Plan, asked: Mapping[str, object], multiple: int) -> bool:
             )
             cost = grown.layers[name]
             fits = all(
-                getattr(grown.ratio, b) >= (w := BUDGETS[b].whole(PROFILE)) / limit(b, v, w)  # type: ignore[arg-type,operator]
+                getattr(grown.ratio, b) >= (w := dense_of(PROFILE, b)) / limit(b, v, w)  # type: ignore[arg-type,operator]
                 for b, v in asked.items()
             )
             tight = larger.network(sites(MODEL)[name].axes)

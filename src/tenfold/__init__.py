@@ -18,7 +18,7 @@ _HOMES = {
     "frontier": "tenfold.api",
     "decompose": "tenfold.api",
     "fresh": "tenfold.surgery",
-    "lower": "tenfold.surgery",
+    "lower": "tenfold.api",
     "Plan": "tenfold.surgery",
     "Row": "tenfold.surgery",
     "calibrate": "tenfold.api",

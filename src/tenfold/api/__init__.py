@@ -5,9 +5,10 @@ from tenfold.api.calibrate import calibrate
 from tenfold.api.compress import compress
 from tenfold.api.compressed import Compressed, save
 from tenfold.api.decompose import decompose
-from tenfold.api.evaluate import evaluate, side_by_side
+from tenfold.api.evaluate import evaluate, in_runtimes, side_by_side
 from tenfold.api.frontier import frontier
 from tenfold.api.goal import Goal
+from tenfold.api.lower import lower
 from tenfold.api.opened import Opened, load, open_network, origin_of
 from tenfold.api.plan import plan_from, planned, profiled
 from tenfold.api.predicted import PlannedLayer, Predicted, foreseen, predicted
@@ -20,7 +21,7 @@ from tenfold.api.train import is_dense, train
 __all__ = [
     "Compressed", "Goal", "Opened", "PlannedLayer", "Predicted", "Training", "calibrate", "check_asked", "check_file",
     "check_one", "check_train", "compress", "decompose", "evaluate", "foreseen", "frontier", "given_inputs",
-    "given_only", "is_dense", "load", "open_network", "origin_of", "parse_inputs", "plan_from", "planned",
-    "predicted", "profiled", "reconstruct", "recover", "recover_folder", "save", "side_by_side", "train",
-    "write_plan",
+    "given_only", "in_runtimes", "is_dense", "load", "lower", "open_network", "origin_of", "parse_inputs",
+    "plan_from", "planned", "predicted", "profiled", "reconstruct", "recover", "recover_folder", "save",
+    "side_by_side", "train", "write_plan",
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from tenfold.storage import check_ours, check_replaceable, write_text
 from tenfold.surgery import Plan, matching, sites
 
 SIZE = re.compile(r"(?P<number>\d+(\.\d+)?) *((?P<prefix>[kmgt])(?P<binary>i?)b?|b)?", re.IGNORECASE)
+MEASURED = "macs", "time"  # budgets of what only inputs show
 PLAN_MARKS = "schema", "layers"  # the keys by which a plan file is known
 
 
@@ -56,7 +57,7 @@ def check_asked(model: nn.Module, asked: Asked, *, known_macs: bool = True) -> N
         ranks_asked(ranks)
     for name, value in asked.items():
         if name in budgets and isinstance(value, str | int | float):
-            limit(name, value, None if name == "macs" and not known_macs else 1)
+            limit(name, value, None if name in MEASURED and not known_macs else 1, BUDGETS[name].needs)
     of = asked.get("of", ())
     parts = modules_of(model, of)
     names = [name for name in sites(model) if not of or is_inside(name, parts)]

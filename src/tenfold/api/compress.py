@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from tenfold.api.evaluate import judged
 from tenfold.api.goal import Goal
 from tenfold.api.judge import labelled
 from tenfold.api.opened import origin_of
-from tenfold.api.plan import curves_of, plan_from, profiled
+from tenfold.api.plan import clock_of, curves_of, plan_from, profiled
 from tenfold.api.predicted import predicted
 from tenfold.api.recover import Training, whose
 from tenfold.api.run import Networks, Run
@@ -100,8 +100,10 @@ def compress(
         goal.check(wanted, epochs=epochs, judged=bool(calibrating.calibrate) or labelled(data))
     read = checked(unwrapped(model), wanted, plan, batch, goal, known_macs=any(
         each is not None for each in (inputs, data, profile)))  # fmt: skip
-    run = begun(model, data, inputs, calibration, calibrating, training, seed=seed, batch=batch, device=device,
-                profile=profile, state=state, whose=whose(settings), watch=watch)  # fmt: skip
+    run = begun(
+        model, data, inputs, calibration, calibrating, training, budgeted(wanted, goal), seed=seed, batch=batch,
+        device=device, profile=profile, state=state, whose=whose(settings), watch=watch,
+    )  # fmt: skip
 
     found = None if goal is None else smallest(run, goal, wanted)
     made = None if found is None else (found.plan, found.networks)
@@ -150,6 +152,7 @@ def begun(
     batches: Iterable[Any] | None,
     calibration: Calibration,
     training: Training,
+    asked: Asked,
     *,
     seed: int,
     batch: int | None,
@@ -173,8 +176,14 @@ def begun(
     before = profiled(dense, given, profile=profile)
     known = calibrated(dense, data, batches, calibration.calibrate, seed=seed, profile=profile, watch=watch)
     curves = curves_of(before, None if known is None else known.statistics, profile)
-    return Run(dense, before, data, given, called, known, curves, calibration, training, seed, batch, profile, kept,
-               whose, watch)  # fmt: skip
+    clock = clock_of(dense, before, given, batch, asked, profile or kept)
+    return Run(dense, before, data, given, called, known, curves, clock, calibration, training, seed, batch, profile,
+               kept, whose, watch)  # fmt: skip
+
+
+def budgeted(asked: Asked, goal: Goal | None) -> Asked:
+    """What is asked for, with a budget that is walked."""
+    return asked if goal is None else cast(Asked, {**asked, goal.gain.budget: 1.0})
 
 
 def searched(goal: Goal | None, found: Found | None) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from torch import nn
 
 from tenfold.api.samples import given_inputs, timed
 from tenfold.inputs import Inputs
-from tenfold.measure import macs
+from tenfold.measure import in_fastest_layout, macs
 from tenfold.measure.score import score
-from tenfold.protocols import Data, within
-from tenfold.report import Measurement, ScoreValue, compare
+from tenfold.protocols import Data, TenfoldError, within
+from tenfold.report import Measurement, RuntimeTimes, ScoreValue, compare
 from tenfold.surgery import lower
+from tenfold.surgery.layout import layout_of
 from tenfold.tasks import Objective
 
 
@@ -36,6 +37,22 @@ def side_by_side(
         batch = timed_inputs(first, next((data for _, data in networks.values() if data is not None), None), inputs)
     scores = {name: judged(model, data) for name, (model, data) in networks.items()}
     return compare({name: model for name, (model, _) in networks.items()}, batch, scores=scores)
+
+
+def in_runtimes(networks: Mapping[str, tuple[nn.Module, Data | None]], *, inputs: Any = None) -> RuntimeTimes:
+    """How long networks take eager, compiled and in onnxruntime, all timed in turn in one run; in their layouts.
+
+    Raises: TenfoldError without inputs, or if a network cannot run on them.
+    """
+    first = next(model for model, _ in networks.values())
+    data = next((data for _, data in networks.values() if data is not None), None)
+    batch = timed_inputs(first, data, inputs)
+    if batch is None:
+        raise TenfoldError("runtimes are timed on inputs; give --input 3x224x224, or --data.")
+    lowered = {name: lower(model) for name, (model, _) in networks.items()}
+    dense = {name for name, (model, _) in networks.items() if layout_of(model) is None}
+    forms = {name: in_fastest_layout(each, batch)[0] if name in dense else each for name, each in lowered.items()}
+    return RuntimeTimes.of(forms, batch)
 
 
 def timed_inputs(model: nn.Module, data: Data | None, inputs: Any) -> Inputs | None:

@@ -7,16 +7,20 @@ from typing import Unpack
 
 from torch import nn
 
+from tenfold.api.samples import timed
 from tenfold.inputs import Inputs
-from tenfold.measure import Profile, inspect, weights_hash
-from tenfold.planning import Asked, ErrorCurves, plan
+from tenfold.measure import Clock, Profile, inspect, weights_hash
+from tenfold.planning import BUDGETS, Asked, ErrorCurves, plan
+from tenfold.planning.asked import AUTO
 from tenfold.protocols import TenfoldError, within
+from tenfold.recovery.checkpoint import CLOCK
 from tenfold.statistics import Statistics
 from tenfold.storage import check_ours, write_text
 from tenfold.surgery import Plan
 
 PROFILE, CURVES = "profile.json", "curves.json"
-MARKS = {PROFILE: ("schema", "weights_hash", "layers"), CURVES: ("schema", "weights_hash", "tails")}  # keys of each
+MARKS = {PROFILE: ("schema", "weights_hash", "layers"), CURVES: ("schema", "weights_hash", "tails"),
+         CLOCK: ("schema", "weights_hash", "whole")}  # keys of each  # fmt: skip
 
 
 def profiled(model: nn.Module, inputs: Inputs | None = None, *, profile: str | Path | None = None) -> Profile:
@@ -52,25 +56,71 @@ def planned(
     seed: int = 0,
     statistics: Statistics | None = None,
     curves: ErrorCurves | None = None,
+    clock: Clock | None = None,
+    times: str | Path | None = None,
     **asked: Unpack[Asked],
 ) -> Plan:
-    """A plan (`tenfold.plan`), its error curves kept in the folder `profile`.
+    """A plan (`tenfold.plan`), its error curves, and times, kept in the folder `profile`.
 
     Args:
         batch: samples, made of the inputs, for which every weight's stages are to be the fastest.
         statistics: errors are then those of the outputs.
         curves: of the same weights and statistics, found before in this process.
+        clock: likewise, of the same network and batch; by default one where it is wanted (`clock_of`).
+        times: folder that keeps it; by default `profile`.
     Raises: TenfoldError as `plan` does, or for a batch without inputs.
     """
     if batch is not None and batch < 1:
         raise TenfoldError(f"a batch of {batch} cannot be timed; use 1 sample or more.")
     if batch is not None and inputs is None:
         raise TenfoldError(f"stages for a batch of {batch} are timed on inputs; give inputs (--input 3x32x32) or data.")
-    timed = None if batch is None or inputs is None else inputs.repeated(batch)
+    times = profile if times is None else times
+    clock = clock_of(model, measured, inputs, batch, asked, times) if clock is None else clock
+    samples = None if inputs is None or (batch is None and clock is None) else on(inputs, batch, measured)
     metrics = None if statistics is None else statistics.metrics
     curves = curves_of(measured, statistics, profile) if curves is None else curves
-    with kept_curves(curves, profile):
-        return plan(model, measured, curves=curves, seed=seed, inputs=timed, metrics=metrics, **asked)
+    with kept_curves(curves, profile), kept_clock(clock, times):
+        return plan(model, measured, curves=curves, clock=clock, seed=seed, inputs=samples, metrics=metrics, **asked)
+
+
+def on(inputs: Inputs, batch: int | None, measured: Profile) -> Inputs:
+    """What is timed: so many samples, by default as many as reports time."""
+    return timed(inputs, measured.macs or 1) if batch is None else inputs.repeated(batch)
+
+
+def clock_of(
+    model: nn.Module,
+    measured: Profile,
+    inputs: Inputs | None,
+    batch: int | None,
+    asked: Asked,
+    folder: str | Path | None,
+) -> Clock | None:
+    """The clock that a plan is made by: that of a folder if it is of this network, batch and machine, or a new one.
+
+    None without inputs, and where nothing is to be fast: budgets that `auto` meets are, and budgets of time.
+    Raises: TenfoldError for a file of that name which tenfold did not write.
+    """
+    fast = asked.get("format", AUTO) == AUTO and any(name in asked for name in BUDGETS)
+    if inputs is None or asked.get("of") or not (fast or "time" in asked):
+        return None
+    samples = on(inputs, batch, measured)
+    if folder is not None and (path := Path(folder) / CLOCK).exists():
+        check_ours(path, MARKS[CLOCK])
+        with suppress(TenfoldError):  # of another version, or damaged: made again
+            kept = Clock.from_json(path.read_text(encoding="utf-8"))
+            if kept.is_for(model, samples.size):
+                return kept
+    return Clock.of(model, samples)
+
+
+@contextmanager
+def kept_clock(clock: Clock | None, folder: str | Path | None) -> Iterator[None]:
+    """What is timed meanwhile is written to a folder in the end."""
+    before = 0 if clock is None else len(clock.known)
+    yield
+    if folder is not None and clock is not None and len(clock.known) != before:
+        write_text(Path(folder) / CLOCK, clock.to_json(), MARKS[CLOCK])
 
 
 def curves_of(measured: Profile, statistics: Statistics | None, profile: str | Path | None) -> ErrorCurves:

@@ -15,7 +15,7 @@ from tenfold.api.recover import Training, recovered, recovers
 from tenfold.api.samples import timed
 from tenfold.api.settled import settled
 from tenfold.inputs import Inputs
-from tenfold.measure import Profile, check_calls, in_fastest_layout
+from tenfold.measure import Clock, Profile, check_calls, in_fastest_layout
 from tenfold.measure.layouts import runs
 from tenfold.planning import Asked, ErrorCurves
 from tenfold.protocols import Data, Watch
@@ -37,7 +37,7 @@ class Run:
         inputs: that it was measured on.
         calls: how often its modules are called on one of them.
         known: unlabelled samples, and what the network showed on them.
-        curves: of errors, for all plans of the run.
+        curves: of errors, for all plans of the run; clock: of times, where networks are to be fast.
         calibration, training: settled options of these steps.
         kept: folder of profiles and error curves.
         state: folder by which a stopped run goes on.
@@ -52,6 +52,7 @@ class Run:
     calls: Any
     known: Calibrated | None
     curves: ErrorCurves
+    clock: Clock | None
     calibration: Calibration
     training: Training
     seed: int
@@ -66,7 +67,7 @@ class Run:
         """A plan for what was asked."""
         plan, small = settled(
             self.dense, self.profile, self.known, profile=self.kept, inputs=self.inputs, batch=self.batch,
-            seed=self.seed, curves=self.curves, **asked,
+            seed=self.seed, curves=self.curves, clock=self.clock, times=self.kept or self.state, **asked,
         )  # fmt: skip
         self.made.clear()
         if small is not None:

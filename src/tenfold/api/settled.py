@@ -8,9 +8,9 @@ from torch import nn
 
 from tenfold.api.calibrate import Calibrated
 from tenfold.api.decompose import decompose
-from tenfold.api.plan import curves_of, planned
+from tenfold.api.plan import clock_of, curves_of, planned
 from tenfold.inputs import Inputs
-from tenfold.measure import Profile
+from tenfold.measure import Clock, Profile
 from tenfold.planning import BUDGETS, Asked, ErrorCurves
 from tenfold.protocols import TenfoldError
 from tenfold.recovery import error
@@ -29,18 +29,24 @@ def settled(
     batch: int | None = None,
     seed: int = 0,
     curves: ErrorCurves | None = None,
+    clock: Clock | None = None,
+    times: str | Path | None = None,
     **asked: Unpack[Asked],
 ) -> tuple[Plan, nn.Module | None]:
     """A plan (`tenfold.api.planned`); where budgets are spent in the metric of samples, the better of two.
 
     A loss of first order asks for extremes where much is lost: with budgets and no allocation asked for, ranks are also
     found within bounds (`clipped`), both plans are carried out, and the outputs on samples that follow decide.
+    Args: times: folder that keeps the clock; by default `profile`.
     Returns: the plan, and the network that it makes where it was carried out.
     Raises: TenfoldError as `tenfold.plan` does.
     """
     statistics = None if known is None else known.statistics
     curves = curves_of(measured, statistics, profile) if curves is None else curves
-    how = {"profile": profile, "inputs": inputs, "batch": batch, "seed": seed, "curves": curves}
+    times = profile if times is None else times
+    clock = clock_of(model, measured, inputs, batch, asked, times) if clock is None else clock
+    how = {"profile": profile, "inputs": inputs, "batch": batch, "seed": seed, "curves": curves, "clock": clock,
+           "times": times}  # fmt: skip
     first = planned(model, measured, statistics=statistics, **how, **asked)  # type: ignore[arg-type]
     if known is None or "allocation" in asked or not any(name in asked for name in BUDGETS):
         return first, None

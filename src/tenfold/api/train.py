@@ -13,12 +13,12 @@ from tenfold.api.border import check_asked, check_one, given_only, sha256
 from tenfold.api.compressed import Compressed, documented, plain, sampled
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import origin_of
-from tenfold.api.plan import plan_from
+from tenfold.api.plan import clock_of, kept_clock, plan_from
 from tenfold.api.predicted import predicted
 from tenfold.api.recover import Training, recovered, whose
 from tenfold.api.samples import given_inputs, timed
 from tenfold.inputs import Inputs
-from tenfold.measure import Profile, calls, check_calls, inspect
+from tenfold.measure import Clock, Profile, calls, check_calls, inspect
 from tenfold.planning import BUDGETS, Asked
 from tenfold.planning import plan as found_plan
 from tenfold.protocols import Data, TenfoldError, Watch
@@ -80,7 +80,9 @@ def train(
     assert given is not None  # the data have inputs
     rehearse(dense, data, epochs=epochs)
     before = inspect(dense, given.samples(1))
-    chosen = read if read is not None else planned(dense, before, seed, wanted)
+    clock = clock_of(dense, before, given, None, wanted, state)
+    with kept_clock(clock, state):
+        chosen = read if read is not None else planned(dense, before, seed, wanted, clock)
     small = fresh(dense, chosen, init=init, seed=seed)
     check_calls(small, calls(model, given.samples(1)), given.samples(1))
     run = {"command": "train", "weights": before.weights_hash, "plan": sha256(chosen.to_yaml()), "init": init,
@@ -110,7 +112,7 @@ def check(plan: Plan | str | Path | None, asked: Asked, init: str, epochs: int, 
         )
 
 
-def planned(model: nn.Module, profile: Profile, seed: int, asked: Asked) -> Plan:
+def planned(model: nn.Module, profile: Profile, seed: int, asked: Asked, clock: Clock | None) -> Plan:
     """What was asked for, one share of the ranks for all layers; nothing: every weight dense."""
     if not asked:
         return Plan({name: Row(name, reason="trained dense") for name in sites(model)})
@@ -118,7 +120,7 @@ def planned(model: nn.Module, profile: Profile, seed: int, asked: Asked) -> Plan
         asked = {"allocation": "uniform", **asked}
         if asked["allocation"] == "global":  # an error of random weights says little, so none is too large
             asked = {"max_error": 1.0, **asked}
-    return found_plan(model, profile, seed=seed, **asked)
+    return found_plan(model, profile, seed=seed, clock=clock, **asked)
 
 
 def reported(

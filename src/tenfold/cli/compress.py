@@ -18,6 +18,8 @@ def compress(
     macs: o.Macs = None,
     bytes: o.Bytes = None,
     deployed_params: o.DeployedParams = None,
+    time: o.Time = None,
+    allow_slower: o.AllowSlower = False,
     of: o.Of = None,
     energy: o.Energy = None,
     ranks: o.Ranks = None,
@@ -65,9 +67,9 @@ def compress(
     if out is not None and not dry_run:
         check_out(out, overwrite)
     asked = asked_for(
-        layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, of=of, energy=energy,
-        ranks=ranks, max_error=max_error, allocation=allocation, multiple=multiple, format=format, include=include,
-        exclude=exclude,
+        layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, time=time,
+        allow_slower=allow_slower or None, of=of, energy=energy, ranks=ranks, max_error=max_error,
+        allocation=allocation, multiple=multiple, format=format, include=include, exclude=exclude,
     )  # fmt: skip
     api.Training(epochs, bn, distill, lr).check(has_data=data is not None)
     goal = api.Goal.of(max_drop, objective)

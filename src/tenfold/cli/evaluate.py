@@ -17,6 +17,7 @@ def evaluate(
     seed: o.Seed = 0,
     device: o.Device = None,
     threads: o.Threads = None,
+    runtimes: o.Runtimes = False,
     as_json: o.Json = False,
 ) -> None:
     """Score, size, multiply-adds, memory and time; several networks are put side by side, timed in turn."""
@@ -26,7 +27,7 @@ def evaluate(
     from tenfold.cli import screen
     from tenfold.cli.border import machine, prepare
     from tenfold.protocols import TenfoldError
-    from tenfold.report import side_by_side
+    from tenfold.report import runtimes_table, side_by_side
 
     where = machine(device, threads)
     dense = [model for model in models if not storage.is_folder(model)]
@@ -47,9 +48,14 @@ def evaluate(
     }
     inputs = next((each.inputs for each in given.values() if each.inputs is not None), None)
     found = api.side_by_side(subjects, inputs=inputs)
+    ways = api.in_runtimes(subjects, inputs=inputs) if runtimes else None
     if as_json:
-        screen.show_json({"schema": 1, "networks": {model: asdict(each) for model, each in found.items()}})
+        beside = {} if ways is None else {"runtimes": ways.document()}
+        screen.show_json({"schema": 1, "networks": {model: asdict(each) for model, each in found.items()}, **beside})
         return
     screen.show(side_by_side(found))
+    if ways is not None:
+        screen.show(runtimes_table(ways))
+        screen.say(*ways.sentences)
     if all(each.macs is None for each in found.values()):
         screen.say("Without inputs there are no multiply-adds, memory or time; give --input 3x224x224, or --data.")

@@ -89,6 +89,16 @@ DeployedParams = Annotated[
     str | None,
     typer.Option(help="Parameters of the form that runs, likewise.", rich_help_panel=BUDGET, metavar="RATIO"),
 ]
+Time = Annotated[
+    str | None,
+    typer.Option(metavar="RATIO", help="Time of a batch on this machine, likewise; measured.", rich_help_panel=BUDGET),
+]
+AllowSlower = Annotated[
+    bool,
+    typer.Option(
+        "--allow-slower", help="Let auto take layers that are slower than the dense ones.", rich_help_panel=BUDGET
+    ),
+]
 Of = Annotated[
     list[str] | None,
     typer.Option(
@@ -127,6 +137,10 @@ Batch = Annotated[
         help="Stages that are fastest here for N samples; else those of the fewest multiply-adds.",
         rich_help_panel=BUDGET,
     ),
+]
+Runtimes = Annotated[
+    bool,
+    typer.Option("--runtimes", help="Time it compiled and in onnxruntime, too; that takes a minute a network."),
 ]
 Frontier = Annotated[
     bool,

@@ -17,6 +17,8 @@ def plan(
     macs: o.Macs = None,
     bytes: o.Bytes = None,
     deployed_params: o.DeployedParams = None,
+    time: o.Time = None,
+    allow_slower: o.AllowSlower = False,
     of: o.Of = None,
     energy: o.Energy = None,
     ranks: o.Ranks = None,
@@ -56,9 +58,9 @@ def plan(
     elif out is not None:
         check_picture(out, overwrite)
     asked = asked_for(
-        layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, of=of, energy=energy,
-        ranks=ranks, max_error=max_error, allocation=allocation, multiple=multiple, format=format, include=include,
-        exclude=exclude,
+        layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, time=time,
+        allow_slower=allow_slower or None, of=of, energy=energy, ranks=ranks, max_error=max_error,
+        allocation=allocation, multiple=multiple, format=format, include=include, exclude=exclude,
     )  # fmt: skip
     given = prepare(
         model,

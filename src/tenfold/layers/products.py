@@ -18,6 +18,9 @@ class Product(Step):
 
     groups: int
 
+    def shape(self, given: int, made: int) -> tuple[int, ...]:
+        return made, given // self.groups
+
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.groups == 1:
             return functional.linear(x, weight, bias)
@@ -35,6 +38,9 @@ class Product(Step):
 @dataclass(frozen=True)
 class Turned(Product):
     """The product with a matrix that lies as (in, out)."""
+
+    def shape(self, given: int, made: int) -> tuple[int, ...]:
+        return given, made
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return super().apply(x, weight.mT, bias)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from tenfold.layers.plain import Pad, filled
 from tenfold.layers.staged import Staged, Step
-from tenfold.network import Labels, Positions, Stage
+from tenfold.network import Labels, Positions, Stage, TensorNetwork
 
 Module = nn.Conv1d | nn.Conv2d | nn.Conv3d
 CONVOLVE = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
@@ -54,6 +54,9 @@ class Window(Step):
     def fill(self) -> str:
         """The name that `torch.nn.functional.pad` has for the mode."""
         return "constant" if self.mode == "zeros" else self.mode
+
+    def shape(self, given: int, made: int) -> tuple[int, ...]:
+        return made, given // self.groups, *self.window
 
     def kernel(self, weight: Tensor) -> Tensor:
         """A stage tensor (groups·new, summed, *held) as a convolution weight."""
@@ -121,9 +124,9 @@ class Sliding(Staged):
         held = [stage is None or axis in stage.window for axis in AXES[self.spatial]]
         return tuple(value if h else elsewhere for value, h in zip(values, held, strict=True))
 
-    def groups_of(self, stage: Stage | None) -> int:
+    def groups_of(self, stage: Stage | None, net: TensorNetwork) -> int:
         """The groups of a stage; those of the module where the whole weight is one."""
-        return self.groups if stage is None else self.weight.net.size(stage.groups)
+        return self.groups if stage is None else net.size(stage.groups)
 
     def extra_repr(self) -> str:
         return (

@@ -4,6 +4,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Self, cast
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from tenfold.layers.base import FactoredWeight, Layer
 from tenfold.layers.plain import AddBias, StandIn, add_bias, rearrangements, with_batch
-from tenfold.network import Build, Stage, Stages, every_stages
+from tenfold.network import Build, Stage, Stages, TensorNetwork, every_stages
 
 
 class Step(ABC):
@@ -24,6 +25,10 @@ class Step(ABC):
     @abstractmethod
     def module(self, weight: Tensor, bias: Tensor | None) -> nn.Module:
         """The plain module, or sequence of modules, that does the same; the last of them has the numbers."""
+
+    @abstractmethod
+    def shape(self, given: int, made: int) -> tuple[int, ...]:
+        """The shape of the stage's tensor for so many channels before and after."""
 
     def tensor(self, module: nn.Module) -> Tensor:
         """The stage's tensor, up to its shape, from the module with its numbers."""
@@ -152,7 +157,7 @@ class Staged(Layer):
         self.weight = weight
         self.register_parameter("bias", cast(nn.Parameter | None, module.bias))
         self.describe(module)
-        self.chain = Chain.of(weight.stages, self.step, self.spatial)
+        self.chain = self.chain_of(weight.stages)
         self.routes: dict[int, Route] = {}  # by rows of the input, up to the next power of two
 
     @classmethod
@@ -164,8 +169,12 @@ class Staged(Layer):
         """Take over the geometry of the dense module, and set `spatial`."""
 
     @abstractmethod
-    def step(self, stage: Stage | None) -> Step:
-        """What a stage does; None: the whole weight in one."""
+    def step(self, stage: Stage | None, net: TensorNetwork) -> Step:
+        """What a stage of a network for the weight does; None: the whole weight in one."""
+
+    def chain_of(self, stages: Stages) -> Chain:
+        """How the weight is applied in these stages."""
+        return Chain.of(stages, partial(self.step, net=stages.net), self.spatial)
 
     def rows(self, x: Tensor) -> int | None:
         """How many vectors an input is, where so few may come that building the stage tensors counts; else None."""
@@ -178,7 +187,7 @@ class Staged(Layer):
         if size not in self.routes:
             net, planned = self.weight.net, self.weight.stages
             best = min([planned, *every_stages(net)], key=lambda stages: stages.training_macs({}, 2**size))
-            self.routes[size] = Route(best, best.builds(), Chain.of(best, self.step, self.spatial))
+            self.routes[size] = Route(best, best.builds(), self.chain_of(best))
         return self.routes[size]
 
     def forward(self, x: Tensor) -> Tensor:

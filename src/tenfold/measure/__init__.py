@@ -1,6 +1,7 @@
 """What any network holds and costs, dense, compressed or lowered: counts, memory, time, and the `Profile`."""
 
 from tenfold.measure.calls import calls, check_calls
+from tenfold.measure.clock import Clock
 from tenfold.measure.counts import Macs, WeightMacs, macs, parameter_bytes, params, state_bytes
 from tenfold.measure.layouts import in_fastest_layout
 from tenfold.measure.memory import peak_memory_bytes
@@ -10,7 +11,7 @@ from tenfold.measure.profile import LayerProfile, Profile, inspect, weights_hash
 from tenfold.measure.timing import MsPerBatch, Ratio, Speedup, Timing, forward_timings, paired, ratio
 
 __all__ = [
-    "LayerProfile", "Macs", "MsPerBatch", "OutputError", "Profile", "Ratio", "Speedup", "Timing", "WeightMacs",
+    "Clock", "LayerProfile", "Macs", "MsPerBatch", "OutputError", "Profile", "Ratio", "Speedup", "Timing", "WeightMacs",
     "calls", "check_calls", "forward_timings", "in_fastest_layout", "inspect", "is_inside", "macs", "modules_of",
     "output_errors", "outputs", "paired", "parameter_bytes", "params", "part", "peak_memory_bytes", "ratio",
     "relative_error", "state_bytes", "weights_hash",

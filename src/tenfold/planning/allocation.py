@@ -1,7 +1,9 @@
 """One candidate for every weight, under budgets on the whole network."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +12,8 @@ from tenfold.planning.candidates import Choice, Curve, chosen, cost_row
 from tenfold.planning.curves import Array
 from tenfold.protocols import TenfoldError
 
-HALVINGS = 30
+SWEEPS = 20  # over all budgets
+MOST = 1e9  # of a multiplier: losses over shares of the dense network's cost
 SHARES = 0.5, 1.6  # of what a weight would get if all got alike
 SMALL = 0.02  # of the dense network's cost: a weight that need not keep to its share
 
@@ -44,6 +47,10 @@ class Candidates:
         value = self.losses + self.costs @ multipliers
         return [int(value[a:b].argmin()) for a, b in zip(self.starts, self.starts[1:], strict=False)]
 
+    def loss(self, picks: Sequence[int]) -> float:
+        """What these lose together."""
+        return float(self.losses[self.starts[:-1] + np.asarray(picks)].sum())
+
     def total(self, picks: Sequence[int]) -> Array:
         """What these cost together, (budgets,)."""
         total: Array = self.costs[self.starts[:-1] + np.asarray(picks)].sum(axis=0)
@@ -58,14 +65,13 @@ class Candidates:
 def allocate(curves: Sequence[Curve], limits: Limits, multiple: int) -> list[Choice]:
     """The candidates of least summed error within all budgets.
 
-    One multiplier for each budget, bisected, the later ones inside the earlier; then ranks grow, best gain
-    first, until nothing fits any more.
+    One multiplier for each budget, all found together; then ranks grow, best gain first, until nothing fits any more.
 
     Raises: TenfoldError with the largest reachable ratio if a budget cannot be met.
     """
     candidates = Candidates(curves)
     check(candidates, limits)
-    picks = bisected(candidates, limits, np.zeros(len(limits.left)), 0)
+    picks = ascended(candidates, limits)
     if picks is None:
         raise TenfoldError(together(candidates, limits))
     choices = [curve.choice(at) for curve, at in zip(curves, picks, strict=True)]
@@ -118,37 +124,53 @@ def together(candidates: Candidates, limits: Limits) -> str:
     )
 
 
-def bisected(candidates: Candidates, limits: Limits, multipliers: Array, at: int) -> list[int] | None:
-    """Picks within the budgets from `at` on, with the smallest multipliers; None if there are none."""
-    if at == len(multipliers):
-        return candidates.pick(multipliers)
+def ascended(candidates: Candidates, limits: Limits) -> list[int] | None:
+    """The picks of least loss within all budgets, of those that multipliers try; None if there are none.
 
-    def with_multiplier(value: float) -> list[int] | None:
-        tried = multipliers.copy()
-        tried[at] = value / limits.whole[at]
-        picks = bisected(candidates, limits, tried, at + 1)
-        return picks if picks is not None and candidates.total(picks)[at] <= limits.left[at] else None
+    Ascent of the dual by coordinates, once from each budget: one after the other gets the least multiplier with which
+    it is met beside those of the others, until none changes; then all grow alike until all budgets are met.
+    """
+    units = np.eye(len(limits.left))
+    best: tuple[float, list[int]] | None = None
 
-    return least(with_multiplier)
+    def meets(multipliers: Array, budgets: Any = slice(None)) -> bool:
+        nonlocal best
+        picks = candidates.pick(multipliers / limits.whole)
+        met = candidates.total(picks) <= limits.left
+        loss = candidates.loss(picks)
+        if met.all() and (best is None or loss < best[0]):
+            best = loss, picks
+        return bool(met[budgets].all())
 
-
-def least(attempt: Callable[[float], list[int] | None]) -> list[int] | None:
-    """What the smallest value that succeeds gives: 0, or found by doubling exponents and bisecting."""
-    if (found := attempt(0.0)) is not None:
+    def with_least(multipliers: Array, at: int) -> Array:
+        others = multipliers * (1 - units[at])
+        value = least(lambda value: meets(others + value * units[at], at))
+        found: Array = others + (MOST if value is None else value) * units[at]
         return found
-    low, high = -12.0, 9.0  # powers of ten
-    if (found := attempt(10**high)) is None:
+
+    for first in range(len(units)):
+        multipliers = np.zeros(len(units))
+        for _ in range(SWEEPS):
+            before = multipliers
+            for at in (*range(first, len(units)), *range(first)):
+                multipliers = with_least(multipliers, at)
+            if np.allclose(multipliers, before, rtol=1e-3, atol=0):
+                break
+        least(lambda value: meets(multipliers * (1 + value)))  # noqa: B023  (called at once)
+    return None if best is None else best[1]
+
+
+def least(holds: Callable[[float], bool]) -> float | None:
+    """The smallest value with which something holds: 0, or found by bisecting exponents; None if there is none."""
+    if holds(0.0):
+        return 0.0
+    low, high = -12.0, math.log10(MOST)
+    if not holds(MOST):
         return None
-    for _ in range(HALVINGS):
+    while high - low > 1e-4:
         middle = (low + high) / 2
-        result = attempt(10**middle)
-        if result is None:
-            low = middle
-        else:
-            found, high = result, middle
-        if high - low < 1e-4:
-            break
-    return found
+        low, high = (low, middle) if holds(10**middle) else (middle, high)
+    return float(10**high)
 
 
 def grown(choices: Sequence[Choice], limits: Limits, multiple: int) -> list[Choice]:
@@ -181,7 +203,7 @@ def larger(choice: Choice, limits: Limits, multiple: int) -> list[tuple[Choice, 
     for at in range(len(choice.ranks)):
         ranks = tuple(rank + multiple * (j == at) for j, rank in enumerate(choice.ranks))
         if family.useful(np.array(ranks, np.int64)[:, None])[0]:
-            option = chosen(family, ranks)
+            option = chosen(family, ranks, choice.evaluation)
             if family.subject.is_gain(option.cost):
                 found.append(option)
     before = costs_of(limits, choice)
@@ -190,5 +212,5 @@ def larger(choice: Choice, limits: Limits, multiple: int) -> list[tuple[Choice, 
 
 def costs_of(limits: Limits, choice: Choice) -> Array:
     """The costs of one choice, (budgets,)."""
-    row: Array = cost_row(limits.budgets, choice.cost)[0]
+    row: Array = cost_row(limits.budgets, choice.cost)
     return row

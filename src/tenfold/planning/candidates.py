@@ -18,6 +18,7 @@ from tenfold.formats.base import Suits
 from tenfold.network import Count, Labels, Positions, Stages, TensorNetwork, full_rank, unfolding_of
 from tenfold.planning.budgets import Budget, Cost
 from tenfold.planning.curves import Array, ErrorCurves, rank_of_params
+from tenfold.planning.pace import Pace
 from tenfold.protocols import TenfoldError
 from tenfold.surgery import Site
 
@@ -38,6 +39,8 @@ class Subject:
         lean: whether its stages are to hold few numbers, before they are to take few multiply-adds.
         gain: what a squared error counts for, once for a weight whose error does not come back to it.
         metric: what an error costs, where that is known: errors and spectra are then those in it.
+        pace: how long it takes, where a clock knows.
+        slow_price: what every second counts for that it takes longer than the dense weight.
     """
 
     site: Site
@@ -49,6 +52,8 @@ class Subject:
     lean: bool = False
     gain: float = 1.0
     metric: Metric | None = None
+    pace: Pace | None = None
+    slow_price: float = 0.0
 
     def seen(self, net: TensorNetwork, parts: Sequence[Collection[str]] | None = None) -> Tensor:
         """The weight in coordinates in which its error is a Frobenius norm, as far as one factor a part tells.
@@ -65,7 +70,8 @@ class Subject:
     @property
     def dense(self) -> Cost:
         """What the weight costs as it is."""
-        return Cost(self.params, self.macs, self.params, self.weight.element_size())
+        seconds = None if self.pace is None else self.pace.dense
+        return Cost(self.params, self.params * self.weight.element_size(), self.params, self.macs, seconds)
 
     def answer(self, maker: Suits) -> Format | str:
         """A format as it suits the weight, or the reason why none does: its options may be one."""
@@ -73,6 +79,12 @@ class Subject:
             return self.site.suit(maker, first=self.first)
         except TenfoldError as error:
             return str(error).rstrip(".")
+
+    def loss(self, error: Any, cost: Cost) -> Any:
+        """What squared relative errors count for, and what is slower than the dense weight."""
+        if self.pace is None or not self.slow_price:
+            return error * self.gain
+        return error * self.gain + np.maximum(cost.seconds - self.pace.dense, 0.0) * self.slow_price
 
     def is_gain(self, cost: Cost) -> Any:
         """Whether candidates store less than the dense weight and compute no more; a table is looked up for nothing."""
@@ -139,22 +151,38 @@ class Family:
         parts = [tail[np.minimum(r, len(tail) - 1)] for tail, r in zip(self.tails, ranks, strict=True)]
         return np.asarray(np.sum(parts, axis=0), np.float64)
 
-    def cost(self, ranks: Ints) -> tuple[Cost, Ints]:
-        """What ranks (groups, ..) cost with the cheapest stages, and which evaluation that is."""
-        sizes = self.sizes(ranks)
-        shape = ranks.shape[1:]
-        site = self.subject.site
+    def costs(self, ranks: Ints, *, gaining: bool = False) -> tuple[Cost, Ints]:
+        """What n ranks (groups, n) cost, and in which evaluation each cost, (k, n), is: the cheapest; on a clock, all.
 
-        def each(counts: Iterable[Count]) -> Array:  # (evaluations, ..)
-            return np.stack([np.broadcast_to(count(sizes), shape) for count in counts])
+        `gaining`: seconds of those that gain nothing otherwise are not looked up; they are infinite.
+        """
+        sizes, count = self.sizes(ranks), ranks.shape[1]
+        subject, site = self.subject, self.subject.site
 
-        macs = each(site.mac_count(stages, self.subject.positions) for stages in self.evaluations)
+        def each(counts: Iterable[Count]) -> Array:  # (evaluations, n)
+            return np.stack([np.broadcast_to(counted(sizes), (count,)) for counted in counts])
+
+        macs = each(site.mac_count(stages, subject.positions) for stages in self.evaluations)
         held = each(stages.param_count for stages in self.evaluations) * len(site.places)
-        cheapest = np.where(held == held.min(axis=0), macs, np.inf) if self.subject.lean else macs
-        best = cheapest.argmin(axis=0)
-        macs, held = (np.take_along_axis(counted, best[None], axis=0)[0] for counted in (macs, held))
-        params = np.broadcast_to(self.net.param_count(sizes), shape)
-        return Cost(params, macs * self.subject.times, held, self.subject.weight.element_size()), best
+        which = np.broadcast_to(np.arange(len(macs))[:, None], macs.shape)
+        if subject.pace is None:
+            cheapest = np.where(held == held.min(axis=0), macs, np.inf) if subject.lean else macs
+            which = cheapest.argmin(axis=0)[None]
+            macs, held = (np.take_along_axis(counted, which, axis=0) for counted in (macs, held))
+        params = np.broadcast_to(self.net.param_count(sizes), macs.shape)
+        found = Cost(params, params * subject.weight.element_size(), held, macs * subject.times)
+        if subject.pace is None:
+            return found, which
+        wanted = subject.is_gain(found) if gaining else np.ones(macs.shape, bool)
+        return replace(found, seconds=self.seconds(subject.pace, ranks, wanted)), which
+
+    def seconds(self, pace: Pace, ranks: Ints, wanted: NDArray[np.bool_]) -> Array:
+        """Seconds of ranks (groups, n) in every evaluation, (evaluations, n); infinite where they are not wanted."""
+        found = np.full(wanted.shape, np.inf)
+        for row, mask, stages in zip(found, wanted, self.evaluations, strict=True):
+            if mask.any():
+                row[mask] = pace.seconds(stages, self.sizes(ranks[:, mask]), int(mask.sum()))
+        return found
 
     def planned_ranks(self, ranks: Sequence[int]) -> tuple[int | None, ...]:
         """Ranks for every bond of the format, None where it is not cut."""
@@ -264,8 +292,8 @@ class Choice:
 
     @property
     def loss(self) -> float:
-        """What the error counts for."""
-        return self.error if self.family is None else self.error * self.family.subject.gain
+        """What the error, and being slower than the dense weight, count for."""
+        return self.error if self.family is None else float(self.family.subject.loss(self.error, self.cost))
 
 
 @dataclass(frozen=True)
@@ -273,9 +301,10 @@ class Curve:
     """Candidates of one weight that no other beats on error and on every budget; the first is the dense weight.
 
     Attributes:
-        losses: (n,) squared relative errors times the weight's gain.
+        losses: (n,) what their errors count for (`Subject.loss`).
         costs: (n, budgets).
-        origin: (n, 2): which family, which column of its rank grid; -1 for the dense weight.
+        fastest: seconds of the fastest smaller form, on the curve or not; None without a clock.
+        origin: (n, 3): which family, which column of its rank grid, which evaluation; -1 for the dense weight.
     """
 
     subject: Subject
@@ -284,21 +313,26 @@ class Curve:
     losses: Array
     costs: Array
     origin: Ints
+    fastest: float | None = None
 
     def choice(self, at: int) -> Choice:
         """The candidate at a place of the curve."""
-        which, column = self.origin[at]
+        which, column, evaluation = self.origin[at]
         if which < 0:
             return Choice(0.0, self.subject.dense)
-        return chosen(self.families[which], tuple(int(r) for r in self.grids[which][:, column]))
+        return chosen(self.families[which], tuple(int(r) for r in self.grids[which][:, column]), int(evaluation))
 
 
-def chosen(family: Family, ranks: tuple[int, ...]) -> Choice:
-    """A family at these ranks."""
-    column = np.array(ranks, np.int64)
-    cost, best = family.cost(column[:, None])
-    plain = replace(cost, params=int(cost.params[0]), macs=float(cost.macs[0]), deployed=int(cost.deployed[0]))
-    return Choice(float(family.error(column[:, None])[0]), plain, family, ranks, int(best[0]))
+def chosen(family: Family, ranks: tuple[int, ...], evaluation: int | None = None) -> Choice:
+    """A family at these ranks, in an evaluation; by default the cheapest, or on a clock the fastest."""
+    column = np.array(ranks, np.int64)[:, None]
+    cost, which = family.costs(column)
+    fastest = 0 if cost.seconds is None else int(cost.seconds[:, 0].argmin())
+    at = fastest if evaluation is None or cost.seconds is None else evaluation
+    seconds = None if cost.seconds is None else float(cost.seconds[at, 0])
+    plain = Cost(int(cost.params[at, 0]), int(cost.bytes[at, 0]), int(cost.deployed[at, 0]), float(cost.macs[at, 0]),
+                 seconds)  # fmt: skip
+    return Choice(float(family.error(column)[0]), plain, family, ranks, int(which[at, 0]))
 
 
 def curve(
@@ -309,27 +343,29 @@ def curve(
     Args: most: the largest relative error that a candidate may have.
     """
     dense = subject.dense
-    losses, costs, origin, grids = [np.zeros(1)], [cost_row(budgets, dense)], [np.array([[-1, -1]])], []
+    losses, costs, origin, grids = [np.zeros(1)], [cost_row(budgets, dense)[None]], [np.array([[-1, -1, -1]])], []
+    seconds: list[float] = []
     for k, family in enumerate(found):
         grid = rank_grid(family, multiple)
-        cost, _ = family.cost(grid)
         error = family.error(grid)
-        keep = (
-            family.useful(grid) & subject.is_gain(cost) & (np.minimum(error, 1.0) <= most**2)
-        )  # sums of tails may pass 1
+        grid = grid[:, family.useful(grid) & (np.minimum(error, 1.0) <= most**2)]  # sums of tails may pass 1
+        cost, which = family.costs(grid, gaining=True)
+        keep = subject.is_gain(cost)
+        columns = np.nonzero(keep)[1]
         grids.append(grid)
-        losses.append(subject.gain * error[keep])
+        losses.append(np.broadcast_to(subject.loss(family.error(grid), cost), keep.shape)[keep])
+        seconds += [] if cost.seconds is None else [cost.seconds[keep].min(initial=np.inf)]
         costs.append(cost_row(budgets, cost)[keep])
-        columns = np.nonzero(keep)[0]
-        origin.append(np.stack([np.full_like(columns, k), columns], axis=1))
+        origin.append(np.stack([np.full_like(columns, k), columns, which[keep]], axis=1))
     loss, cost_all, place = np.concatenate(losses), np.concatenate(costs), np.concatenate(origin)
     front = pareto(loss, cost_all)
-    return Curve(subject, tuple(found), tuple(grids), loss[front], cost_all[front], place[front])
+    return Curve(subject, tuple(found), tuple(grids), loss[front], cost_all[front], place[front],
+                 min(seconds, default=None))  # fmt: skip
 
 
 def cost_row(budgets: Mapping[str, Budget], cost: Cost) -> Array:
-    """Costs under every budget, (n, budgets)."""
-    return np.stack([np.atleast_1d(np.asarray(b.of(cost), np.float64)) for b in budgets.values()], axis=1)
+    """Costs under every budget, (.., budgets)."""
+    return np.stack([np.asarray(b.of(cost), np.float64) for b in budgets.values()], axis=-1)
 
 
 def pareto(errors: Array, costs: Array, chunk: int = 256) -> Ints:

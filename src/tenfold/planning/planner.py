@@ -1,7 +1,7 @@
 """A plan under budgets, or by a rule."""
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypedDict, get_args
 
@@ -13,13 +13,15 @@ from tenfold.fitting import Metric
 from tenfold.formats import Format, name_of, options_of
 from tenfold.formats.base import Suits
 from tenfold.layers import name_of as kind_name
-from tenfold.measure import Profile, part, weights_hash
+from tenfold.measure import Clock, Profile, part, weights_hash
 from tenfold.measure.profile import UNREACHED
 from tenfold.planning.allocation import Limits, allocate, clipped, costs_of
 from tenfold.planning.asked import AUTO, Override, formats_asked, overrides_asked, ranks_asked
-from tenfold.planning.budgets import BUDGETS, limit
+from tenfold.planning.budgets import BUDGETS, Cost, limit
 from tenfold.planning.candidates import Choice, Curve, Family, Subject, curve, families
 from tenfold.planning.curves import ErrorCurves
+from tenfold.planning.pace import Pace
+from tenfold.planning.promised import promised
 from tenfold.planning.rules import by_energy, by_ranks, named_layer, or_dense, uniform
 from tenfold.planning.timed import with_fastest_stages
 from tenfold.protocols import TenfoldError, within
@@ -28,6 +30,8 @@ from tenfold.surgery import Plan, Row, check_finite, matching, sites, untaken, u
 Wanted = str | float | None
 Allocation = Literal["global", "clipped", "uniform"]
 NO_GAIN = "left dense: nothing smaller within the errors allowed saves any of the budgets"
+STEEP = 1e3  # all errors together, for as long as the whole network takes: the price of being slower than dense
+SLACK = 0.05  # of the least loss: how much more a faster plan may lose where no time was asked for
 MAX_ERROR = 0.9  # of one weight, unless another is asked for: summed squares cap at 1, so that one would be given up
 
 
@@ -48,6 +52,8 @@ class Asked(TypedDict, total=False):
     max_error: float | None
     multiple: int
     allocation: Allocation
+    time: Wanted
+    allow_slower: bool
 
 
 def plan(
@@ -58,6 +64,7 @@ def plan(
     macs: Wanted = None,
     bytes: Wanted = None,
     deployed_params: Wanted = None,
+    time: Wanted = None,
     of: Sequence[str] = (),
     energy: float | None = None,
     ranks: str | int | Sequence[int] | None = None,
@@ -68,8 +75,10 @@ def plan(
     max_error: float | None = None,
     multiple: int = 1,
     allocation: Allocation = "global",
+    allow_slower: bool = False,
     seed: int = 0,
     curves: ErrorCurves | None = None,
+    clock: Clock | None = None,
     inputs: Any = None,
     metrics: Mapping[str, Metric] | None = None,
 ) -> Plan:
@@ -77,8 +86,8 @@ def plan(
 
     Args:
         profile: what `inspect` measured on it.
-        params, macs, bytes, deployed_params: budgets on the whole network, alone or together: `"4x"`, `"25%"`, or a
-            ratio; `deployed_params` are those of the form that runs.
+        params, macs, bytes, deployed_params, time: budgets on the whole network, alone or together: `"4x"`, `"25%"`, or
+            a ratio; `deployed_params` are those of the form that runs; `time` is that of the clock.
         of: the part of the network that is planned and that budgets count: the modules of these names or patterns and
             all that is in them. The rest stays dense; without it, all is planned.
         energy: instead of budgets: for every bond the smallest rank above this share of the squared norm, 0 to 1; of
@@ -93,7 +102,10 @@ def plan(
         multiple: every rank is a multiple of this where its bound allows.
         allocation: `global`; `clipped`: the same, but no weight gets less than half or more than 1.6 times what it
             would get if all got alike; or `uniform` (one share of the full ranks everywhere).
+        allow_slower: whether `auto` may take what the clock finds slower than the dense weight. Else it does only where
+            the budgets cannot be met otherwise.
         curves: error curves found before; what is missing is added to them.
+        clock: times of stages on this machine; what is missing is added to it. Stages are then chosen by it, too.
         inputs: a batch; every weight's stages are then the fastest for it on this machine (within the multiply-adds
             planned, where these are a budget). Without it they are those of the fewest multiply-adds.
         metrics: by weight, what an error of it costs (`tenfold.statistics`): errors are then those of the outputs, and
@@ -103,17 +115,33 @@ def plan(
     """
     model = unwrapped(model)
     check_finite(model)
-    budgets = {"params": params, "macs": macs, "bytes": bytes, "deployed_params": deployed_params}
+    budgets = {"params": params, "macs": macs, "bytes": bytes, "deployed_params": deployed_params, "time": time}
     asked = {name: value for name, value in budgets.items() if value is not None}
     rules = [name for name, value in (("energy", energy), ("ranks", ranks)) if value is not None]
     check_asked(list(asked), rules, energy, multiple, allocation, max_error)
     search = Search(model, profile, of, include, exclude, layers or {}, formats_asked(format), curves, seed,
-                    lean=deployed_params is not None, metrics=metrics or {})  # fmt: skip
+                    lean=deployed_params is not None, metrics=metrics or {}, clock=clock,
+                    allow_slower=allow_slower or format != AUTO)  # fmt: skip
     if rules:
-        choices = search.by_rule(energy, None if ranks is None else ranks_asked(ranks), multiple)
+        found = search.plan(search.by_rule(energy, None if ranks is None else ranks_asked(ranks), multiple))
     else:
-        choices = search.under_budgets(asked, multiple, allocation, MAX_ERROR if max_error is None else max_error)
-    found = search.plan(choices)
+        most = MAX_ERROR if max_error is None else max_error
+        multiple = search.liked_multiple if time is not None and multiple == 1 else multiple
+
+        def under(budgets: Mapping[str, str | float]) -> dict[str, Choice]:
+            return search.under_budgets(budgets, multiple, allocation, most)
+
+        def at(ratio: float) -> Plan:
+            near = time is None and ratio <= 1
+            return search.plan(search.fastest_near(asked, under) if near else under({**asked, "time": ratio}))
+
+        fast = time is not None or search.slow_price > 0
+        if fast and clock is not None and inputs is not None:
+            found = promised(model, clock, inputs, 1.0 if time is None else time, at)
+        else:
+            found = at(1.0) if search.slow_price and time is None else search.plan(under(asked))
+    if clock is not None:
+        return replace(found, batch=clock.batch, layout=clock.layout)
     return found if inputs is None else with_fastest_stages(model, found, profile, inputs, budgets=asked)
 
 
@@ -160,6 +188,19 @@ def priced(subjects: Mapping[str, Subject], metrics: Mapping[str, Metric]) -> di
     }  # fmt: skip
 
 
+def loss_of(choices: Mapping[str, Choice]) -> float:
+    """What choices lose together."""
+    return sum(choice.loss for choice in choices.values())
+
+
+def too_slow(curve: Curve) -> str:
+    """Why a weight is best left dense where no form of it is faster; empty where one is."""
+    pace = curve.subject.pace
+    if pace is None or curve.fastest is None or curve.fastest < pace.dense or np.isinf(curve.fastest):
+        return ""
+    return f"left dense: nothing smaller is faster ({1e3 * curve.fastest:.3g} ms, dense {1e3 * pace.dense:.3g})"
+
+
 class Search:
     """The weights of a network, what each may become, and why some stay dense."""
 
@@ -177,8 +218,11 @@ class Search:
         *,
         lean: bool,
         metrics: Mapping[str, Metric],
+        clock: Clock | None = None,
+        allow_slower: bool = True,
     ) -> None:
         self.model, self.of, self.lean, self.seed = model, of, lean, seed
+        self.clock, self.slow_price = clock, 0.0
         self.profile = part(profile, model, of) if of else profile
         self.curves = curves if curves is not None else ErrorCurves(weights_hash(model))
         self.sites = {name: site for name, site in sites(model).items() if name in self.profile.layers}
@@ -191,6 +235,9 @@ class Search:
         included = {name for pattern in include for name in matching(pattern, names)} if include else set(names)
         excluded = {name: pattern for pattern in exclude for name in matching(pattern, names)}
         self.subjects = priced({name: self.subject(model, name) for name in names}, metrics)
+        if clock is not None and not allow_slower:
+            self.slow_price = STEEP * sum(subject.gain for subject in self.subjects.values()) / clock.whole
+            self.subjects = {name: replace(each, slow_price=self.slow_price) for name, each in self.subjects.items()}
         for name in names:
             with within(f"layer '{name}'"):
                 self.makers[name] = self.suited(name, included, excluded, formats)
@@ -205,7 +252,8 @@ class Search:
         macs = weight.numel() if row.macs is None else row.macs
         times = site.times(row.positions, row.macs, row.calls)
         gain = site.error_gain(row.positions, row.calls)
-        return Subject(site, weight, positions, macs, times, row.first, self.lean, gain)
+        pace = None if self.clock is None else Pace.of(self.clock, model, site, positions, times)
+        return Subject(site, weight, positions, macs, times, row.first, self.lean, gain, pace=pace)
 
     def suited(
         self, name: str, included: set[str], excluded: Mapping[str, str], formats: Mapping[str, Sequence[Suits]]
@@ -306,17 +354,45 @@ class Search:
         else:
             each = [self.curve(name, limits, multiple) for name in free]
             self.reasons |= {name: NO_GAIN for name, one in zip(free, each, strict=True) if len(one.losses) == 1}
+            self.reasons |= {name: words for name, one in zip(free, each, strict=True) if (words := too_slow(one))}
             found = allocate(clipped(each, limits) if allocation == "clipped" else each, limits, multiple)
         for name, choice in zip(free, found, strict=True):
             if choice.family is None:
                 self.reasons.setdefault(name, "left dense: what it would save costs less accuracy in other layers")
         return choices | dict(zip(free, found, strict=True))
 
+    def fastest_near(
+        self, asked: Mapping[str, str | float], under: Callable[[Mapping[str, str | float]], dict[str, Choice]]
+    ) -> dict[str, Choice]:
+        """The fastest allocation under budgets that loses little more (`SLACK`) than the best."""
+        best = under(asked)
+        most = (1 + SLACK) * loss_of(best)
+        low = self.whole.seconds / self.seconds(best)
+        high = 2 * low
+        while high / low > 1.01:
+            middle = (low * high) ** 0.5
+            try:
+                found = under({**asked, "time": max(middle, 1.0)})
+            except TenfoldError:
+                high = middle
+                continue
+            if loss_of(found) <= most:
+                best, low = found, middle
+            else:
+                high = middle
+        return best
+
+    def seconds(self, choices: Mapping[str, Choice]) -> float:
+        """Of a forward, by the times of stages."""
+        saved = sum(self.subjects[name].dense.seconds - choice.cost.seconds for name, choice in choices.items())
+        return float(self.whole.seconds - saved)
+
     def curve(self, name: str, limits: Limits, multiple: int) -> Curve:
         """The candidates of a weight under these kinds of budgets."""
         subject, known = self.subjects[name], self.curves.candidates
         costs = subject.lean, subject.gain, subject.macs, subject.times, *subject.positions.items()
-        key = name, tuple(self.makers[name]), costs, tuple(limits.budgets), multiple, limits.max_error
+        fast = id(self.clock), subject.slow_price
+        key = name, tuple(self.makers[name]), costs, fast, tuple(limits.budgets), multiple, limits.max_error
         if key not in known:
             found = list(self.families(name))
             known[key] = curve(subject, found, limits.budgets, multiple, limits.max_error)
@@ -327,14 +403,33 @@ class Search:
         self, asked: Mapping[str, str | float], free: Sequence[str], fixed: Mapping[str, Choice], max_error: float
     ) -> Limits:
         """The budgets, less what is not planned."""
-        budgets = {name: BUDGETS[name] for name in asked}
-        totals = {name: budget.whole(self.profile) for name, budget in budgets.items()}
-        ceilings = np.array([limit(name, value, totals[name]) for name, value in asked.items()])
-        whole = np.array([float(totals[name] or 0) for name in asked])
+        given = {name: limit(name, value, BUDGETS[name].of(self.whole), BUDGETS[name].needs)
+                 for name, value in asked.items()}  # fmt: skip
+        if self.slow_price:
+            given = {"time": np.inf, **given}
+        budgets = {name: BUDGETS[name] for name in given}
+        ceilings = np.array(list(given.values()))
+        whole = np.array([float(budget.of(self.whole)) for budget in budgets.values()])
         bare = Limits(budgets, ceilings, np.zeros_like(whole), whole)
         rest = whole - sum(costs_of(bare, Choice(0.0, self.subjects[name].dense)) for name in [*free, *fixed])
         rest = rest + sum(costs_of(bare, choice) for choice in fixed.values())
         return Limits(budgets, ceilings - rest, rest, whole, max_error)
+
+    @property
+    def liked_multiple(self) -> int:
+        """The multiple of ranks that the slowest weight takes no longer for."""
+        appliers = [each for subject in self.subjects.values() if subject.pace for each in subject.pace.appliers]
+        if self.clock is None or not appliers:
+            return 1
+        slowest = max(appliers, key=lambda each: each.dense)
+        return self.clock.multiple(slowest.form(slowest.plain, ()), slowest.axes["i"])
+
+    @property
+    def whole(self) -> Cost:
+        """What the dense network, or the part that is planned, costs."""
+        measured = self.profile
+        seconds = None if self.clock is None or self.of else self.clock.whole
+        return Cost(measured.params, measured.bytes, measured.params, measured.macs, seconds)
 
     def plan(self, choices: Mapping[str, Choice]) -> Plan:
         """A row for every weight of the network."""
@@ -369,6 +464,8 @@ class Search:
         parts = [f"{subject.params / choice.cost.params:.1f}x fewer parameters"]
         if subject.positions and subject.macs:
             parts.append(f"{subject.macs / choice.cost.macs:.1f}x fewer multiply-adds")
+        if subject.pace is not None and subject.pace.dense:
+            parts.append(f"{1e3 * choice.cost.seconds:.3g} ms, dense {1e3 * subject.pace.dense:.3g}")
         parts.append(f"relative error about {choice.error**0.5:.2f}")
         if self.profile.layers[name].calls == 0:
             parts.append(UNREACHED)

@@ -4,6 +4,7 @@ state/epoch-3/   what accelerate saves (network as safetensors; optimiser and sc
                  shipped), and run.json: what tells the run that it belongs to from others
 state/blocks.safetensors   the network after the last block that was reconstructed
 state/ratio-2.5/ the same of one network of a search, and attempt.json, what it lost
+state/clock.json what was timed here to plan, where no profile keeps it
 state/saving/    an epoch that is being written; renamed when complete
 state/lock       held by the run that trains
 """
@@ -23,7 +24,7 @@ from tenfold.recovery.reconstruction.progress import FILE as BLOCKS
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-RUN, SAVING, LOCK, ATTEMPT = "run.json", "saving", "lock", "attempt.json"
+RUN, SAVING, LOCK, ATTEMPT, CLOCK = "run.json", "saving", "lock", "attempt.json", "clock.json"
 
 
 def check_state(state: Path | None, command: str, *, trains: bool = True) -> None:
@@ -116,7 +117,7 @@ def remove(state: Path) -> None:
     """Delete what this file wrote, and the folder if nothing else is in it."""
     for path in (state / SAVING, *(state / f"epoch-{epoch}" for epoch in _epochs(state))):
         _discard(path)
-    for path in (state / BLOCKS, *attempts(state), *state.rglob(f".{BLOCKS}.*.partial")):
+    for path in (state / BLOCKS, state / CLOCK, *attempts(state), *state.rglob(f".{BLOCKS}.*.partial")):
         path.unlink(missing_ok=True)
     for folder in state.glob("ratio-*"):
         if folder.is_dir() and not any(folder.iterdir()):

@@ -9,11 +9,12 @@ from rich.bar import Bar
 from rich.table import Table
 from rich.text import Text
 
-from tenfold.measure import LayerProfile, OutputError, Profile
+from tenfold.measure import LayerProfile, MsPerBatch, OutputError, Profile
 from tenfold.report.frontier import Frontier
 from tenfold.report.layer_row import LayerRow
 from tenfold.report.measurement import Measurement, furthest
 from tenfold.report.report import Report
+from tenfold.report.runtimes import RuntimeTimes
 from tenfold.report.words import COSTS
 from tenfold.surgery import Plan
 from tenfold.surgery.layout import CONTIGUOUS
@@ -203,8 +204,21 @@ def sizes(axes: Mapping[str, int]) -> str:
 
 def batch_time(network: Measurement) -> str:
     """`12.31 ± 0.40`, in milliseconds; the second number is the distance between the quartiles."""
-    time = network.ms_per_batch
-    return UNKNOWN if time is None else f"{time.median:,.2f} ± {time.spread:,.2f}"
+    return UNKNOWN if network.ms_per_batch is None else shown_time(network.ms_per_batch)
+
+
+def shown_time(time: MsPerBatch) -> str:
+    """Likewise."""
+    return f"{time.median:,.2f} ± {time.spread:,.2f}"
+
+
+def runtimes_table(found: RuntimeTimes) -> Table:
+    """Milliseconds a batch: a row a runtime, a column a network."""
+    table = Table("ms a batch", *found.networks, box=box.SIMPLE)
+    for runtime in dict.fromkeys(runtime for _, runtime in found.times):
+        row = (found.times.get((name, runtime)) for name in found.networks)
+        table.add_row(runtime, *(UNKNOWN if time is None else shown_time(time) for time in row))
+    return table
 
 
 def scored(network: Measurement) -> str:

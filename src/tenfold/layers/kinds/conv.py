@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from tenfold.layers.rows import Pick, channels, padded, patches
 from tenfold.layers.sliding import Module, Sliding, Window
 from tenfold.layers.staged import Step
-from tenfold.network import Stage
+from tenfold.network import Stage, TensorNetwork
 
 
 class Conv(Sliding):
@@ -20,14 +20,14 @@ class Conv(Sliding):
     channels = ("g", "o", "i")
     padding_mode: str
 
-    def step(self, stage: Stage | None) -> Step:
+    def step(self, stage: Stage | None, net: TensorNetwork) -> Step:
         return Window(
             window=self.along(stage, self.kernel_size, 1),
             stride=self.along(stage, self.stride, 1),
             dilation=self.along(stage, self.dilation, 1),
             pads=self.along(stage, sides(self), (0, 0)),
             mode=self.padding_mode,
-            groups=self.groups_of(stage),
+            groups=self.groups_of(stage, net),
         )
 
     @classmethod

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tenfold.layers.products import product, tokens_of
 from tenfold.layers.rows import Pick, tokens
 from tenfold.layers.staged import Staged, Step
-from tenfold.network import Positions, Stage
+from tenfold.network import Positions, Stage, TensorNetwork
 
 
 class Linear(Staged):
@@ -37,8 +37,8 @@ class Linear(Staged):
         self.in_features, self.out_features = (self.sizes["weight"][axis] for axis in ("i", "o"))
         self.spatial = 0
 
-    def step(self, stage: Stage | None) -> Step:
-        return product(self.weight.net, stage)
+    def step(self, stage: Stage | None, net: TensorNetwork) -> Step:
+        return product(net, stage)
 
     def rows(self, x: Tensor) -> int | None:
         return x.numel() // self.in_features

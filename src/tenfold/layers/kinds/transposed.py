@@ -12,7 +12,7 @@ from tenfold.layers.plain import filled
 from tenfold.layers.rows import Pick, channels, padded, patches
 from tenfold.layers.sliding import Sliding, Window
 from tenfold.layers.staged import Step
-from tenfold.network import Count, Positions, Stage, Stages, backwards
+from tenfold.network import Count, Positions, Stage, Stages, TensorNetwork, backwards
 from tenfold.protocols import TenfoldError
 
 Module = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
@@ -37,6 +37,10 @@ class Spread(Step):
     output_padding: tuple[int, ...]
     groups: int
     whole: bool
+
+    def shape(self, given: int, made: int) -> tuple[int, ...]:
+        channels = (given, made // self.groups) if self.whole else (made, given // self.groups)
+        return *channels, *self.window
 
     def kernel(self, weight: Tensor) -> Tensor:
         """A stage tensor (groups·new, summed, *held) as torch wants it, (groups·summed, new, *window)."""
@@ -114,17 +118,17 @@ class Transposed(Sliding):
         whole = padded(y, [(int(n), int(n)) for n in conv.padding], "zeros")
         return patches(whole, conv.kernel_size, conv.stride, conv.dilation, conv.groups, pick)
 
-    def step(self, stage: Stage | None) -> Step:
+    def step(self, stage: Stage | None, net: TensorNetwork) -> Step:
         if stage is not None and not stage.window:
             once, nothing = (1,) * self.spatial, ((0, 0),) * self.spatial
-            return Window(once, once, once, nothing, "zeros", self.groups_of(stage))
+            return Window(once, once, once, nothing, "zeros", self.groups_of(stage, net))
         return Spread(
             window=self.along(stage, self.kernel_size, 1),
             stride=self.along(stage, self.stride, 1),
             dilation=self.along(stage, self.dilation, 1),
             padding=self.along(stage, self.padding, 0),
             output_padding=self.along(stage, self.output_padding, 0),
-            groups=self.groups_of(stage),
+            groups=self.groups_of(stage, net),
             whole=stage is None,
         )
 

@@ -4,46 +4,44 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from tenfold.measure import Profile
 from tenfold.protocols import TenfoldError
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What candidates for one weight cost: whole numbers, or arrays with one entry a candidate.
+    """What a network, a weight or every candidate for it costs: numbers, or arrays with one entry a candidate.
 
     Attributes:
-        params: numbers that the folder stores.
-        macs: multiply-adds of one sample, in the form that will run.
+        params: numbers that the folder stores; bytes: the same at their stored width.
         deployed: numbers that the form which runs holds, of all modules that apply the weight.
-        itemsize: bytes of one number.
+        macs: multiply-adds of one sample, in the form that will run; None where they were not measured.
+        seconds: of one forward on the batch of a clock; None without one.
     """
 
     params: Any
-    macs: Any
+    bytes: Any
     deployed: Any
-    itemsize: int
+    macs: Any = None
+    seconds: Any = None
 
 
 class Budget(ABC):
-    """One measure: its total for the dense network, and the part of one weight."""
+    """One measure of what things cost."""
 
-    @abstractmethod
-    def whole(self, profile: Profile) -> int | None:
-        """The dense network's total; None where the profile could not know it."""
+    needs = "inputs to measure it; give data or an input shape"  # where the measure was not taken
 
     @abstractmethod
     def of(self, cost: Cost) -> Any:
-        """The part of one weight, or of every candidate for it."""
+        """This measure of a network, of one weight, or of every candidate for it; None where it was not taken."""
 
 
-def limit(name: str, asked: str | float, whole: int | None) -> float:
+def limit(name: str, asked: str | float, whole: float | None, needs: str = Budget.needs) -> float:
     """The largest total that what was asked for leaves of the whole.
 
     Raises: TenfoldError as `ratio_asked` does, or for a measure that was not taken.
     """
     if whole is None:
-        raise TenfoldError(f"a budget on {name} needs inputs to measure it; give data or an input shape.")
+        raise TenfoldError(f"a budget on {name} needs {needs}.")
     return whole / ratio_asked(name, asked)
 
 

@@ -2,15 +2,11 @@
 
 from typing import Any
 
-from tenfold.measure import Profile
 from tenfold.planning.budgets.base import Budget, Cost
 
 
 class Macs(Budget):
     """Multiply-adds of one sample at the profile's input, in the form that will run."""
-
-    def whole(self, profile: Profile) -> int | None:
-        return profile.macs
 
     def of(self, cost: Cost) -> Any:
         return cost.macs

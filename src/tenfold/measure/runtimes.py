@@ -1,0 +1,105 @@
+"""Runtimes: the ways in which a network can be run here, each checked against the first, and timed side by side."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from tenfold.inputs import Inputs, evaluating, inputs_for, run, tensors_in
+from tenfold.measure.outputs import named_tensors, relative_error
+from tenfold.measure.timing import Timing, paired
+from tenfold.protocols import TenfoldError
+
+Forward = Callable[[], Any]
+EAGER, COMPILE, ONNXRUNTIME = "eager", "compile", "onnxruntime"
+SAME = 1e-5  # relative error of outputs: another order of sums, and no other network
+
+
+def eager(model: nn.Module, inputs: Inputs) -> Forward:
+    """As it stands."""
+    return lambda: run(model, inputs.value)
+
+
+def compile(model: nn.Module, inputs: Inputs) -> Forward:
+    """By torch.compile, its weights frozen."""
+    frozen = compiled(model)
+    return lambda: run(frozen, inputs.value)
+
+
+def compiled(model: nn.Module) -> nn.Module:
+    """A network that is compiled at its first call, its weights frozen into the code."""
+    return torch.compile(model, options={"freezing": True})  # type: ignore[return-value]
+
+
+def onnxruntime(model: nn.Module, inputs: Inputs) -> Forward:
+    """As an ONNX file, by onnxruntime on as many threads as torch has."""
+    import onnxruntime as ort
+
+    given, words = inputs.value, isinstance(inputs.value, Mapping)
+    args = () if words else given if isinstance(given, tuple) else (given,)
+    program = torch.onnx.export(model, args, kwargs=dict(given) if words else None, dynamo=True, verbose=False)
+    if program is None:
+        raise TenfoldError("torch gives no ONNX program for it.")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = ort.InferenceSession(program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+    feed = {name: x.contiguous().numpy() for name, x in zip(names, tensors_in(given), strict=True)}
+    return lambda: [torch.from_numpy(each) for each in session.run(None, feed)]
+
+
+RUNTIMES: dict[str, Callable[[nn.Module, Inputs], Forward]] = {
+    EAGER: eager, COMPILE: compile, ONNXRUNTIME: onnxruntime,
+}  # fmt: skip
+
+
+def prepared(runtime: str, model: nn.Module, inputs: Inputs) -> Forward:
+    """A forward of a network in a runtime, which gives what the network gives.
+
+    Raises: TenfoldError, one sentence, where the runtime is not installed, cannot take it, or gives something else.
+    """
+    try:
+        forward = RUNTIMES[runtime](model, inputs)
+        found = forward()
+    except TenfoldError:
+        raise
+    except Exception as error:  # compilers and exporters raise anything
+        raise TenfoldError(f"{runtime} cannot run it: {type(error).__name__}: {first_line(error)}.") from error
+    if runtime != EAGER:
+        pairs = zip(tensors_in(run(model, inputs.value)), (x for _, x in named_tensors(found)), strict=False)
+        worst = max((relative_error(wanted, got) for wanted, got in pairs if wanted.is_floating_point()), default=0.0)
+        if not worst <= SAME:
+            raise TenfoldError(f"{runtime} gives other outputs: relative error {worst:.2g}.")
+    return forward
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says first."""
+    return (str(error).strip().splitlines() or [""])[0][:200].rstrip(".")
+
+
+def runtime_timings(
+    networks: Mapping[str, nn.Module], inputs: Any, runtimes: Iterable[str] = RUNTIMES, *, repeats: int = 20
+) -> tuple[dict[tuple[str, str], Timing], dict[tuple[str, str], str]]:
+    """Every network in every runtime, all timed in turn in one run.
+
+    Args: networks: in the form in which they run (lowered).
+    Returns: by (network, runtime): times; or why there are none.
+    Raises: TenfoldError if a network cannot even run as it stands.
+    """
+    forwards: dict[tuple[str, str], Forward] = {}
+    refused: dict[tuple[str, str], str] = {}
+    for name, model in networks.items():
+        with evaluating(model):
+            given = inputs_for(model, inputs)
+            for runtime in runtimes:
+                try:
+                    forwards[name, runtime] = prepared(runtime, model, given)
+                except TenfoldError as error:
+                    if runtime == EAGER:
+                        raise
+                    refused[name, runtime] = str(error)
+    with torch.no_grad():
+        times = paired({" ".join(key): forward for key, forward in forwards.items()}, repeats=repeats)
+    return {key: times[" ".join(key)] for key in forwards}, refused
