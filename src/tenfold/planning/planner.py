@@ -31,7 +31,7 @@ Wanted = str | float | None
 Allocation = Literal["global", "clipped", "uniform"]
 NO_GAIN = "left dense: nothing smaller within the errors allowed saves any of the budgets"
 STEEP = 1e3  # all errors together, for as long as the whole network takes: the price of being slower than dense
-SLACK = 0.05  # of the least loss: how much more a faster plan may lose where no time was asked for
+SLACK = 0.1  # of the least loss: how much more a faster plan may lose where no time was asked for
 MAX_ERROR = 0.9  # of one weight, unless another is asked for: summed squares cap at 1, so that one would be given up
 
 
