@@ -43,6 +43,7 @@ def onnxruntime(model: nn.Module, inputs: Inputs) -> Forward:
         raise TenfoldError("torch gives no ONNX program for it.")
     options = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or idle threads slow the others down
     session = ort.InferenceSession(program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
     feed = {name: x.contiguous().numpy() for name, x in zip(names, tensors_in(given), strict=True)}
