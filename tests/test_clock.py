@@ -263,6 +263,21 @@ def test_what_is_promised_is_measured_and_corrected(
     assert plan.layout == "contiguous"
 
 
+def test_a_plan_is_found_whatever_the_dense_network_takes() -> None:
+    """Stages that were timed in a slow spell may take longer together than the whole."""
+    clock = clock_for()
+    clock.whole /= 10
+    plan = planning.plan(MODEL, PROFILE, params="2x", clock=clock)
+    assert any(not row.is_dense for row in plan.rows.values())
+
+
+def test_no_times_are_shipped(tmp_path: Any) -> None:
+    made = tenfold.compress(MODEL, inputs=X, params="2x", state=tmp_path / "out" / "state")
+    assert (tmp_path / "out" / "state" / "clock.json").exists()  # a run that is stopped plans the same again
+    tenfold.save(made, tmp_path / "out")
+    assert not (tmp_path / "out" / "state").exists()
+
+
 def test_compress_within_a_budget_of_time(tmp_path: Any) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 5), nn.Flatten(), nn.Linear(6400, 10))

@@ -121,7 +121,7 @@ def compress(
         report=report,
         words=words if found is None else (found.sentence, *words),
         document=documented(document or Document(origin_of(model)), run.inputs),
-        state=run.state if epochs or run.known is not None or found is not None else None,
+        state=run.state if epochs or found is not None or run.known is not None or run.clock is not None else None,
     )
 
 

@@ -383,9 +383,9 @@ class Search:
         return best
 
     def seconds(self, choices: Mapping[str, Choice]) -> float:
-        """Of a forward, by the times of stages."""
+        """Of a forward, by the times of stages; something is left, however they were timed."""
         saved = sum(self.subjects[name].dense.seconds - choice.cost.seconds for name, choice in choices.items())
-        return float(self.whole.seconds - saved)
+        return float(max(self.whole.seconds - saved, 1e-3 * self.whole.seconds))
 
     def curve(self, name: str, limits: Limits, multiple: int) -> Curve:
         """The candidates of a weight under these kinds of budgets."""
