@@ -21,7 +21,7 @@ from tenfold.planning.allocation import SHARES, SMALL, Limits, clipped
 from tenfold.planning.asked import formats_asked, override_from, overrides_asked, ranks_asked
 from tenfold.planning.budgets import Cost, limit
 from tenfold.planning.candidates import Curve, levels, pareto, round_up
-from tenfold.planning.planner import Search
+from tenfold.planning.search import Search
 from tenfold.protocols import TenfoldError
 from tenfold.surgery import Plan, sites
 

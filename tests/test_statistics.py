@@ -21,7 +21,7 @@ from tenfold.fitting import Metric
 from tenfold.inputs import Inputs, call, tensors_in
 from tenfold.layers import BUILT_IN, kind_of
 from tenfold.planning.candidates import Subject
-from tenfold.planning.planner import priced
+from tenfold.planning.search import priced
 from tenfold.protocols import Data, Progress, TenfoldError
 from tenfold.statistics import Moment, Statistics, begun, file, gather, moment
 from tenfold.statistics.gather import Watched, hash_of

@@ -140,7 +140,7 @@ Batch = Annotated[
 ]
 Runtimes = Annotated[
     bool,
-    typer.Option("--runtimes", help="Time it compiled and in onnxruntime, too; that takes a minute a network."),
+    typer.Option("--runtimes", help="Time it compiled and in onnxruntime, too; compiling takes its time."),
 ]
 Frontier = Annotated[
     bool,

@@ -3,9 +3,9 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,16 @@ from tenfold.network import Build, Stage, Stages, TensorNetwork, every_stages
 
 
 class Step(ABC):
-    """What one stage does to an input, derived once from labels and geometry; no numbers."""
+    """What one stage does to an input, derived once from labels and geometry; no numbers.
+
+    Attributes: groups: of its channels, each with a block of the tensor of its own.
+    """
+
+    groups: int
+
+    def grouped(self, groups: int) -> Self:
+        """The same in so many groups."""
+        return cast(Self, replace(cast(Any, self), groups=groups))
 
     @abstractmethod
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

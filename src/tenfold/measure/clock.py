@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -170,7 +170,7 @@ class Clock:
     def multiple(self, form: Form, given: int) -> int:
         """The multiple of ranks that stages like this one take no longer for: 8, 16, 32, or 1.
 
-        Args: form: of a dense weight; given: its channels.
+        Args: form: of a stage without a window; given: channels of the weight.
         """
 
         def pair(rank: int) -> float:
@@ -196,8 +196,9 @@ class Clock:
 
 def sized(form: Form, groups: int, given: int, made: int, carried: int) -> Form:
     """A stage with so many groups, channels before and after in each, and labels in the batch."""
-    step = cast(Step, replace(cast(Any, form.step), groups=groups))
-    return replace(form, step=step, given=groups * given, made=groups * made, rows=form.rows * carried)
+    return replace(
+        form, step=form.step.grouped(groups), given=groups * given, made=groups * made, rows=form.rows * carried
+    )
 
 
 def fastest(calls: Sequence[Callable[[], object]], fewest: int) -> list[float]:

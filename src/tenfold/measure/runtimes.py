@@ -1,13 +1,13 @@
 """Runtimes: the ways in which a network can be run here, each checked against the first, and timed side by side."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from tenfold.inputs import Inputs, evaluating, inputs_for, run, tensors_in
-from tenfold.measure.outputs import named_tensors, relative_error
+from tenfold.measure.outputs import relative_error
 from tenfold.measure.timing import Timing, paired
 from tenfold.protocols import TenfoldError
 
@@ -29,7 +29,7 @@ def compile(model: nn.Module, inputs: Inputs) -> Forward:
 
 def compiled(model: nn.Module) -> nn.Module:
     """A network that is compiled at its first call, its weights frozen into the code."""
-    return torch.compile(model, options={"freezing": True})  # type: ignore[return-value]
+    return cast(nn.Module, torch.compile(model, options={"freezing": True}))
 
 
 def onnxruntime(model: nn.Module, inputs: Inputs) -> Forward:
@@ -65,11 +65,13 @@ def prepared(runtime: str, model: nn.Module, inputs: Inputs) -> Forward:
         found = forward()
     except TenfoldError:
         raise
-    except Exception as error:  # compilers and exporters raise anything
+    except Exception as error:  # compilers and exporters raise anything: said in one sentence, its cause kept
         raise TenfoldError(f"{runtime} cannot run it: {type(error).__name__}: {first_line(error)}.") from error
     if runtime != EAGER:
-        pairs = zip(tensors_in(run(model, inputs.value)), (x for _, x in named_tensors(found)), strict=False)
-        worst = max((relative_error(wanted, got) for wanted, got in pairs if wanted.is_floating_point()), default=0.0)
+        wanted, given = list(tensors_in(run(model, inputs.value))), list(tensors_in(found))
+        if [each.shape for each in wanted] != [each.shape for each in given]:
+            raise TenfoldError(f"{runtime} gives outputs of other shapes.")
+        worst = max((relative_error(*each) for each in zip(wanted, given, strict=True)), default=0.0)
         if not worst <= SAME:
             raise TenfoldError(f"{runtime} gives other outputs: relative error {worst:.2g}.")
     return forward

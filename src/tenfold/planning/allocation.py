@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -148,6 +149,9 @@ def ascended(candidates: Candidates, limits: Limits) -> list[int] | None:
         found: Array = others + (MOST if value is None else value) * units[at]
         return found
 
+    def all_alike(multipliers: Array, value: float) -> bool:
+        return meets(multipliers * (1 + value))
+
     for first in range(len(units)):
         multipliers = np.zeros(len(units))
         for _ in range(SWEEPS):
@@ -156,7 +160,7 @@ def ascended(candidates: Candidates, limits: Limits) -> list[int] | None:
                 multipliers = with_least(multipliers, at)
             if np.allclose(multipliers, before, rtol=1e-3, atol=0):
                 break
-        least(lambda value: meets(multipliers * (1 + value)))  # noqa: B023  (called at once)
+        least(partial(all_alike, multipliers))
     return None if best is None else best[1]
 
 

@@ -10,7 +10,8 @@ from tenfold.measure import Profile
 from tenfold.planning.asked import AUTO, formats_asked
 from tenfold.planning.budgets import BUDGETS, ratio_asked
 from tenfold.planning.curves import ErrorCurves
-from tenfold.planning.planner import MAX_ERROR, Asked, Search
+from tenfold.planning.planner import MAX_ERROR, Asked
+from tenfold.planning.search import Search
 from tenfold.surgery import Plan, check_finite, unwrapped
 
 RATIOS = 1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16

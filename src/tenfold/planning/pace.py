@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,7 +89,7 @@ class Applier:
 
     def stage(self, stage: Stage, net: TensorNetwork, sizes: Mapping[str, Any], ahead: Labels, count: int) -> Array:
         """Seconds of one stage."""
-        step = cast(Step, replace(cast(Any, self.layer.step(stage, net)), groups=1))
+        step = self.layer.step(stage, net).grouped(1)
         each = stage.groups, stage.summed, stage.new, stage.carried
         found = np.stack([whole(labels, sizes, count) for labels in each])
         varies = [any(x in net.bonds for x in labels) for labels in each]
