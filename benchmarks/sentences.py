@@ -30,7 +30,6 @@ from tenfold import surgery
 from tenfold.fitting import Metric
 from tenfold.inputs import first_samples
 from tenfold.recovery import reconstruct
-from tenfold.recovery.reconstruction import Refinement
 from tenfold.statistics import gather
 
 COUNT, TOKENS, NEAREST = 1000, 32, 10
@@ -68,7 +67,7 @@ def main() -> None:
             scores: dict[str, list[float]] = {}
             for step, small in steps(model, profile, statistics, ratio):
                 if step == "blocks":
-                    for _ in reconstruct(model, small, chunks, how=Refinement(lr=1e-3), seed=seed):
+                    for _ in reconstruct(model, small, chunks, seed=seed):
                         pass
                 pairs = zip(judged, wanted, strict=True)
                 scores[step] = [score for each, want in pairs for score in near(embedded(small, each), want)]
