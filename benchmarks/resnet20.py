@@ -25,18 +25,18 @@ class Task:
     profile: Profile
 
 
-def arguments() -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
     """What every ResNet-20 benchmark takes."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--weights", default=str(WEIGHTS), help="resnet20-12fca82f.th")
-    parser.add_argument("--data", default=os.environ.get("TENFOLD_DATA", "."), help="folder with cifar10/")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the benchmarks that train")
-    return parser.parse_args()
+    found = argparse.ArgumentParser()
+    found.add_argument("--weights", default=str(WEIGHTS), help="resnet20-12fca82f.th")
+    found.add_argument("--data", default=os.environ.get("TENFOLD_DATA", "."), help="folder with cifar10/")
+    found.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the benchmarks that train")
+    return found
 
 
-def task(seed: int = 0) -> Task:
+def task(seed: int = 0, given: argparse.Namespace | None = None) -> Task:
     """The network and the data that the arguments name; `seed` orders and augments the training batches."""
-    given = arguments()
+    given = given or parser().parse_args()
     opened = open_network("resnet20", weights=given.weights)
     data = load_data(f"cifar10:{given.data}/cifar10", mean=opened.mean, std=opened.std, batch_size=128, seed=seed)
     return Task(opened.model, data, inspect(opened.model, next(iter(data.inputs))[:1]))

@@ -15,8 +15,11 @@ import itertools
 import json
 import logging
 import math
+import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -260,28 +263,51 @@ class Last(nn.Module):
 
 
 def tool(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Seconds of planning and decomposing large networks."""
-    del given
+    """Seconds and memory of planning and decomposing large networks, each in a process of its own."""
+    for name in TOOLED:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            yield pool.submit(tooled, name, given.threads).result()
+
+
+def tooled(name: str, threads: int) -> dict[str, Any]:
+    """One network planned and decomposed; the most memory held meanwhile, over that of its weights."""
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
-    big = nn.Sequential(nn.Linear(4096, 4096)).eval()
-    yield tooled("one 4096 x 4096 matrix", big, None, params="2x", format="svd")
-    encoder = nn.ModuleDict({f"h.{k}".replace(".", "_"): nn.ModuleDict({
-        "qkv": nn.Linear(1024, 3072), "out": nn.Linear(1024, 1024), "up": nn.Linear(1024, 4096),
-        "down": nn.Linear(4096, 1024)}) for k in range(24)})  # fmt: skip
-    yield tooled("GPT-2 medium's shapes, 96 matrices", encoder, None, params="2x", format="svd")
-    model = open_network("resnet50", seed=0).model
-    yield tooled("ResNet-50, auto", model, torch.randn(1, 3, 224, 224), macs="2x", params="2x")
-
-
-def tooled(name: str, model: nn.Module, x: Any, **asked: Any) -> dict[str, Any]:
-    """One network planned and decomposed."""
+    build, x, asked = TOOLED[name]
+    before = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model = build()
     measured = tenfold.inspect(model, x)
     began = time.perf_counter()
     plan = tenfold.plan(model, measured, **asked)
     middle = time.perf_counter()
     tenfold.decompose(model, plan, quiet=True)
     end = time.perf_counter()
-    return {"tool": name, "asked": asked, "plan": middle - began, "decompose": end - middle}
+    held = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {"tool": name, "asked": asked, "plan": middle - began, "decompose": end - middle,
+            "memory": held / (measured.bytes or 1)}  # fmt: skip
+
+
+def one_matrix() -> nn.Module:
+    """A large one."""
+    return nn.Sequential(nn.Linear(4096, 4096)).eval()
+
+
+def gpt2_medium() -> nn.Module:
+    """The matrices of its 24 layers."""
+    sizes = {"qkv": (1024, 3072), "out": (1024, 1024), "up": (1024, 4096), "down": (4096, 1024)}
+    return nn.ModuleDict(
+        {f"h_{k}": nn.ModuleDict({name: nn.Linear(*size) for name, size in sizes.items()}) for k in range(24)}
+    )
+
+
+TREES = {"params": "2x", "format": "svd,tt,ht,tucker"}
+TOOLED: dict[str, tuple[Callable[[], nn.Module], Any, Asked]] = {
+    "one 4096 x 4096 matrix": (one_matrix, None, {"params": "2x", "format": "svd"}),
+    "GPT-2 medium's shapes, 96 matrices": (gpt2_medium, None, {"params": "2x", "format": "svd"}),
+    "GPT-2 medium's shapes, tree formats": (gpt2_medium, None, TREES),
+    "ResNet-50, auto": (lambda: open_network("resnet50", seed=0).model, torch.randn(1, 3, 224, 224),
+                        {"macs": "2x", "params": "2x"}),
+}  # fmt: skip
 
 
 ROWS: dict[str, Callable[[argparse.Namespace], Iterator[dict[str, Any]]]] = {
@@ -300,9 +326,10 @@ def sections(results: Path) -> Iterator[str]:
     yield table(("network", "", *COMMON), [
         (row["network"], key if key == "dense" else said(row["asked"][int(key)]), *(f"{each[k]:.1f}" for k in COMMON))
         for row in profiled for key, each in row["operators"].items()])  # fmt: skip
-    yield "## Seconds of the tool"
-    yield table(("network", "asked", "plan", "decompose"), [
-        (row["tool"], said(row["asked"]), f"{row['plan']:.1f}", f"{row['decompose']:.1f}")
+    yield ("## Seconds of the tool\n\nAnd the most memory held, over that of the weights: the dense network, the "
+           "compressed one, and what they are made with.")  # fmt: skip
+    yield table(("network", "asked", "plan", "decompose", "memory"), [
+        (row["tool"], said(row["asked"]), f"{row['plan']:.1f}", f"{row['decompose']:.1f}", f"{row['memory']:.2f}")
         for row in kept if "tool" in row])  # fmt: skip
 
 
