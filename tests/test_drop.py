@@ -15,9 +15,8 @@ from torch import Tensor, nn
 import tenfold
 from tenfold.api import drop
 from tenfold.api.goal import OBJECTIVES
-from tenfold.measure import Speedup
+from tenfold.measure import Clock, Speedup
 from tenfold.measure.score import score
-from tenfold.measure import Clock
 from tenfold.protocols import Data, Progress, TenfoldError
 from tenfold.report import Measurement
 

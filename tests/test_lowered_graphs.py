@@ -218,3 +218,37 @@ def test_tables_keep_their_layout() -> None:
         module.to(memory_format=torch.channels_last).to(torch.float64)
         assert [parameter.stride() for parameter in module.parameters()] == wanted
         assert all(parameter.dtype == torch.float64 for parameter in module.parameters())
+
+
+class Branches(nn.Module):
+    """Activations of what is read once, of what is read twice, of a view; one that stands in two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(4))
+        self.norm = nn.BatchNorm2d(4)
+        self.once, self.twice, self.input, self.shared, self.sum = (nn.ReLU() for _ in range(5))
+        self.view = nn.ReLU6()
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.once(self.norm(self.convs[0](self.input(x))))
+        kept = self.convs[1](maps)
+        beside = self.shared(self.convs[2](self.twice(kept) - kept))
+        below = self.view(beside.flatten(2)[:, 1:])
+        return self.shared(self.convs[3](self.sum(beside + maps))).flatten(2)[:, 1:] + below + beside.flatten(2)[:, 1:]
+
+
+def test_activations_write_over_what_they_alone_read() -> None:
+    torch.manual_seed(0)
+    model = Branches().eval().double()
+    lowered = tenfold.lower(model)
+    in_place = {name for name, module in lowered.named_modules() if getattr(module, "inplace", False)}
+    assert in_place == {"once", "shared", "sum"}
+    x = torch.randn(2, 4, 5, 5, dtype=torch.float64, requires_grad=True)
+    before = x.detach().clone()
+    wanted, found = model(x), lowered(x)
+    assert torch.equal(x, before)
+    assert torch.allclose(found, wanted, atol=1e-12)
+    grads = [torch.autograd.grad(each.square().sum(), x)[0] for each in (wanted, found)]
+    assert torch.allclose(*grads, atol=1e-10)
+    assert not any(module.inplace for module in model.modules() if isinstance(module, nn.ReLU))

@@ -34,8 +34,8 @@ class BasicBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity() if same else ShortcutA(channels, new_channels)
 
     def forward(self, maps: Tensor) -> Tensor:
-        branch = torch.relu(self.bn1(self.conv1(maps)))
-        return torch.relu(self.bn2(self.conv2(branch)) + self.shortcut(maps))
+        branch = torch.relu_(self.bn1(self.conv1(maps)))
+        return torch.relu_(self.bn2(self.conv2(branch)) + self.shortcut(maps))
 
 
 def _stage(channels: int, new_channels: int, stride: int, blocks: int) -> nn.Sequential:
@@ -68,7 +68,7 @@ class CifarResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, 3, 32, 32) -> (n, 10)."""
-        maps = torch.relu(self.bn1(self.conv1(images)))
+        maps = torch.relu_(self.bn1(self.conv1(images)))
         maps = self.layer3(self.layer2(self.layer1(maps)))  # (n, 64, 8, 8)
         logits: Tensor = self.linear(maps.mean((2, 3)))
         return logits

@@ -29,8 +29,8 @@ class Basic(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         kept = maps if self.downsample is None else self.downsample(maps)
-        branch = torch.relu(self.bn1(self.conv1(maps)))
-        return torch.relu(self.bn2(self.conv2(branch)) + kept)
+        branch = torch.relu_(self.bn1(self.conv1(maps)))
+        return torch.relu_(self.bn2(self.conv2(branch)) + kept)
 
 
 class Bottleneck(nn.Module):
@@ -50,9 +50,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         kept = maps if self.downsample is None else self.downsample(maps)
-        branch = torch.relu(self.bn1(self.conv1(maps)))
-        branch = torch.relu(self.bn2(self.conv2(branch)))
-        return torch.relu(self.bn3(self.conv3(branch)) + kept)
+        branch = torch.relu_(self.bn1(self.conv1(maps)))
+        branch = torch.relu_(self.bn2(self.conv2(branch)))
+        return torch.relu_(self.bn3(self.conv3(branch)) + kept)
 
 
 Block = type[Basic] | type[Bottleneck]
@@ -88,7 +88,7 @@ class ImageNetResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, 3, 224, 224) -> (n, 1000)."""
-        maps = self.maxpool(torch.relu(self.bn1(self.conv1(images))))  # (n, 64, 56, 56)
+        maps = self.maxpool(torch.relu_(self.bn1(self.conv1(images))))  # (n, 64, 56, 56)
         maps = self.layer4(self.layer3(self.layer2(self.layer1(maps))))  # (n, 512 wide, 7, 7)
         logits: Tensor = self.fc(maps.mean((2, 3)))
         return logits

@@ -17,9 +17,9 @@ class PreactivatedBlock(nn.Module):
         self.shortcut = None if same else nn.Conv2d(channels, new_channels, 1, stride, bias=False)
 
     def forward(self, maps: Tensor) -> Tensor:
-        active = torch.relu(self.bn1(maps))
+        active = torch.relu_(self.bn1(maps))
         kept = maps if self.shortcut is None else self.shortcut(active)
-        branch: Tensor = self.conv2(torch.relu(self.bn2(self.conv1(active))))
+        branch: Tensor = self.conv2(torch.relu_(self.bn2(self.conv1(active))))
         return branch + kept
 
 
@@ -53,5 +53,5 @@ class WideResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(n, 3, 32, 32) -> (n, 10)."""
         maps = self.layer3(self.layer2(self.layer1(self.conv1(images))))  # (n, 64 widen, 8, 8)
-        logits: Tensor = self.linear(torch.relu(self.bn(maps)).mean((2, 3)))
+        logits: Tensor = self.linear(torch.relu_(self.bn(maps)).mean((2, 3)))
         return logits

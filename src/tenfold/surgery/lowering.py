@@ -1,4 +1,4 @@
-"""A whole network as plain modules, batch norms folded."""
+"""A whole network as plain modules, batch norms folded, activations in place."""
 
 import logging
 from collections import Counter
@@ -12,7 +12,9 @@ from tenfold.layers.base import lowered
 from tenfold.layers.plain import CONVOLUTIONS, TRANSPOSED
 from tenfold.surgery.carry_out import swapped
 from tenfold.surgery.copying import copied
+from tenfold.surgery.in_place import activate_in_place
 from tenfold.surgery.layout import layout_of, with_kernels, without_door
+from tenfold.surgery.tracing import called, is_plain, traced
 
 log = logging.getLogger(__name__)
 NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -20,6 +22,8 @@ NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNo
 
 def lower(model: nn.Module, *, fold: bool = True) -> nn.Module:
     """A copy in eval mode in which every compressed layer is plain torch modules with the same outputs.
+
+    Activations write over their input where nothing else reads it.
 
     Args:
         fold: let batch norms that directly follow a convolution disappear into it. Where the
@@ -32,6 +36,7 @@ def lower(model: nn.Module, *, fold: bool = True) -> nn.Module:
     result = swapped(result, {module: lowered(module) for module in result.modules() if isinstance(module, Layer)})
     if fold:
         fold_batch_norms(result)
+    activate_in_place(result)
     return with_kernels(result, layouts[0]) if layouts else result
 
 
@@ -53,33 +58,16 @@ def fold_batch_norms(model: nn.Module) -> None:
         model.set_submodule(norm, nn.Identity())
 
 
-class Tracer(fx.Tracer):
-    """Every module without children is a leaf, torch's or not."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not list(m.children()) or super().is_leaf_module(m, module_qualified_name)
-
-
-def traced(model: nn.Module) -> fx.Graph | None:
-    """The order in which a network calls its modules; None where its forward depends on values."""
-    try:
-        return Tracer().trace(model)
-    except Exception as error:  # noqa: BLE001  (a forward may raise anything on a proxy)
-        log.info("%s: %s", type(model).__name__, error)
-        return None
-
-
 def pairs(model: nn.Module, graph: fx.Graph) -> list[tuple[str, str]]:
     """(convolution, batch norm) where the second alone reads the first, and each is called once.
 
     Linear layers are left out: whether their last dimension is the batch norm's depends on the input.
     """
-    nodes = [node for node in graph.nodes if node.op == "call_module"]
-    module = {node: model.get_submodule(str(node.target)) for node in nodes}
+    module = called(model, graph)
     calls = Counter(id(part) for part in module.values())
     found = []
-    for node in nodes:
-        norm, before = module[node], node.args[0] if node.args else None
+    for node, norm in module.items():
+        before = node.args[0] if node.args else None
         if not isinstance(before, fx.Node) or not is_plain(norm, NORMS) or norm.running_mean is None:
             continue
         first = module.get(before)
@@ -93,9 +81,3 @@ def pairs(model: nn.Module, graph: fx.Graph) -> list[tuple[str, str]]:
 def is_grouped_transposed(module: nn.Module) -> bool:
     """Whether the output channels of a convolution are no axis of its weight, so that torch cannot scale them."""
     return isinstance(module, TRANSPOSED) and module.groups > 1
-
-
-def is_plain(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
-    """Whether a module is torch's own: no subclass with another forward, no hooks, no weight computed from others."""
-    hooked = module._forward_hooks or module._forward_pre_hooks
-    return type(module) in kinds and not hooked and "weight" in module._parameters
