@@ -1,5 +1,8 @@
 """Times of stages: what is timed is what runs; budgets of time hold; nothing slower is taken unless it must be."""
 
+import re
+import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,8 +18,11 @@ from tenfold import measure, planning
 from tenfold.formats import format_named
 from tenfold.layers import FactoredWeight
 from tenfold.layers.plain import GroupedLinear, Rearrange
-from tenfold.measure import Clock, Profile, weights_hash
-from tenfold.measure.clock import NODES, Form, sized
+from tenfold.measure import Clock, Profile, runtimes, stage, weights_hash
+from tenfold.measure.clock import NODES, sized
+from tenfold.measure.graphs import written
+from tenfold.measure.runtimes import in_session
+from tenfold.measure.stage import Form, by_onnxruntime
 from tenfold.network import Stages, random_cores
 from tenfold.planning.pace import Pace
 from tenfold.planning.promised import CORRECTIONS
@@ -259,7 +265,7 @@ def test_what_is_promised_is_measured_and_corrected(
     plan = planning.plan(MODEL, PROFILE, time="1.5x", clock=clock_for(), inputs=X)
     assert not left
     assert len(speeds) <= 1 + CORRECTIONS
-    assert ("comes to 1.4x here" in caplog.text) == (speeds[-1] < 1.5)
+    assert ("comes to 1.4x in eager here" in caplog.text) == (speeds[-1] < 1.5)
     assert plan.layout == "contiguous"
 
 
@@ -287,3 +293,91 @@ def test_compress_within_a_budget_of_time(tmp_path: Any) -> None:
     again = tenfold.compress(model, inputs=x, params="4x", profile=tmp_path)
     assert again.plan.to_yaml() == made.plan.to_yaml()
     assert made.plan.batch == 8
+
+
+# ---- runtimes
+@pytest.mark.parametrize("made", [*MODULES, lambda: (nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), None)])
+def test_what_onnxruntime_is_given_is_the_stage(monkeypatch: pytest.MonkeyPatch, made: Any) -> None:
+    """A graph gives what its chain gives, for every kind of stage; where there is none, torch exports the chain."""
+    module, x = made()
+    x = torch.randn(2, 4, 8, 8) if x is None else x
+    model = nn.Sequential(module).eval()
+    profile = tenfold.inspect(model, x[:1], repeats=1)
+    (site,) = sites(model).values()
+    clock = Noting("", len(x), "contiguous", 1, "cpu", 1.0)
+    clock.asked, clock.moves = [], []
+    pace = Pace.of(clock, model, site, profile.layers[site.name].positions or {}, 1.0)
+    for _, net in variants(dict(site.axes)):
+        for stages in site.evaluations(net.with_ranks([2] * len(net.bonds))):
+            pace.seconds(stages, stages.net.sizes, 1)
+    assert pace.dense > 0
+    seen = []
+
+    def note(chain: nn.Module, given: Tensor) -> Any:
+        for parameter in chain.parameters():
+            nn.init.normal_(parameter)
+        given = torch.randn_like(given)
+        graph = written(chain, given)
+        seen.append(graph is not None)
+        if graph is not None:
+            found = in_session(graph, given)()[0]
+            torch.testing.assert_close(found, chain(given), rtol=1e-4, atol=1e-4)
+        return lambda: None
+
+    monkeypatch.setattr(stage, "session", note)
+    with torch.no_grad():
+        for form in dict.fromkeys(clock.asked):
+            calls = by_onnxruntime(form, "contiguous", torch.device("cpu"))
+            assert len(calls) == (2 if form.positions else 1)
+    assert all(seen) == (getattr(module, "padding_mode", "zeros") == "zeros")
+
+
+def test_a_clock_is_of_one_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+
+    def slower(model: nn.Module, inputs: Any) -> Any:
+        ran.append(model)
+        return lambda: (time.sleep(0.02), model(inputs.value))[1]
+
+    monkeypatch.setitem(runtimes.RUNTIMES, "compile", slower)
+    clock = Clock.of(MODEL, X, "compile")
+    assert len(ran) == 1
+    assert clock.whole > 0.01
+    assert clock.is_for(MODEL, len(X), "compile")
+    assert not clock.is_for(MODEL, len(X))
+    assert Clock.from_json(clock.to_json()) == clock
+    assert clock.speedup(MODEL, MODEL, X, "whole") == pytest.approx(1, abs=0.3)
+    assert len(ran) == 3
+    plan = planning.plan(MODEL, PROFILE, params="1.5x", format="svd", clock=clock, inputs=X, runtime="compile")
+    assert plan.runtime == "compile"
+    assert Plan.from_yaml(plan.to_yaml()) == plan
+    with pytest.raises(TenfoldError, match=r"the clock is of compile; make it with Clock.of\(model, inputs, 'eager'\)"):
+        planning.plan(MODEL, PROFILE, params="1.5x", clock=clock, runtime="eager")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"runtime": "onxruntime"}, "no runtime is called 'onxruntime'; did you mean 'onnxruntime'?"),
+        ({"runtime": "compile", "format": "svd"}, "nothing is timed in compile"),
+        ({"runtime": "compile", "inputs": None}, "needs inputs"),
+    ],
+)
+def test_a_runtime_in_which_nothing_is_timed_is_refused(asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(TenfoldError, match=re.escape(words)):
+        tenfold.compress(MODEL, **{"inputs": X, "params": "2x", **asked})
+
+
+def test_without_onnxruntime_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(TenfoldError, match=r"^onnxruntime is not installed; pip install 'tenfold\[export\]'\.$"):
+        Clock.of(MODEL, X, "onnxruntime")
+
+
+def test_compress_for_onnxruntime(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setattr(runtimes, "exported", written)  # torch's own takes seconds
+    model = nn.Sequential(nn.Conv2d(3, 24, 3), nn.Conv2d(24, 24, 3)).eval()
+    made = tenfold.compress(model, inputs=X, params="1.5x", runtime="onnxruntime", state=tmp_path)
+    assert (made.plan.runtime, made.plan.layout) == ("onnxruntime", "contiguous")
+    assert any(words.startswith("In onnxruntime, 4 samples take ") for words in made.words)
+    assert Clock.from_json((tmp_path / "clock.json").read_text()).runtime == "onnxruntime"

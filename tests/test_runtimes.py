@@ -10,9 +10,10 @@ from torch import nn
 
 import tenfold
 from tenfold.measure import runtimes
-from tenfold.measure.runtimes import COMPILE, EAGER, ONNXRUNTIME, runtime_timings
+from tenfold.measure.runtimes import runtime_timings
 from tenfold.protocols import TenfoldError
 from tenfold.report import RuntimeTimes, runtimes_table
+from tenfold.surgery.plan import COMPILE, EAGER, ONNXRUNTIME
 
 
 def network(seconds: float = 0.0) -> nn.Module:

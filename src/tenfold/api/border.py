@@ -10,6 +10,7 @@ from typing import Any, cast
 from torch import nn
 
 from tenfold.measure import is_inside, modules_of
+from tenfold.measure.runtimes import check_runtime
 from tenfold.planning import BUDGETS, Asked
 from tenfold.planning.asked import AUTO, formats_asked, overrides_asked, ranks_asked
 from tenfold.planning.budgets import limit
@@ -53,6 +54,8 @@ def check_asked(model: nn.Module, asked: Asked, *, known_macs: bool = True) -> N
     check_together(budgets, rules, asked.get("energy"), asked.get("multiple", 1), asked.get("allocation", "global"),
                    asked.get("max_error"))  # fmt: skip
     formats_asked(asked.get("format", AUTO))
+    if (runtime := asked.get("runtime")) is not None:
+        check_runtime(runtime)
     if (ranks := asked.get("ranks")) is not None:
         ranks_asked(ranks)
     for name, value in asked.items():

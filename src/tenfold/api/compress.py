@@ -12,7 +12,7 @@ from tenfold.api.border import check_asked, check_one, check_types, given_only
 from tenfold.api.calibrate import Calibration, calibrated
 from tenfold.api.compressed import Compressed, documented, plain, sampled
 from tenfold.api.drop import Found, smallest
-from tenfold.api.evaluate import judged
+from tenfold.api.evaluate import judged, promised
 from tenfold.api.goal import Goal
 from tenfold.api.judge import labelled
 from tenfold.api.opened import origin_of
@@ -208,4 +208,4 @@ def reported(
     report = Report(measured["dense"], measured["compressed"], measured.get("recovered"), rows, settings, part)
     final = list(networks.values())[-1]
     after = inspect(final, None if run.inputs is None else run.inputs.samples(1))
-    return report, tuple(sentences(report, run.profile, after))
+    return report, (*sentences(report, run.profile, after), *promised(run.dense, final, plan, batch))

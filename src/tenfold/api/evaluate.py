@@ -10,9 +10,10 @@ from tenfold.inputs import Inputs
 from tenfold.measure import in_fastest_layout, macs
 from tenfold.measure.score import score
 from tenfold.protocols import Data, TenfoldError, within
-from tenfold.report import Measurement, RuntimeTimes, ScoreValue, compare
-from tenfold.surgery import lower
+from tenfold.report import Measurement, RuntimeTimes, ScoreValue, compare, in_runtime
+from tenfold.surgery import Plan, laid_out, lower
 from tenfold.surgery.layout import layout_of
+from tenfold.surgery.plan import EAGER
 from tenfold.tasks import Objective
 
 
@@ -53,6 +54,13 @@ def in_runtimes(networks: Mapping[str, tuple[nn.Module, Data | None]], *, inputs
     dense = {name for name, (model, _) in networks.items() if layout_of(model) is None}
     forms = {name: in_fastest_layout(each, batch)[0] if name in dense else each for name, each in lowered.items()}
     return RuntimeTimes.of(forms, batch)
+
+
+def promised(dense: nn.Module, small: nn.Module, plan: Plan, batch: Inputs | None) -> list[str]:
+    """Both networks in the runtime that a plan was made for, in a sentence; none where that is how reports time."""
+    if batch is None or plan.runtime in (None, EAGER):
+        return []
+    return [in_runtime(laid_out(lower(dense), plan.layout), lower(small), batch, str(plan.runtime))]
 
 
 def timed_inputs(model: nn.Module, data: Data | None, inputs: Any) -> Inputs | None:

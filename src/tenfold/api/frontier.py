@@ -82,6 +82,8 @@ def budgeted(wanted: Asked, *, has_inputs: bool) -> Asked:
     for rule in ("energy", "ranks"):
         if rule in wanted:
             raise TenfoldError(f"a frontier goes through budgets, and {rule} is a rule that has none; leave it out.")
+    if "runtime" in wanted:
+        raise TenfoldError("a frontier times nothing; leave runtime out.")
     if any(name in wanted for name in BUDGETS):
         return wanted
     free: Asked = {"params": RATIOS[-1], "macs": RATIOS[-1]} if has_inputs else {"params": RATIOS[-1]}

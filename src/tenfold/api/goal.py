@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tenfold.planning import Asked
 from tenfold.protocols import TenfoldError, near_misses
 from tenfold.report import Measurement
+from tenfold.surgery.plan import EAGER
 
 ROUNDING = 1e-9  # of what may be lost: a loss of just that is no more than that
 
@@ -92,6 +93,9 @@ class Goal:
         taken = [name for name in ("energy", "ranks", self.gain.budget) if name in asked]
         if taken:
             raise TenfoldError(f"max_drop finds the ratio of {self.objective} itself; leave {taken[0]} out.")
+        runtime = asked.get("runtime") or EAGER
+        if self.objective == "time" and runtime != EAGER:
+            raise TenfoldError(f"objective 'time' is measured in {EAGER}; leave runtime='{runtime}' out.")
         if epochs:
             raise TenfoldError(
                 f"max_drop compares networks that are not trained; leave epochs={epochs} out, and train the one that "

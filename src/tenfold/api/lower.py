@@ -8,9 +8,9 @@ from torch import nn
 from tenfold import surgery
 from tenfold.inputs import inputs_for
 from tenfold.measure import ratio, runtimes
-from tenfold.measure.runtimes import COMPILE, EAGER
 from tenfold.measure.timing import CLEARLY
 from tenfold.protocols import TenfoldError
+from tenfold.surgery.plan import COMPILE, EAGER
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from tenfold.recovery.checkpoint import CLOCK
 from tenfold.statistics import Statistics
 from tenfold.storage import check_ours, write_text
 from tenfold.surgery import Plan
+from tenfold.surgery.plan import EAGER
 
 PROFILE, CURVES = "profile.json", "curves.json"
 MARKS = {PROFILE: ("schema", "weights_hash", "layers"), CURVES: ("schema", "weights_hash", "tails"),
@@ -96,22 +97,23 @@ def clock_of(
     asked: Asked,
     folder: str | Path | None,
 ) -> Clock | None:
-    """The clock that a plan is made by: that of a folder if it is of this network, batch and machine, or a new one.
+    """The clock that a plan is made by: that of a folder if it is of this network, batch, runtime and machine; or new.
 
     None without inputs, and where nothing is to be fast: budgets that `auto` meets are, and budgets of time.
-    Raises: TenfoldError for a file of that name which tenfold did not write.
+    Raises: TenfoldError for a file of that name which tenfold did not write, and where the network does not run in the
+        runtime.
     """
     fast = asked.get("format", AUTO) == AUTO and any(name in asked for name in BUDGETS)
     if inputs is None or asked.get("of") or not (fast or "time" in asked):
         return None
-    samples = on(inputs, batch, measured)
+    samples, runtime = on(inputs, batch, measured), asked.get("runtime") or EAGER
     if folder is not None and (path := Path(folder) / CLOCK).exists():
         check_ours(path, MARKS[CLOCK])
         with suppress(TenfoldError):  # of another version, or damaged: made again
             kept = Clock.from_json(path.read_text(encoding="utf-8"))
-            if kept.is_for(model, samples.size):
+            if kept.is_for(model, samples.size, runtime):
                 return kept
-    return Clock.of(model, samples)
+    return Clock.of(model, samples, runtime)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from torch import nn
 
 from tenfold.api.border import check_asked, check_one, given_only, sha256
 from tenfold.api.compressed import Compressed, documented, plain, sampled
-from tenfold.api.evaluate import judged
+from tenfold.api.evaluate import judged, promised
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import clock_of, kept_clock, plan_from
 from tenfold.api.predicted import predicted
@@ -142,7 +142,7 @@ def reported(
     final = replace(measured["compressed"], outputs={})  # the dense network was not trained
     report = Report(measured[first], final, None, rows, settings, predicted(dense, plan, before, of).part)
     after = None if is_dense(plan) else inspect(small, inputs.samples(1))
-    return report, tuple(sentences(report, before, after))
+    return report, (*sentences(report, before, after), *promised(dense, small, plan, batch))
 
 
 def is_dense(plan: Plan) -> bool:

@@ -99,6 +99,14 @@ AllowSlower = Annotated[
         "--allow-slower", help="Let auto take layers that are slower than the dense ones.", rich_help_panel=BUDGET
     ),
 ]
+Runtime = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUNTIME",
+        help="Where it is to be fast: eager (default), compile or onnxruntime.",
+        rich_help_panel=BUDGET,
+    ),
+]
 Of = Annotated[
     list[str] | None,
     typer.Option(

@@ -16,6 +16,8 @@ def show_plan(plan: Plan, expected: Predicted) -> None:
     """The rows, what the network will hold, and why each layer is so."""
     screen.show(plan_table(plan, expected.layers))
     screen.say(*reasons(plan.rows.values()), "")
+    if plan.runtime is not None:
+        screen.say(f"times: {plan.batch} samples in {plan.runtime}")
     for name, words in COSTS.items():
         ratio = getattr(expected.ratio, name)
         if expected.part is not None and (inner := getattr(expected.part, name)) is not None:

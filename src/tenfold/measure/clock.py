@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from tenfold import documents
-from tenfold.inputs import device_of, evaluating, inputs_for, run
-from tenfold.layers.staged import Step
+from tenfold.inputs import device_of, evaluating, inputs_for
 from tenfold.measure.layouts import in_fastest_layout
 from tenfold.measure.profile import weights_hash
-from tenfold.measure.timing import CLEARLY, forward_timings, ratio, seconds_of
+from tenfold.measure.runtimes import OWN_LAYOUT, check_runtime, prepared, runtime_timings
+from tenfold.measure.stage import STAGES, Calls, Form
+from tenfold.measure.timing import CLEARLY, ratio, seconds_of
+from tenfold.protocols import TenfoldError
 from tenfold.surgery import lower
-from tenfold.surgery.layout import laid, laid_out, with_kernels
+from tenfold.surgery.layout import CONTIGUOUS, laid_out
+from tenfold.surgery.plan import EAGER
 
 SCHEMA = 1
 NODES = np.array([1, 2, 4, 8, 16, 24, 32, 48, *(2**k for k in range(6, 32))])  # sizes at which stages are timed
@@ -29,44 +32,19 @@ CODE = 64 ** np.arange(4)  # tells rows of places among the nodes apart
 LIKED = {8: (20, 24), 16: (24, 32), 32: (48, 64)}  # multiples: ranks of which the second, one, may take no longer
 ROUNDS = 15  # for a whole network
 ENOUGH, FEWEST, WHOLE, MOST = 2e-3, 3, 10, 40  # seconds, and rounds, of one form, of a dense weight or network
+LEAST = 1e-6  # seconds that a stage takes, whatever was to be taken off
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Form:
-    """One stage as it runs.
-
-    Attributes:
-        step: what it does; given, made: channels before and after.
-        rows: samples, the labels that ride with them included; positions: before its window.
-    """
-
-    step: Step
-    given: int
-    made: int
-    rows: int
-    positions: tuple[int, ...]
-    dtype: torch.dtype
-
-    def module(self, device: torch.device) -> nn.Module:
-        """The plain module, its numbers zero."""
-        shape = self.step.shape(self.given, self.made)
-        weight, bias = (torch.zeros(s, dtype=self.dtype, device=device) for s in (shape, (self.made,)))
-        return self.step.module(weight, bias).eval()
-
-    def input(self, device: torch.device) -> Tensor:
-        """What it is given."""
-        return torch.zeros(self.rows, self.given, *self.positions, dtype=self.dtype, device=device)
-
-
 @dataclass
 class Clock:
-    """Seconds of stages on this machine, for one batch, layout, number of threads and device.
+    """Seconds of stages on this machine, for one batch, layout, number of threads, device and runtime.
 
     Attributes:
         weights_hash: of the network; batch: samples; layout: of maps; threads: torch's own; device: `cpu`, `cuda:0`.
         whole: seconds of one forward of the dense network as it is deployed: lowered, in the layout.
+        runtime: in which networks run, and stages where `STAGES` can call them there.
         known: seconds by what was timed; what is missing is timed when it is asked for.
     """
 
@@ -76,33 +54,42 @@ class Clock:
     threads: int
     device: str
     whole: float
+    runtime: str = EAGER
     known: dict[str, float] = field(default_factory=dict)
 
     @staticmethod
-    def of(model: nn.Module, inputs: Any) -> "Clock":
+    def of(model: nn.Module, inputs: Any, runtime: str = EAGER) -> "Clock":
         """For a dense network on a batch, in the layout in which it is fastest.
 
-        Raises: TenfoldError if it cannot run on the inputs.
+        Args: runtime: `eager`, `compile` or `onnxruntime`.
+        Raises: TenfoldError if it cannot run on the inputs, or in the runtime.
         """
-        given = inputs_for(model, inputs)
-        form, layout = in_fastest_layout(lower(model), given)
+        check_runtime(runtime)
+        given, form, layout = inputs_for(model, inputs), lower(model), CONTIGUOUS
+        if runtime not in OWN_LAYOUT:
+            form, layout = in_fastest_layout(form, given)
         device = str(device_of(model) or "cpu")
-        found = Clock(weights_hash(model), given.size, layout, torch.get_num_threads(), device, 0.0)
+        found = Clock(weights_hash(model), given.size, layout, torch.get_num_threads(), device, 0.0, runtime)
         with evaluating(form):
-            found.whole = found.timed("the dense network", lambda: lambda: run(form, given.value), WHOLE)
+            found.whole = found.timed("the dense network", lambda: [prepared(runtime, form, given)], WHOLE)
         return found
 
-    def is_for(self, model: nn.Module, batch: int) -> bool:
-        """Whether what was timed holds for a network on so many samples here and now."""
-        here = weights_hash(model), batch, torch.get_num_threads(), str(device_of(model) or "cpu")
-        return here == (self.weights_hash, self.batch, self.threads, self.device)
+    def is_for(self, model: nn.Module, batch: int, runtime: str = EAGER) -> bool:
+        """Whether what was timed holds for a network on so many samples in a runtime here and now."""
+        here = weights_hash(model), batch, torch.get_num_threads(), str(device_of(model) or "cpu"), runtime
+        return here == (self.weights_hash, self.batch, self.threads, self.device, self.runtime)
 
     def speedup(self, model: nn.Module, small: nn.Module, inputs: Any, key: str) -> float:
-        """How many times as long a dense network takes as a compressed one, both deployed in the layout."""
+        """How many times as long a dense network takes as a compressed one, both deployed in the layout.
+
+        Raises: TenfoldError where one of them does not run in the runtime.
+        """
         if key not in self.known:
             forms = {"dense": laid_out(lower(model), self.layout), "small": laid_out(lower(small), self.layout)}
-            times = forward_timings(forms, inputs, repeats=ROUNDS)
-            self.known[key] = ratio(times["dense"], times["small"]).median
+            times, refused = runtime_timings(forms, inputs, [self.runtime], repeats=ROUNDS)
+            if refused:
+                raise TenfoldError(next(iter(refused.values())))
+            self.known[key] = ratio(times["dense", self.runtime], times["small", self.runtime]).median
         return self.known[key]
 
     # ---- stages
@@ -110,27 +97,25 @@ class Clock:
         """One call of a stage; the fastest of a few, because what else the machine does only adds."""
         return self.timed(repr(form), lambda: self.call(form), rounds)
 
-    def call(self, form: Form) -> Callable[[], object]:
-        """A call of a stage on an input, both in the layout."""
-        device = torch.device(self.device)
-        module, x = with_kernels(form.module(device), self.layout), laid(form.input(device), self.layout)
-        return lambda: module(x)
+    def call(self, form: Form) -> Calls:
+        """A call of a stage on an input, both in the layout, and what is to be taken off."""
+        return STAGES[self.runtime](form, self.layout, torch.device(self.device))
 
     def moved(self, elements: int, dtype: torch.dtype) -> float:
         """Seconds to copy so many numbers into another order."""
         side = max(1, math.isqrt(elements))
         x = torch.empty(0, dtype=dtype, device=self.device)
-        return self.timed(f"moved {side} {dtype}", lambda: x.new_zeros(side, side).mT.contiguous)
+        return self.timed(f"moved {side} {dtype}", lambda: [x.new_zeros(side, side).mT.contiguous])
 
-    def timed(self, key: str, made: Callable[[], Callable[[], object]], rounds: int = FEWEST) -> float:
-        """The seconds kept under a key; or those of a call now, by turns with the yardstick, whose first time counts.
+    def timed(self, key: str, made: Callable[[], Calls], rounds: int = FEWEST) -> float:
+        """The seconds kept under a key; or those of the first call now, less those of the others.
 
-        So what slows the machine down for a while slows both.
+        All by turns with the yardstick, whose first time counts: what slows the machine down for a while slows it, too.
         """
         if key not in self.known:
             with torch.no_grad():
-                found, yard = fastest([made(), self.yardstick], rounds)
-            self.known[key] = found / yard * self.known.setdefault(YARD, yard)
+                found, *others, yard = fastest([*made(), self.yardstick], rounds)
+            self.known[key] = max(found - sum(others), LEAST) / yard * self.known.setdefault(YARD, yard)
         return self.known[key]
 
     @cached_property

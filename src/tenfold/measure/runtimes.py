@@ -1,7 +1,7 @@
 """Runtimes: the ways in which a network can be run here, each checked against the first, and timed side by side."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -9,10 +9,13 @@ from torch import nn
 from tenfold.inputs import Inputs, evaluating, inputs_for, run, tensors_in
 from tenfold.measure.outputs import relative_error
 from tenfold.measure.timing import Timing, paired
-from tenfold.protocols import TenfoldError
+from tenfold.protocols import TenfoldError, near_misses
+from tenfold.surgery.plan import COMPILE, EAGER, ONNXRUNTIME
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 Forward = Callable[[], Any]
-EAGER, COMPILE, ONNXRUNTIME = "eager", "compile", "onnxruntime"
 SAME = 1e-5  # relative error of outputs: another order of sums, and no other network
 
 
@@ -34,17 +37,33 @@ def compiled(model: nn.Module) -> nn.Module:
 
 def onnxruntime(model: nn.Module, inputs: Inputs) -> Forward:
     """As an ONNX file, by onnxruntime on as many threads as torch has."""
-    import onnxruntime as ort
+    try:
+        import onnxruntime  # noqa: F401  (before the exporter takes its seconds)
+    except ImportError:
+        raise TenfoldError("onnxruntime is not installed; pip install 'tenfold[export]'.") from None
+    if any(x.device.type != "cpu" for x in tensors_in(inputs.value)):
+        raise TenfoldError("onnxruntime runs on the processor here; use --device cpu.")
+    return in_session(exported(model, inputs.value), inputs.value)
 
-    given, words = inputs.value, isinstance(inputs.value, Mapping)
+
+def exported(model: nn.Module, given: Any) -> "ModelProto":
+    """A network on these inputs as ONNX."""
+    words = isinstance(given, Mapping)
     args = () if words else given if isinstance(given, tuple) else (given,)
     program = torch.onnx.export(model, args, kwargs=dict(given) if words else None, dynamo=True, verbose=False)
     if program is None:
         raise TenfoldError("torch gives no ONNX program for it.")
+    return program.model_proto
+
+
+def in_session(graph: "ModelProto", given: Any) -> Forward:
+    """An ONNX graph on these inputs."""
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or idle threads slow the others down
-    session = ort.InferenceSession(program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
     feed = {name: x.contiguous().numpy() for name, x in zip(names, tensors_in(given), strict=True)}
     return lambda: [torch.from_numpy(each) for each in session.run(None, feed)]
@@ -53,6 +72,13 @@ def onnxruntime(model: nn.Module, inputs: Inputs) -> Forward:
 RUNTIMES: dict[str, Callable[[nn.Module, Inputs], Forward]] = {
     EAGER: eager, COMPILE: compile, ONNXRUNTIME: onnxruntime,
 }  # fmt: skip
+OWN_LAYOUT = {ONNXRUNTIME}  # it lays maps out by itself: what it is given is contiguous
+
+
+def check_runtime(name: str) -> None:
+    """Raise a TenfoldError for a runtime that there is not."""
+    if name not in RUNTIMES:
+        raise TenfoldError(f"no runtime is called '{name}'{near_misses(name, RUNTIMES)}")
 
 
 def prepared(runtime: str, model: nn.Module, inputs: Inputs) -> Forward:

@@ -15,7 +15,8 @@ from tenfold.layers.plain import rearrangements
 from tenfold.layers.sliding import AXES
 from tenfold.layers.staged import Staged, Step
 from tenfold.measure import Clock
-from tenfold.measure.clock import WHOLE, Array, Form
+from tenfold.measure.clock import WHOLE, Array
+from tenfold.measure.stage import Form
 from tenfold.network import GROUPS, Labels, Positions, Stage, Stages, TensorNetwork, backwards, input_labels
 from tenfold.network.tensor_network import Fold
 from tenfold.surgery import Site

@@ -8,6 +8,7 @@ from torch import nn
 
 from tenfold.fitting import Metric
 from tenfold.measure import Clock, Profile
+from tenfold.measure.runtimes import check_runtime
 from tenfold.planning.asked import AUTO, formats_asked, ranks_asked
 from tenfold.planning.candidates import Choice
 from tenfold.planning.curves import ErrorCurves
@@ -40,6 +41,7 @@ class Asked(TypedDict, total=False):
     allocation: Allocation
     time: Wanted
     allow_slower: bool
+    runtime: str | None
 
 
 def plan(
@@ -62,6 +64,7 @@ def plan(
     multiple: int = 1,
     allocation: Allocation = "global",
     allow_slower: bool = False,
+    runtime: str | None = None,
     seed: int = 0,
     curves: ErrorCurves | None = None,
     clock: Clock | None = None,
@@ -90,6 +93,7 @@ def plan(
             would get if all got alike; or `uniform` (one share of the full ranks everywhere).
         allow_slower: whether `auto` may take what the clock finds slower than the dense weight. Else it does only where
             the budgets cannot be met otherwise.
+        runtime: of the clock, for verbs that make it: `eager` (their default), `compile` or `onnxruntime`.
         curves: error curves found before; what is missing is added to them.
         clock: times of stages on this machine; what is missing is added to it. Stages are then chosen by it, too.
         inputs: a batch; every weight's stages are then the fastest for it on this machine (within the multiply-adds
@@ -105,6 +109,7 @@ def plan(
     asked = {name: value for name, value in budgets.items() if value is not None}
     rules = [name for name, value in (("energy", energy), ("ranks", ranks)) if value is not None]
     check_asked(list(asked), rules, energy, multiple, allocation, max_error)
+    check_clock(clock, runtime)
     search = Search(model, profile, of, include, exclude, layers or {}, formats_asked(format), curves, seed,
                     lean=deployed_params is not None, metrics=metrics or {}, clock=clock,
                     allow_slower=allow_slower or format != AUTO)  # fmt: skip
@@ -127,7 +132,7 @@ def plan(
         else:
             found = at(1.0) if search.slow_price and time is None else search.plan(under(asked))
     if clock is not None:
-        return replace(found, batch=clock.batch, layout=clock.layout)
+        return replace(found, batch=clock.batch, layout=clock.layout, runtime=clock.runtime)
     return found if inputs is None else with_fastest_stages(model, found, profile, inputs, budgets=asked)
 
 
@@ -160,3 +165,17 @@ def check_asked(
     if max_error is not None and (rules or allocation == "uniform"):
         other = f"--{rules[0]}" if rules else "--allocation uniform"
         raise TenfoldError(f"--max-error limits what budgets choose, and {other} chooses by ranks alone; give one.")
+
+
+def check_clock(clock: Clock | None, runtime: str | None) -> None:
+    """Refuse a runtime in which nothing is timed."""
+    if runtime is None:
+        return
+    check_runtime(runtime)
+    if clock is None:
+        raise TenfoldError(
+            f"nothing is timed in {runtime}: that needs inputs (--input 3x32x32) or data, the whole network, and a "
+            "budget that --format auto meets, or --time."
+        )
+    if clock.runtime != runtime:
+        raise TenfoldError(f"the clock is of {clock.runtime}; make it with Clock.of(model, inputs, '{runtime}').")

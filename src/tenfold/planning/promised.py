@@ -27,6 +27,7 @@ def promised(model: nn.Module, clock: Clock, inputs: Any, asked: str | float, pl
     Raises: TenfoldError if the first is out of reach.
     """
     wanted = aim = ratio_asked("time", asked)
+    here = f"in {clock.runtime} here"
     best: tuple[float, Plan] | None = None
     for attempt in range(1 + CORRECTIONS):
         try:
@@ -37,7 +38,7 @@ def promised(model: nn.Module, clock: Clock, inputs: Any, asked: str | float, pl
             break
         key = f"whole {sha256(plan.to_yaml().encode()).hexdigest()}"
         speed = clock.speedup(model, skeleton(model, plan), inputs, key)
-        log.info("time %.3gx by the stages, %.3gx as a whole (attempt %d)", aim, speed, attempt + 1)
+        log.info("time %.3gx by the stages, %.3gx as a whole %s (attempt %d)", aim, speed, here, attempt + 1)
         if best is None or speed > best[0]:
             best = speed, plan
         if speed >= NEAR * wanted:
@@ -45,7 +46,7 @@ def promised(model: nn.Module, clock: Clock, inputs: Any, asked: str | float, pl
         aim *= wanted / speed
     assert best is not None  # the first attempt made one
     if wanted > 1:
-        log.warning("time %.3gx was asked for, and the whole network comes to %.3gx here.", wanted, best[0])
+        log.warning("time %.3gx was asked for, and the whole network comes to %.3gx %s.", wanted, best[0], here)
     elif best[0] < NEAR:
-        log.warning("slower than the dense network on this machine (%.3gx), whatever meets these budgets.", best[0])
+        log.warning("slower than the dense network %s (%.3gx), whatever meets these budgets.", here, best[0])
     return best[1]

@@ -16,6 +16,7 @@ from tenfold.protocols import within
 from tenfold.surgery import Plan, Site, copied, laid_out
 from tenfold.surgery.carry_out import networks
 from tenfold.surgery.layout import with_kernels
+from tenfold.surgery.plan import EAGER
 
 TRIED = 6  # partitions with the fewest multiply-adds, beside the rebuilt weight and the stages planned so far
 DENSE = "dense"
@@ -50,7 +51,7 @@ def with_fastest_stages(
                 tried = candidates(site, net, rows[name].stages, profile.layers[name].positions or {}, budgets)
                 times = milliseconds(model, site, net, tried, call, layout, repeats)
                 rows[name] = replace(rows[name], **chosen(net, tried, times, rows[name].reason))
-    return replace(plan, rows=rows, batch=given.size, layout=layout)
+    return replace(plan, rows=rows, batch=given.size, layout=layout, runtime=EAGER)
 
 
 def first_calls(model: nn.Module, names: Iterable[str], inputs: Inputs) -> dict[str, Call]:

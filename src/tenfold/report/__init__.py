@@ -4,7 +4,7 @@ from tenfold.report.frontier import Frontier, FrontierRow, check_picture
 from tenfold.report.layer_row import LayerRow, layer_rows
 from tenfold.report.measurement import Measurement, ScoreValue, compare, runnable
 from tenfold.report.report import Part, Ratios, Report
-from tenfold.report.runtimes import RuntimeTimes
+from tenfold.report.runtimes import RuntimeTimes, in_runtime
 from tenfold.report.tables import (
     frontier_table,
     layer_table,
@@ -17,8 +17,30 @@ from tenfold.report.tables import (
 from tenfold.report.words import COSTS, growths, notes, reasons, sentences
 
 __all__ = [
-    "COSTS", "Frontier", "FrontierRow", "LayerRow", "Measurement", "Part", "Ratios", "Report", "RuntimeTimes",
-    "ScoreValue", "check_picture", "compare", "frontier_table", "growths", "layer_rows", "layer_table",
-    "notes", "plan_table", "profile_table", "reasons", "runnable", "runtimes_table", "sentences", "side_by_side",
+    "COSTS",
+    "Frontier",
+    "FrontierRow",
+    "LayerRow",
+    "Measurement",
+    "Part",
+    "Ratios",
+    "Report",
+    "RuntimeTimes",
+    "ScoreValue",
+    "check_picture",
+    "compare",
+    "frontier_table",
+    "growths",
+    "in_runtime",
+    "layer_rows",
+    "layer_table",
+    "notes",
+    "plan_table",
+    "profile_table",
+    "reasons",
+    "runnable",
+    "runtimes_table",
+    "sentences",
+    "side_by_side",
     "summary_table",
 ]  # fmt: skip

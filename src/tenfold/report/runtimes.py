@@ -7,8 +7,9 @@ from typing import Any
 from torch import nn
 
 from tenfold.inputs import Inputs
-from tenfold.measure import MsPerBatch
-from tenfold.measure.runtimes import COMPILE, EAGER, runtime_timings
+from tenfold.measure import MsPerBatch, Speedup
+from tenfold.measure.runtimes import runtime_timings
+from tenfold.surgery.plan import COMPILE, EAGER
 
 WORDS = {EAGER: "as it is", COMPILE: "compiled"}
 
@@ -52,3 +53,16 @@ class RuntimeTimes:
         """For `--json`."""
         found = [{"network": name, "runtime": how, **asdict(time)} for (name, how), time in self.times.items()]
         return found + [{"network": name, "runtime": how, "refused": why} for (name, how), why in self.refused.items()]
+
+
+def in_runtime(dense: nn.Module, small: nn.Module, inputs: Inputs, runtime: str) -> str:
+    """How long two networks, as they run, take in a runtime, timed in turn; or why that cannot be known."""
+    times, refused = runtime_timings({"dense": dense, "small": small}, inputs, [runtime])
+    if refused:
+        return f"Not timed in {runtime}: {next(iter(refused.values()))}"
+    before, after = times["dense", runtime], times["small", runtime]
+    gain = Speedup.of(after, before)
+    return (
+        f"In {runtime}, {inputs.size} samples take {1e3 * after.median:.3g} ms, dense {1e3 * before.median:.3g} ms: "
+        f"{gain.median:.2f}x (spread {gain.spread:.2f})."
+    )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta
 
@@ -13,6 +13,8 @@ from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError, within
 from tenfold.surgery.layout import Layout
 
+Runtime = Literal["eager", "compile", "onnxruntime"]
+EAGER, COMPILE, ONNXRUNTIME = get_args(Runtime)
 SCHEMA = 1
 DENSE = "dense"
 MERGED = "full"  # how a plan file writes a bond that is not cut
@@ -66,16 +68,18 @@ class Plan:
         batch: how many samples the stages were timed for; None where multiply-adds chose them.
         layout: how images lie in memory from the first layer to the last, `contiguous` or `channels_last`; None where
             nobody has timed it.
+        runtime: in which it was timed; None likewise.
     """
 
     rows: Mapping[str, Row] = field(hash=False)
     batch: int | None = None
     layout: str | None = None
+    runtime: str | None = None
 
     def to_yaml(self) -> str:
         """The plan as a file that a person edits."""
         layers = {name: row_to_yaml(row) for name, row in self.rows.items()}
-        whole = {key: value for key, value in (("batch", self.batch), ("layout", self.layout)) if value is not None}
+        whole = {key: value for key in ("batch", "layout", "runtime") if (value := getattr(self, key)) is not None}
         return HEADER + documents.to_yaml({"schema": SCHEMA, **whole, "layers": layers})
 
     @staticmethod
@@ -89,7 +93,7 @@ class Plan:
         for name, given in file.layers.items():
             with within(f"layer '{name}'"):
                 rows[name] = row_from_yaml(name, given)
-        return Plan(rows, file.batch, file.layout)
+        return Plan(rows, file.batch, file.layout, file.runtime)
 
 
 HEADER = """\
@@ -106,6 +110,7 @@ class PlanFile:
     layers: Mapping[str, Any]
     batch: Annotated[int, Meta(ge=1, description="a whole number of samples from 1")] | None = None
     layout: Layout | None = None
+    runtime: Runtime | None = None
 
 
 @dataclass(frozen=True)
