@@ -376,8 +376,9 @@ def test_without_onnxruntime_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 
 def test_compress_for_onnxruntime(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setattr(runtimes, "exported", written)  # torch's own takes seconds
-    model = nn.Sequential(nn.Conv2d(3, 24, 3), nn.Conv2d(24, 24, 3)).eval()
-    made = tenfold.compress(model, inputs=X, params="1.5x", runtime="onnxruntime", state=tmp_path)
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 32)).eval()
+    inputs = torch.randn(4, 64)
+    made = tenfold.compress(model, inputs=inputs, params="2x", include=["0"], runtime="onnxruntime", state=tmp_path)
     assert (made.plan.runtime, made.plan.layout) == ("onnxruntime", "contiguous")
     assert any(words.startswith("In onnxruntime, 4 samples take ") for words in made.words)
     assert Clock.from_json((tmp_path / "clock.json").read_text()).runtime == "onnxruntime"
