@@ -355,6 +355,17 @@ def test_a_clock_is_of_one_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
         planning.plan(MODEL, PROFILE, params="1.5x", clock=clock, runtime="eager")
 
 
+@pytest.mark.parametrize("params", ["1.5x", "3x"])
+def test_ranks_fill_the_blocks_of_onnxruntime(params: str) -> None:
+    clock = clock_for()
+    plans = {}
+    for clock.runtime in ("eager", "onnxruntime"):
+        plan = planning.plan(MODEL, PROFILE, params=params, format="svd", clock=clock)
+        plans[clock.runtime] = [rank or 0 for row in plan.rows.values() for rank in row.ranks]
+    assert all(rank % 4 == 0 for rank in plans["onnxruntime"])
+    assert any(rank % 4 for rank in plans["eager"])
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [

@@ -76,8 +76,7 @@ def test_what_gives_something_else_or_fails_is_not_taken(
         tenfold.lower(model, compile=True)
 
 
-@pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated:FutureWarning")  # torch's own exporter copies one
-def test_side_by_side_with_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_side_by_side_with_onnxruntime(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(runtimes, "compiled", lambda model: Quick(nn.Sequential(nn.Identity(), model), 1.0))
 
     class Named(nn.Module):
@@ -92,6 +91,7 @@ def test_side_by_side_with_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
     times, refused = runtime_timings({"a": Named().eval()}, inputs, repeats=3)
     assert set(times) == {("a", EAGER), ("a", ONNXRUNTIME)}
     assert set(refused) == {("a", COMPILE)}
+    assert all(record.levelno < logging.WARNING for record in caplog.records)
 
     found = RuntimeTimes.of({"net": network()}, tenfold.inputs.inputs_for(network(), X))
     assert runtimes_table(found).row_count == 2

@@ -1,6 +1,9 @@
 """Runtimes: the ways in which a network can be run here, each checked against the first, and timed side by side."""
 
-from collections.abc import Callable, Iterable, Mapping
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -50,10 +53,25 @@ def exported(model: nn.Module, given: Any) -> "ModelProto":
     """A network on these inputs as ONNX."""
     words = isinstance(given, Mapping)
     args = () if words else given if isinstance(given, tuple) else (given,)
-    program = torch.onnx.export(model, args, kwargs=dict(given) if words else None, dynamo=True, verbose=False)
+    with quiet_exporter():
+        program = torch.onnx.export(model, args, kwargs=dict(given) if words else None, dynamo=True, verbose=False)
     if program is None:
         raise TenfoldError("torch gives no ONNX program for it.")
     return program.model_proto
+
+
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Without what torch's exporter says of operators that are not here, and of its own use of torch."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated", FutureWarning)
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def in_session(graph: "ModelProto", given: Any) -> Forward:
@@ -72,7 +90,7 @@ def in_session(graph: "ModelProto", given: Any) -> Forward:
 RUNTIMES: dict[str, Callable[[nn.Module, Inputs], Forward]] = {
     EAGER: eager, COMPILE: compile, ONNXRUNTIME: onnxruntime,
 }  # fmt: skip
-OWN_LAYOUT = {ONNXRUNTIME}  # it lays maps out by itself: what it is given is contiguous
+BLOCKS = {ONNXRUNTIME: 4}  # it lays maps out by itself, in blocks, where channels are a multiple of this
 
 
 def check_runtime(name: str) -> None:

@@ -117,7 +117,8 @@ def plan(
         found = search.plan(search.by_rule(energy, None if ranks is None else ranks_asked(ranks), multiple))
     else:
         most = MAX_ERROR if max_error is None else max_error
-        multiple = search.liked_multiple if time is not None and multiple == 1 else multiple
+        if clock is not None and multiple == 1:
+            multiple = clock.least_multiple if time is None else search.liked_multiple
 
         def under(budgets: Mapping[str, str | float]) -> dict[str, Choice]:
             return search.under_budgets(budgets, multiple, allocation, most)
