@@ -17,7 +17,7 @@ from tenfold.inputs import device_of, evaluating, inputs_for
 from tenfold.measure.layouts import in_fastest_layout
 from tenfold.measure.profile import weights_hash
 from tenfold.measure.runtimes import BLOCKS, check_runtime, prepared, runtime_timings
-from tenfold.measure.stage import STAGES, Calls, Form
+from tenfold.measure.stage import STAGES, Calls, Form, staged_in
 from tenfold.measure.timing import CLEARLY, ratio, seconds_of
 from tenfold.protocols import TenfoldError
 from tenfold.surgery import lower
@@ -43,8 +43,8 @@ class Clock:
 
     Attributes:
         weights_hash: of the network; batch: samples; layout: of maps; threads: torch's own; device: `cpu`, `cuda:0`.
-        whole: seconds of one forward of the dense network as it is deployed: lowered, in the layout.
-        runtime: in which networks run, and stages where `STAGES` can call them there.
+        whole: seconds of one forward of the dense network as it is deployed: lowered, in the layout; where stages are.
+        runtime: in which whole networks are compared; stages are timed where `staged_in` says.
         known: seconds by what was timed; what is missing is timed when it is asked for.
     """
 
@@ -71,7 +71,9 @@ class Clock:
         device = str(device_of(model) or "cpu")
         found = Clock(weights_hash(model), given.size, layout, torch.get_num_threads(), device, 0.0, runtime)
         with evaluating(form):
-            found.whole = found.timed("the dense network", lambda: [prepared(runtime, form, given)], WHOLE)
+            forward = prepared(runtime, form, given)  # refused now, if at all
+            forward = forward if staged_in(runtime) == runtime else prepared(staged_in(runtime), form, given)
+            found.whole = found.timed("the dense network", lambda: [forward], WHOLE)
         return found
 
     def is_for(self, model: nn.Module, batch: int, runtime: str = EAGER) -> bool:
@@ -99,7 +101,7 @@ class Clock:
 
     def call(self, form: Form) -> Calls:
         """A call of a stage on an input, both in the layout, and what is to be taken off."""
-        return STAGES[self.runtime](form, self.layout, torch.device(self.device))
+        return STAGES[staged_in(self.runtime)](form, self.layout, torch.device(self.device))
 
     def moved(self, elements: int, dtype: torch.dtype) -> float:
         """Seconds to copy so many numbers into another order."""

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tenfold.layers.plain import filled
 from tenfold.layers.sliding import MODULES
 from tenfold.layers.staged import Step
 from tenfold.measure.graphs import POOLS, written
 from tenfold.measure.runtimes import Forward, exported, in_session
 from tenfold.surgery.layout import laid, with_kernels
-from tenfold.surgery.plan import COMPILE, EAGER, ONNXRUNTIME
+from tenfold.surgery.plan import EAGER, ONNXRUNTIME
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ def by_onnxruntime(form: Form, layout: str, device: torch.device) -> Calls:
     if not form.positions:
         return [session(module, x)]
     axes = len(form.positions)
-    head, mean = MODULES[axes](1, form.given, 1, dtype=form.dtype), POOLS[axes - 1](1)
+    weight, bias = (torch.zeros(s, dtype=form.dtype) for s in ((form.given, 1, *[1] * axes), (form.given,)))
+    head = filled(MODULES[axes](1, form.given, 1, device="meta"), weight, bias)
+    mean = POOLS[axes - 1](1)
     chains = nn.Sequential(head, module, mean).eval(), nn.Sequential(head, mean).eval()
     return [session(chain, x[:, :1]) for chain in chains]
 
@@ -72,6 +75,12 @@ def session(module: nn.Module, x: Tensor) -> Forward:
     return in_session(written(module, x) or exported(module, x), x)
 
 
-STAGES: dict[str, Called] = {
-    EAGER: by_torch, COMPILE: by_torch, ONNXRUNTIME: by_onnxruntime,
-}  # compiling a stage takes seconds: there what eager stages take in proportion is believed  # fmt: skip
+STAGES: dict[str, Called] = {EAGER: by_torch, ONNXRUNTIME: by_onnxruntime}
+
+
+def staged_in(runtime: str) -> str:
+    """Where stages are timed for a runtime: there, or in eager, for what they take in proportion, where they cannot be.
+
+    Compiling a stage takes seconds, and there are hundreds.
+    """
+    return runtime if runtime in STAGES else EAGER
