@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import torch
@@ -190,6 +191,34 @@ def kernel(
         else KERNELS[mode](x, sizes, hx, weights, *options)
     )  # fmt: skip
     return y, end
+
+
+@dataclass(frozen=True)
+class Loop:
+    """That a matrix is applied step after step, each waiting for the one before, and what else a step does.
+
+    Attributes:
+        steps: of a sequence.
+        mode: of torch's kernel, which does a whole sequence with the matrix in one; empty where it has no faster way.
+    """
+
+    steps: int
+    mode: str
+
+    def whole(self, gates: Tensor, state: Tensor) -> tuple[Tensor, State]:
+        """A sequence in torch's kernel.
+
+        Args: zeros; gates (n, gates·size), state (n, size): of their sizes, number type and device.
+        """
+        o, i = gates.shape[1], state.shape[1]
+        weights = [gates.new_zeros(shape) for shape in ((o, 1), (o, i), (o,), (o,))]
+        return kernel(
+            self.mode, state.new_zeros(self.steps, len(state), 1), None, [state[None], state[None]], weights, bias=True
+        )
+
+    def around(self, gates: Tensor, state: Tensor) -> State:
+        """A step but for its matrix."""
+        return cell(self.mode, gates, gates.clone(), [state, state])
 
 
 # ---- one unit step by step, in words that TorchScript knows

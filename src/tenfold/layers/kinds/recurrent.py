@@ -12,6 +12,7 @@ from tenfold.layers.products import Product, matrix_chain
 from tenfold.layers.recurrence import (
     ONE_UNIT,
     Applied,
+    Loop,
     LoweredLSTM,
     LoweredRNN,
     Recurrence,
@@ -74,6 +75,13 @@ class Recurrent(Recurrence, Layer):
     def initial_deviation(cls, module: nn.Module, name: str) -> float:
         """Uniform, bound 1 / sqrt(hidden size), for every weight."""
         return float((3 * cast(nn.RNNBase, module).hidden_size) ** -0.5)
+
+    @classmethod
+    def loop(cls, module: nn.Module, name: str, positions: Positions) -> Loop | None:
+        if name.startswith("weight_ih") or not positions:
+            return None
+        recurrence = cast(nn.RNNBase, module)  # of projections oneDNN knows nothing, and torch goes step by step, too
+        return Loop(positions["tokens"][1], "" if recurrence.proj_size else recurrence.mode)
 
     @classmethod
     def error_gain(cls, name: str, positions: Positions, calls: int) -> float:
