@@ -218,7 +218,7 @@ class Loop:
 
     def around(self, gates: Tensor, state: Tensor) -> State:
         """A step but for its matrix."""
-        return cell(self.mode, gates, gates.clone(), [state, state])
+        return cell(self.mode, gates, gates, [state, state])
 
 
 # ---- one unit step by step, in words that TorchScript knows
@@ -230,7 +230,7 @@ class Steps(nn.Module):
         projection: Applied | None
 
     def __init__(self, mode: str, hidden: Applied, projection: Applied | None) -> None:
-        """Args: what a matrix makes of a state (n, size), in memory of its own; lowered, plain modules."""
+        """Args: what a matrix makes of a state (n, size); lowered, plain modules."""
         super().__init__()
         self.mode, self.hidden, self.projection = mode, hidden, projection
 

@@ -16,20 +16,19 @@ Pair = tuple[Tensor, Tensor]
 def cell(mode: str, inputs: Tensor, hidden: Tensor, state: State) -> State:
     """The new state, from what the inputs and the hidden state add to the gates (.., gates·size).
 
-    As in torch's own cells, gates are worked out in the place of what the hidden state adds, which is lost.
+    As in torch's own cells, gates are worked out in the place of their sums; what is given stays as it is.
     """
     if mode == "LSTM":
-        i, f, g, o = torch.unsafe_chunk(hidden.add_(inputs), 4, -1)
+        i, f, g, o = torch.unsafe_chunk(inputs + hidden, 4, -1)
         kept = f.sigmoid_() * state[1].to(f.dtype)  # under autocast all is of the gates' dtype
         c = kept.addcmul_(i.sigmoid_(), g.tanh_())
         return [o.sigmoid_() * c.tanh(), c]
     if mode == "GRU":
         r, z, n = torch.unsafe_chunk(inputs, 3, -1)
         r_h, z_h, n_h = torch.unsafe_chunk(hidden, 3, -1)
-        n = n_h.mul_(r_h.add_(r).sigmoid_()).add_(n).tanh_()
-        return [(state[0] - n).mul_(z_h.add_(z).sigmoid_()).add_(n)]
-    hidden.add_(inputs)
-    return [hidden.tanh_() if mode == "RNN_TANH" else hidden.relu_()]
+        n = ((r + r_h).sigmoid_() * n_h).add_(n).tanh_()
+        return [(state[0] - n).mul_((z + z_h).sigmoid_()).add_(n)]
+    return [(inputs + hidden).tanh_() if mode == "RNN_TANH" else (inputs + hidden).relu_()]
 
 
 class StepModule(Closed):
