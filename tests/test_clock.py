@@ -252,6 +252,54 @@ def test_as_few_as_possible_are_slower() -> None:
     assert spent[0] < spent[1]
 
 
+class Looping(Formula):
+    """Knows how long torch's kernel takes for a sequence; what is around a step takes a tenth of a call."""
+
+    kernel = 0.0
+
+    def timed(self, key: str, made: Any, rounds: int = 3) -> float:
+        assert made()() is not None  # it can run
+        return self.kernel if key.startswith("whole") else self.call / 10
+
+
+STEPS, SEQUENCES = 7, 4
+
+
+def looping(kernel: float) -> tuple[nn.Module, Profile, Looping, Pace]:
+    """A recurrence, and the pace of its recurrent matrix where torch's kernel takes so many seconds."""
+    torch.manual_seed(0)
+    model = nn.LSTM(64, 64).eval()
+    profile = tenfold.inspect(model, torch.randn(STEPS, 1, 64), repeats=1)
+    clock = Looping(weights_hash(model), SEQUENCES, "contiguous", 1, "cpu", 1e-3)
+    clock.kernel = kernel
+    return model, profile, clock, paces(clock, model, profile)["model.weight_hh_l0"]
+
+
+@given(st.integers(1, 63))
+def test_stages_of_a_recurrent_matrix_are_timed_step_by_step(rank: int) -> None:
+    _, _, clock, pace = looping(1e-3)
+    net = format_named("svd").network({"o": 256, "i": 64}, ranks=(8 * -(-rank // 8),))
+    assert pace.seconds(Stages.of(net, [(0, 1)]), net.sizes, 1)[0] == pace.dense == clock.kernel
+    once = sum(
+        clock.call + SEQUENCES * (clock.mac * given * made + clock.move * (given + made))
+        for given, made in ((64, net.sizes["r1"]), (net.sizes["r1"], 256))
+    )
+    found = pace.seconds(Stages.of(net, [(0,), (1,)]), net.sizes, 1)[0]
+    assert found == pytest.approx(STEPS * (clock.call / 10 + once), rel=0.02)  # straight lines between nodes
+
+
+@pytest.mark.parametrize(("share", "rebuilt"), [(0.5, True), (0.98, False), (2.0, False)])
+def test_a_recurrent_matrix_is_rebuilt_where_that_is_clearly_faster(share: float, rebuilt: bool) -> None:
+    """Share: what torch's kernel takes of what the stages take; about as fast, they win by their memory."""
+    model, profile, clock, pace = looping(1.0)
+    asked = {"params": "1.5x", "exclude": ["model.weight_ih_l0"], "multiple": 8}
+    row = planning.plan(model, profile, clock=clock, **asked).rows["model.weight_hh_l0"]
+    net = row.network({"o": 256, "i": 64})
+    clock.kernel = share * float(pace.seconds(Stages.of(net, row.stages), net.sizes, 1)[0])
+    plan = planning.plan(model, profile, clock=clock, **asked)
+    assert (len(plan.rows["model.weight_hh_l0"].stages) == 1) == rebuilt
+
+
 def test_without_a_clock_a_budget_of_time_is_refused() -> None:
     with pytest.raises(TenfoldError, match="a budget on time needs inputs"):
         planning.plan(MODEL, PROFILE, time="1.5x")

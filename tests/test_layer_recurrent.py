@@ -63,15 +63,15 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def random_weight(name: str, axes: dict[str, int], form: Format, choose: Any, seed: int) -> FactoredWeight:
-    """Cores of small ranks; in several stages where the matrix is not a recurrent one."""
+def random_weight(axes: dict[str, int], form: Format, choose: Any, seed: int) -> FactoredWeight:
+    """Cores of small ranks, in any stages."""
     net = form.network(axes)
     net = net.with_ranks([min(rank, choose(3) + 1) for rank in net.ranks])
     cores = random_cores(net, 1.0, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     order = sorted(range(len(cores)), key=lambda _: choose(9))
     borders = [0, *(k for k in range(1, len(order)) if choose(2)), len(order)]
-    several = name.startswith("weight_ih") and not net.straddles
-    return FactoredWeight(net, cores, [order[a:b] for a, b in pairwise(borders)] if several else [range(len(cores))])
+    each = [range(len(cores))] if net.straddles else [order[a:b] for a, b in pairwise(borders)]
+    return FactoredWeight(net, cores, each)
 
 
 @st.composite
@@ -88,7 +88,7 @@ def cases(draw: st.DrawFn, kinds: tuple[type[nn.RNNBase], ...] = MODULES) -> Cas
     for name, axes in Recurrent.axes(dense).items():
         if choose(4):
             form = draw(st.sampled_from([f for start in MATRIX_FORMATS for f in start.variants(axes)]))
-            weights[name] = random_weight(name, axes, form, choose, choose(2**16))
+            weights[name] = random_weight(axes, form, choose, choose(2**16))
             getattr(dense, name).data = weights[name].in_axes().detach().contiguous()
     return Case(Recurrent.from_dense(copy.deepcopy(dense), weights), dense, draw(inputs(dense)))
 
@@ -139,7 +139,10 @@ def gradients(module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, list[Tens
 @settings(max_examples=100)
 @given(cases())
 def test_a_recurrence_is_torchs_own(case: Case) -> None:
-    assert_close(gradients(case.layer, case.given), gradients(case.dense, case.given))
+    wanted = gradients(case.dense, case.given)
+    assert_close(gradients(case.layer, case.given), wanted)
+    with torch.no_grad():  # in stages
+        assert_close(case.layer(*case.given), wanted[0])
     for name, held in factored(case.layer):
         cores = [core.detach().clone().requires_grad_() for core in held.cores]
         wanted = getattr(case.dense, name).grad
@@ -157,6 +160,8 @@ def test_lowered_it_is_the_layer_in_plain_modules(case: Case) -> None:
     assert not any(isinstance(module, Layer | FactoredWeight) for module in lowered.modules())
     with torch.no_grad():
         assert_close(lowered(*case.given), case.layer(*case.given))
+    inputs = len(flat(case.given))
+    assert_close(gradients(lowered, case.given)[1][:inputs], gradients(case.dense.eval(), case.given)[1][:inputs])
     rebuilt = all(held.stages.rebuilds for _, held in factored(case.layer))
     assert isinstance(lowered, type(case.dense)) == rebuilt
     assert not {p.data_ptr() for p in lowered.parameters()} & {p.data_ptr() for p in case.layer.parameters()}
@@ -192,13 +197,15 @@ def single(value: Any) -> Any:
 
 
 # ---- some layers by hand
-def made(dense: nn.RNNBase, form: Format | None = None, *, apart: bool = True) -> Recurrent:
-    """Every weight in cores at full rank; input matrices in as many stages as there are cores, if `apart`."""
+def made(
+    dense: nn.RNNBase, form: Format | None = None, *, apart: bool = True, stepped: tuple[str, ...] = ()
+) -> Recurrent:
+    """Every weight in cores at full rank; input matrices, if `apart`, and `stepped` ones in a stage for each core."""
     form, weights = form or formats.SVD(), {}
     for name, axes in Recurrent.axes(dense).items():
         net = form.network(axes)
         cores = form.decompose(Recurrent.dense_weight(dense, name), net)
-        several = apart and name.startswith("weight_ih")
+        several = (apart and name.startswith("weight_ih")) or name.startswith(stepped)
         each = [(k,) for k in range(len(cores))] if several else [range(len(cores))]
         weights[name] = FactoredWeight(net, cores, each)
     return Recurrent.from_dense(dense, weights)
@@ -236,7 +243,7 @@ def test_dropout_stands_between_layers_and_only_in_training() -> None:
     dense = nn.GRU(5, 400, 2, dropout=0.25)
     layer = made(dense)
     seen: list[Tensor] = []
-    layer.before[1].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    layer.heads[1].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     x = torch.randn(3, 20, 5)
     layer(x)
     layer.eval()(x)
@@ -272,14 +279,31 @@ def test_what_torch_refuses_is_refused(given: Any, error: type[Exception], words
         made(dense, apart=apart)(*given)
 
 
-def test_a_recurrent_matrix_has_one_stage() -> None:
-    model = nn.LSTM(12, 12)
-    row = tenfold.Row("model.weight_hh_l0", "svd", ranks=(2,), stages=((0,), (1,)))
-    with pytest.raises(TenfoldError, match=r"weight_hh_l0.*rebuilt once a sequence"):
-        tenfold.decompose(model, tenfold.Plan({row.name: row}))
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("stepped", ["weight_hh", "weight_hr"])
+def test_stages_are_taken_step_by_step_where_they_are_kept(monkeypatch: pytest.MonkeyPatch, stepped: str) -> None:
+    """Else torch's kernel runs, on the rebuilt matrix."""
+    layer, x = made(nn.LSTM(6, 8, proj_size=4), stepped=(stepped,)), torch.randn(5, 2, 6)
+    lowered = layer.lower()
+    assert [type(part) for part in lowered.units] == [Steps]
+    matrix = "hidden" if stepped == "weight_hh" else "projection"
+    assert [type(part) for part in getattr(lowered.units[0], matrix)] == [nn.Linear, nn.Linear]
+    wanted = layer(x)
+    with torch.no_grad():
+        assert_close(layer(x), wanted, 1e-6)
+    taken: list[int] = []
+    monkeypatch.setattr(Steps, "step", lambda self, inputs, state: taken.append(1) or state)
+    layer(x)
+    assert not taken
+    with torch.no_grad():
+        layer(x)
+    assert len(taken) == 5
+
+
+def test_a_format_for_convolutions_suits_no_recurrent_matrix() -> None:
     row = tenfold.Row("model.weight_hh_l0", "ht2", ranks=(2, 2))
     with pytest.raises(TenfoldError, match=r"weight_hh_l0"):
-        tenfold.decompose(model, tenfold.Plan({row.name: row}))
+        tenfold.decompose(nn.LSTM(12, 12), tenfold.Plan({row.name: row}))
 
 
 def test_a_weight_that_is_computed_from_another_is_left_alone() -> None:
@@ -349,10 +373,14 @@ def assert_near(found: Any, wanted: Any) -> None:
 # ---- exporters and compilers
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:The tensor attribute")
 @pytest.mark.parametrize(
-    ("kind", "form", "apart"), [(nn.LSTM, formats.SVD(), True), (nn.GRU, formats.SVD(), False), (nn.GRU, PAIRS, True)]
-)
-def test_recurrences_export_and_compile(compiler: None, kind: type[nn.RNNBase], form: Format, apart: bool) -> None:
-    layer = made(kind(6, 8, bidirectional=True, batch_first=True), form, apart=apart).eval()
+    ("kind", "form", "apart", "stepped"),
+    [(nn.LSTM, formats.SVD(), True, ()), (nn.GRU, formats.SVD(), False, ()), (nn.GRU, PAIRS, True, ()),
+     (nn.LSTM, formats.SVD(), True, ("weight_hh",)), (nn.GRU, PAIRS, True, ("weight_hh",))],
+)  # fmt: skip
+def test_recurrences_export_and_compile(
+    compiler: None, kind: type[nn.RNNBase], form: Format, apart: bool, stepped: tuple[str, ...]
+) -> None:
+    layer = made(kind(6, 8, bidirectional=True, batch_first=True), form, apart=apart, stepped=stepped).eval()
     x = torch.randn(2, 2, 6)
     assert_close(torch.compile(layer, fullgraph=True, backend="eager")(x), layer(x), 1e-5)
     with torch.no_grad():
@@ -366,7 +394,8 @@ def test_recurrences_export_and_compile(compiler: None, kind: type[nn.RNNBase], 
 @pytest.mark.parametrize("form", [formats.SVD(), PAIRS])
 def test_recurrences_export_for_any_batch(compiler: None, form: Format) -> None:
     dense = nn.LSTM(6, 8, batch_first=True).eval()
-    for module in (dense, made(dense, form), made(dense, form).lower()):
+    stepped = made(dense, form, stepped=("weight_hh",))
+    for module in (dense, made(dense, form), made(dense, form).lower(), stepped, stepped.lower()):
         dynamic = torch.export.export(module, (torch.randn(2, 3, 6),), dynamic_shapes=[{0: torch.export.Dim("n")}])
         x = torch.randn(5, 3, 6)
         assert_close(dynamic.module()(x), module(x), 1e-5)

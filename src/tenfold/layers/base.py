@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tenfold.layers.computed import effective, origins
 from tenfold.layers.plain import Numbers
+from tenfold.layers.recurrence import Loop
 from tenfold.layers.rows import Pick
 from tenfold.layers.tensor_like import TensorLike
 from tenfold.network import Count, Positions, Stages, TensorNetwork
@@ -234,6 +235,12 @@ class Layer(nn.Module, ABC):
         """The same for a weight in cores, as a polynomial in the label sizes."""
         del name
         return stages.mac_count(positions)
+
+    @classmethod
+    def loop(cls, module: nn.Module, name: str, positions: Positions) -> Loop | None:
+        """How a weight is applied to the positions of one call where each waits for the one before; None: at once."""
+        del module, name, positions
+        return None
 
     @classmethod
     def error_gain(cls, name: str, positions: Positions, calls: int) -> float:

@@ -3,20 +3,20 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
-from tenfold.layers.plain import Closed, filled
+from tenfold.layers.plain import Closed
 from tenfold.layers.step import Pair, State, cell
 from tenfold.layers.tensor_like import Rebuilt
 from tenfold.network import Positions
 
-Hidden = tuple[Tensor, Tensor | None, Tensor | None]  # the recurrent matrix, its bias, the projection
+Applied = Callable[[Tensor], Tensor]
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 MOST_STEPS = 16  # that an error is taken to last; assumed where nobody knows the length of a sequence
 ONE_UNIT = {"num_layers": 1, "batch_first": False, "bidirectional": False}
@@ -193,14 +193,46 @@ def kernel(
     return y, end
 
 
+@dataclass(frozen=True)
+class Loop:
+    """That a matrix is applied step after step, each waiting for the one before, and what else a step does.
+
+    Attributes:
+        steps: of a sequence.
+        mode: of torch's kernel, which does a whole sequence with the matrix in one; empty where it has no faster way.
+    """
+
+    steps: int
+    mode: str
+
+    def whole(self, gates: Tensor, state: Tensor) -> tuple[Tensor, State]:
+        """A sequence in torch's kernel.
+
+        Args: zeros; gates (n, gates·size), state (n, size): of their sizes, number type and device.
+        """
+        o, i = gates.shape[1], state.shape[1]
+        weights = [gates.new_zeros(shape) for shape in ((o, 1), (o, i), (o,), (o,))]
+        return kernel(
+            self.mode, state.new_zeros(self.steps, len(state), 1), None, [state[None], state[None]], weights, bias=True
+        )
+
+    def around(self, gates: Tensor, state: Tensor) -> State:
+        """A step but for its matrix."""
+        return cell(self.mode, gates, gates, [state, state])
+
+
 # ---- one unit step by step, in words that TorchScript knows
-class Stepping:
+class Steps(nn.Module):
     """One unit step by step, around whatever applies its recurrent matrix (`hidden`) and its projection."""
 
     if TYPE_CHECKING:  # TorchScript would take them for types of its own
-        mode: str
-        hidden: Callable[[Tensor], Tensor]
-        projection: Callable[[Tensor], Tensor] | None
+        hidden: Applied
+        projection: Applied | None
+
+    def __init__(self, mode: str, hidden: Applied, projection: Applied | None) -> None:
+        """Args: what a matrix makes of a state (n, size); lowered, plain modules."""
+        super().__init__()
+        self.mode, self.hidden, self.projection = mode, hidden, projection
 
     def forward(self, gates: Tensor, sizes: Tensor | None, state: State) -> tuple[Tensor, State]:
         """From what inputs add to the gates, (steps, n, gates·size) or packed: the outputs, and the last state."""
@@ -227,32 +259,7 @@ class Stepping:
         return [self.projection(new[0]), new[1]]
 
 
-class TensorSteps(Stepping):
-    """A unit on tensors as they are now."""
-
-    def __init__(self, mode: str, matrix: Tensor, bias: Tensor | None, projection: Tensor | None) -> None:
-        self.mode = mode
-        self.hidden = partial(functional.linear, weight=matrix, bias=bias)
-        self.projection = None if projection is None else partial(functional.linear, weight=projection)
-
-
 # ---- lowered
-class Steps(Stepping, nn.Module):
-    """A unit on plain modules, each of which holds one of its matrices."""
-
-    def __init__(self, mode: str, matrix: Tensor, bias: Tensor | None, projection: Tensor | None) -> None:
-        super().__init__()
-        self.mode = mode
-        self.hidden = linear(matrix, bias)
-        self.projection = None if projection is None else linear(projection, None)
-
-
-def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """A module with a copy of these numbers."""
-    module = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-    return cast(nn.Linear, filled(module, weight, bias))
-
-
 class LoweredRecurrence(Recurrence):
     """A recurrence of plain modules: for every unit what comes before it; `Steps`, or torch's module of one layer."""
 

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tenfold.layers.plain import Closed
@@ -13,17 +14,21 @@ Pair = tuple[Tensor, Tensor]
 
 
 def cell(mode: str, inputs: Tensor, hidden: Tensor, state: State) -> State:
-    """The new state, from what the inputs and the hidden state add to the gates (.., gates·size)."""
+    """The new state, from what the inputs and the hidden state add to the gates (.., gates·size).
+
+    As in torch's own cells, gates are worked out in the place of their sums; what is given stays as it is.
+    """
     if mode == "LSTM":
-        i, f, g, o = (inputs + hidden).chunk(4, -1)
-        c = f.sigmoid() * state[1].to(f.dtype) + i.sigmoid() * g.tanh()  # under autocast all is of the gates' dtype
-        return [o.sigmoid() * c.tanh(), c]
+        i, f, g, o = torch.unsafe_chunk(inputs + hidden, 4, -1)
+        kept = f.sigmoid_() * state[1].to(f.dtype)  # under autocast all is of the gates' dtype
+        c = kept.addcmul_(i.sigmoid_(), g.tanh_())
+        return [o.sigmoid_() * c.tanh(), c]
     if mode == "GRU":
-        r, z, n = inputs.chunk(3, -1)
-        r_h, z_h, n_h = hidden.chunk(3, -1)
-        n = (n + (r + r_h).sigmoid() * n_h).tanh()
-        return [n + (z + z_h).sigmoid() * (state[0] - n)]
-    return [(inputs + hidden).tanh() if mode == "RNN_TANH" else (inputs + hidden).relu()]
+        r, z, n = torch.unsafe_chunk(inputs, 3, -1)
+        r_h, z_h, n_h = torch.unsafe_chunk(hidden, 3, -1)
+        n = ((r + r_h).sigmoid_() * n_h).add_(n).tanh_()
+        return [(state[0] - n).mul_((z + z_h).sigmoid_()).add_(n)]
+    return [(inputs + hidden).tanh_() if mode == "RNN_TANH" else (inputs + hidden).relu_()]
 
 
 class StepModule(Closed):

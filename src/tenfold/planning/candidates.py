@@ -15,6 +15,7 @@ from torch import Tensor
 from tenfold.fitting import Metric
 from tenfold.formats import Format
 from tenfold.formats.base import Suits
+from tenfold.measure.timing import CLEARLY
 from tenfold.network import Count, Labels, Positions, Stages, TensorNetwork, full_rank, unfolding_of
 from tenfold.planning.budgets import Budget, Cost
 from tenfold.planning.curves import Array, ErrorCurves, rank_of_params
@@ -333,6 +334,21 @@ def chosen(family: Family, ranks: tuple[int, ...], evaluation: int | None = None
     plain = Cost(int(cost.params[at, 0]), int(cost.bytes[at, 0]), int(cost.deployed[at, 0]), float(cost.macs[at, 0]),
                  seconds)  # fmt: skip
     return Choice(float(family.error(column)[0]), plain, family, ranks, int(which[at, 0]))
+
+
+def leanest(choice: Choice, dense: float | None) -> Choice:
+    """The same ranks in the stages that hold the fewest numbers, of those about as fast and of no more multiply-adds.
+
+    Without a clock the choice as it is.
+    Args: dense: seconds of the dense weight; stages that take longer than that, and than the choice, are not taken.
+    """
+    if choice.family is None or choice.cost.seconds is None:
+        return choice
+    cost, family = choice.cost, choice.family
+    each = [choice, *(chosen(family, choice.ranks, at) for at in range(len(family.evaluations)))]
+    most = min(cost.seconds / CLEARLY, max(cost.seconds, dense or 0.0))
+    near = [one for one in each if one.cost.seconds <= most and one.cost.macs <= cost.macs]
+    return min(near, key=lambda one: one.cost.deployed)
 
 
 def curve(

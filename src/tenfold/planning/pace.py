@@ -1,17 +1,18 @@
 """`Pace`: how long one weight takes on a clock, dense and in stages."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tenfold.layers import FactoredWeight, kind_of
 from tenfold.layers.plain import rearrangements
+from tenfold.layers.recurrence import Loop
 from tenfold.layers.sliding import AXES
 from tenfold.layers.staged import Staged, Step
 from tenfold.measure import Clock
@@ -25,13 +26,17 @@ from tenfold.surgery.sites import Place
 
 @dataclass(frozen=True, eq=False)
 class Applier:
-    """A module that applies a weight, stage by stage: in one forward, so often, at these positions of one sample."""
+    """A module that applies a weight, stage by stage: in one forward, so often, at these positions of one sample.
+
+    `loop`: where it does so step after step.
+    """
 
     clock: Clock
     layer: Staged
     positions: Positions
     mirrored: bool
     dtype: torch.dtype
+    loop: Loop | None = None
 
     @property
     def axes(self) -> Mapping[str, int]:
@@ -42,7 +47,12 @@ class Applier:
     def rows(self) -> int:
         """Samples of one call: positions that are no window's among them."""
         others = (after for axis, (_, after) in self.positions.items() if axis not in self.windows)
-        return self.clock.batch * math.prod(others)
+        return self.clock.batch * math.prod(others) // self.steps
+
+    @property
+    def steps(self) -> int:
+        """How often it takes rows in one call."""
+        return 1 if self.loop is None else self.loop.steps
 
     @property
     def windows(self) -> Labels:
@@ -70,15 +80,37 @@ class Applier:
 
     @cached_property
     def dense(self) -> float:
-        """Seconds of one call of the whole weight."""
-        return self.clock.seconds(self.dense_form, WHOLE)
+        """Seconds of one call of the whole weight; of a recurrent one, all that torch's kernel does."""
+        loop = self.loop
+        if loop is None or not loop.mode:
+            return self.steps * self.clock.seconds(self.dense_form, WHOLE)
+        return self.clock.timed(f"whole {self.looped}", lambda: [self.bound(loop.whole)], WHOLE)
+
+    @cached_property
+    def around(self) -> float:
+        """Seconds of what a recurrence does in one step besides its stages."""
+        loop = self.loop
+        if loop is None or not loop.mode:
+            return 0.0
+        return self.clock.timed(f"around {self.looped}", lambda: [self.bound(loop.around)], WHOLE)
+
+    @property
+    def looped(self) -> str:
+        """What a recurrence's times depend on, in words."""
+        return f"{self.loop} {tuple(self.axes.values())} {self.rows} {self.dtype}"
+
+    def bound(self, call: Callable[[Tensor, Tensor], object]) -> Callable[[], object]:
+        """A call of something on gates and a state."""
+        sizes = (self.axes[axis] for axis in ("o", "i"))
+        gates, state = (torch.zeros(self.rows, n, dtype=self.dtype, device=self.clock.device) for n in sizes)
+        return partial(call, gates, state)
 
     def seconds(self, stages: Stages, sizes: Mapping[str, Any], count: int) -> Array:
         """Seconds of one call in these stages, at so many sizes of the labels."""
         stages = stages.mirrored() if self.mirrored else stages
         if stages.rebuilds:
             return np.full(count, self.dense)
-        total, ahead = np.zeros(count), self.windows
+        total, ahead = np.full(count, self.around), self.windows
         moves = rearrangements(stages, self.layer.spatial)
         state = input_labels(stages.net)
         for stage, move in zip(stages.each, moves, strict=False):
@@ -86,7 +118,8 @@ class Applier:
             total += self.stage(stage, stages.net, sizes, ahead, count)
             ahead = tuple(axis for axis in ahead if axis not in stage.window)
             state = (*stage.carried, *stage.channels[1])
-        return total if moves[-1] is None else total + self.moved(state, sizes, ahead, count)
+        total += 0.0 if moves[-1] is None else self.moved(state, sizes, ahead, count)
+        return self.steps * total
 
     def stage(self, stage: Stage, net: TensorNetwork, sizes: Mapping[str, Any], ahead: Labels, count: int) -> Array:
         """Seconds of one stage."""
@@ -121,7 +154,14 @@ class Pace:
         layers = [(place, staged(model, place)) for place in site.places]
         return Pace(
             tuple(
-                Applier(clock, layer, backwards(positions) if place.mirrored else positions, place.mirrored, dtype)
+                Applier(
+                    clock,
+                    layer,
+                    backwards(positions) if place.mirrored else positions,
+                    place.mirrored,
+                    dtype,
+                    place.kind.loop(model.get_submodule(place.module), place.weight, positions),
+                )
                 for place, layer in layers
                 if layer is not None and positions
             ),

@@ -18,7 +18,7 @@ from tenfold.measure.profile import UNREACHED
 from tenfold.planning.allocation import Limits, allocate, clipped, costs_of
 from tenfold.planning.asked import Override, overrides_asked
 from tenfold.planning.budgets import BUDGETS, Cost, limit
-from tenfold.planning.candidates import Choice, Curve, Family, Subject, curve, families
+from tenfold.planning.candidates import Choice, Curve, Family, Subject, curve, families, leanest
 from tenfold.planning.curves import ErrorCurves
 from tenfold.planning.pace import Pace
 from tenfold.planning.rules import by_energy, by_ranks, named_layer, or_dense, uniform
@@ -219,7 +219,10 @@ class Search:
     def fastest_near(
         self, asked: Mapping[str, str | float], under: Callable[[Mapping[str, str | float]], dict[str, Choice]]
     ) -> dict[str, Choice]:
-        """The fastest allocation under budgets that loses little more (`SLACK`) than the best."""
+        """The fastest allocation under budgets that loses little more (`SLACK`) than the best.
+
+        Of stages about as fast, those that hold the fewest numbers.
+        """
         best = under(asked)
         most = (1 + SLACK) * loss_of(best)
         low = self.whole.seconds / self.seconds(best)
@@ -235,7 +238,7 @@ class Search:
                 best, low = found, middle
             else:
                 high = middle
-        return best
+        return {name: leanest(choice, self.subjects[name].dense.seconds) for name, choice in best.items()}
 
     def seconds(self, choices: Mapping[str, Choice]) -> float:
         """Of a forward, by the times of stages; something is left, however they were timed."""
