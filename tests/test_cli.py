@@ -108,6 +108,16 @@ def test_help_and_version_import_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_quiet_says_nothing_but_results_and_errors(place: Path) -> None:
+    asked = "plan", "digits-cnn", "--params", "2x", "--format", "svd", "--overwrite"
+    assert "drawn at random" in tenfold_(*asked).stderr
+    quiet = tenfold_("--quiet", *asked)
+    assert quiet.stderr == ""
+    assert "Written to plan.yaml" in quiet.stdout
+    assert "cannot be met" in tenfold_("--quiet", *asked, "--params", "1e6x").stderr
+    assert "drawn at random" in tenfold_(*asked).stderr  # of one run only
+
+
 def test_the_module_runs() -> None:
     done = subprocess.run([sys.executable, "-m", "tenfold", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("tenfold ")
@@ -138,7 +148,7 @@ def test_python_and_the_command_line_have_the_same_names() -> None:
     extra |= {"overwrite", "dry_run", "threads", "as_json"}
     assert options("compress") == wanted | extra
     planning = {singular.get(name, name) for name in inspect.signature(tenfold.plan).parameters}
-    assert planning - {"curves", "clock", "metrics"} <= options("plan")
+    assert planning - {"curves", "clock", "metrics", "watch"} <= options("plan")
     training = set(inspect.signature(tenfold.recover).parameters) - {
         "small",
         "teacher",
@@ -431,7 +441,7 @@ def test_json_is_the_report_and_all_else_is_elsewhere(place: Path) -> None:
     assert report["recovered"]["score"]["name"] == "top-1"
     assert (report["settings"]["data"], report["settings"]["params"]) == ("own.py:own", "1.5x")
     assert report["settings"]["inputs"] == [[1, 8, 8]]
-    assert "epoch 1" in result.stderr
+    assert "epoch" not in result.stderr  # no bar where there is no terminal
     assert "parameters" in result.stderr  # log.info, by -v
     assert not (place / "small/state").exists()
     model = json.loads((place / "small/model.json").read_text())
@@ -647,7 +657,7 @@ def test_a_killed_run_goes_on_where_it_was(place: Path) -> None:
 
 
 KILLED = """
-import importlib, json, math, os, signal, sys
+import contextlib, json, math, os, signal, sys
 from tenfold.cli import app, screen
 from tenfold.statistics import begun
 
@@ -655,27 +665,29 @@ begun.EVERY, begun.SHARE = 0.0, math.inf  # sums are kept after every chunk
 kills, words = json.loads(sys.argv[1]), sys.argv[2:]
 
 def dying(own, title, last):
-    def steps(*args):
-        for step in own(*args):
-            if step.title.startswith(title) and step.step == last:
-                os.kill(os.getpid(), signal.SIGKILL)
-            yield step
-    return steps
+    @contextlib.contextmanager
+    def bar():
+        with own() as watch:
+            yield lambda steps: killing(watch(steps), title, last)
+    return bar
+
+def killing(steps, title, last):
+    for step in steps:
+        if step.title.startswith(title) and step.step == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield step
 
 for title, last, kept in kills:
     child = os.fork()  # what is imported need not be imported again
     if not child:
         screen.bar = dying(screen.bar, title, last)
-        for place, name in (("tenfold.statistics.gather", "passing"), ("tenfold.surgery.carry_out", "fitting")):
-            module = importlib.import_module(place)
-            setattr(module, name, dying(getattr(module, name), title, last))
         app(words)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL, title
     assert os.path.exists(kept), title
 """
 KILLS = [  # in which part, the last step that is survived, and what is kept by then
     ("statistics", 2, "kept/statistics.begun-0.safetensors"),
-    ("fit", 1, "kept/statistics.safetensors"),
+    ("decompose", 0, "kept/statistics.safetensors"),
     ("block", 2, "cut/state/blocks.safetensors"),
     ("all blocks", 3, "cut/state/blocks.safetensors"),
     ("distillation", 2, "cut/state/blocks.safetensors"),

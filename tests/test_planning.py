@@ -1,7 +1,7 @@
 """What every plan keeps to: budgets, ranks, costs; and how what is asked for is read."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from tenfold.planning.asked import formats_asked, override_from, overrides_asked
 from tenfold.planning.budgets import Cost, limit
 from tenfold.planning.candidates import Curve, levels, pareto, round_up
 from tenfold.planning.search import Search
-from tenfold.protocols import TenfoldError
+from tenfold.protocols import Progress, TenfoldError
 from tenfold.surgery import Plan, sites
 
 X = torch.zeros(1, 3, 12, 12)
@@ -216,6 +216,22 @@ def test_a_plan_is_the_same_every_time_and_survives_its_file() -> None:
     made = planned(**asked)
     assert made == plan(MODEL, PROFILE, **asked)
     assert Plan.from_yaml(made.to_yaml()) == made
+
+
+@pytest.mark.parametrize("asked", [{"params": "2x"}, {"params": "2x", "allocation": "uniform"}, {"energy": 0.9}])
+def test_every_layer_that_is_planned_is_told(asked: dict[str, Any]) -> None:
+    steps: list[Progress] = []
+
+    def watch(each: Iterator[Progress]) -> Iterator[Progress]:
+        for step in each:
+            steps.append(step)
+            yield step
+
+    made = plan(MODEL, PROFILE, format="svd,tt", inputs=X, watch=watch, **asked)
+    told = {step.title.removeprefix("error curves ") for step in steps if step.title.startswith("error curves ")}
+    timed = {step.title.removeprefix("clock ") for step in steps if step.title.startswith("clock ")}
+    assert told >= timed == {name for name, row in made.rows.items() if not row.is_dense}
+    assert timed
 
 
 def test_budgets_out_of_reach_name_the_largest_ratio() -> None:

@@ -545,7 +545,6 @@ def test_distillation_ends_where_held_out_batches_err_least() -> None:
 
     steps = distilled(Distillation(steps=60, inside=0.5))
     assert len(steps) == 60
-    assert steps[-1].seconds_left == 0
     assert error(dense, small, x[384:]) < 0.8 * before
     kept = {name: value.clone() for name, value in small.state_dict().items()}
     distilled(Distillation(steps=10, lr=10.0))  # a rate that only does harm

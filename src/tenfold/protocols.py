@@ -1,7 +1,7 @@
 """What every room knows: the one error, the place it concerns, and where batches come from."""
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -39,6 +39,12 @@ def near_misses(given: str, known: Iterable[str]) -> str:
     return f"; there are {shown}." if names else "; there are none."
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names for one line: `a, b, c`, or the first eight and how many more there are."""
+    few, more = names[:8], len(names) - 8
+    return ", ".join(few) + (f" and {more} more" if more > 0 else "")
+
+
 def first_part(batch: Any) -> Any:
     """The inputs of a batch: the first of a (inputs, targets) pair, or the batch itself."""
     return batch[0] if isinstance(batch, tuple | list) else batch
@@ -68,7 +74,7 @@ class Metric(Protocol):
 
 
 class Progress(Protocol):
-    """One step of many that has been done, as a bar shows it."""
+    """How far one part of a run is, as a bar shows it."""
 
     @property
     def title(self) -> str: ...
@@ -78,14 +84,13 @@ class Progress(Protocol):
 
     @property
     def step(self) -> int:
-        """1 to `steps`."""
+        """What is done, 0 to `steps`; counted so that what is left takes about as long for its size."""
         ...
 
     @property
-    def steps(self) -> int: ...
-
-    @property
-    def seconds_left(self) -> float: ...
+    def steps(self) -> int:
+        """What there is to be done; 0 where that is not known."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,6 @@ class Done:
     words: str
     step: int
     steps: int
-    seconds_left: float
 
 
 Watch = Callable[[Iterator[Progress]], Iterable[Progress]]

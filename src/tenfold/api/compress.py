@@ -86,7 +86,8 @@ def compress(
         state: folder that keeps checkpoints, by which a run that was stopped or failed goes on, its finished training
             included; `tenfold.save` deletes them.
         settings: more for the report.
-        watch: is handed the iterator of training steps and hands it on, to draw a bar.
+        watch: is handed iterators of what is done, one part of the run after the other, and hands them on, to draw a
+            bar.
         asked: budgets, rule, format and the other arguments of `tenfold.plan`.
     Raises: TenfoldError, one sentence.
     """
@@ -197,7 +198,7 @@ def reported(
     run: Run, networks: Networks, plan: Plan, settings: Mapping[str, JSON], of: Sequence[str]
 ) -> tuple[Report, tuple[str, ...]]:
     """Everything measured on the networks, and the sentences that say it."""
-    scores = {name: judged(network, run.data) for name, network in networks.items()}
+    scores = {name: judged(network, run.data, run.watch) for name, network in networks.items()}
     batch = None if run.inputs is None else timed(run.inputs, run.profile.macs or 1)
     others: Inputs | None = None  # that nothing was calibrated on
     if run.known is not None and run.data is not None:

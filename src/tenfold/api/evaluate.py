@@ -9,7 +9,7 @@ from tenfold.api.samples import given_inputs, timed
 from tenfold.inputs import Inputs
 from tenfold.measure import in_fastest_layout, macs
 from tenfold.measure.score import score
-from tenfold.protocols import Data, TenfoldError, within
+from tenfold.protocols import Data, TenfoldError, Watch, within
 from tenfold.report import Measurement, RuntimeTimes, ScoreValue, compare, in_runtime
 from tenfold.surgery import Plan, laid_out, lower
 from tenfold.surgery.layout import layout_of
@@ -17,26 +17,31 @@ from tenfold.surgery.plan import EAGER
 from tenfold.tasks import Objective
 
 
-def evaluate(model: nn.Module, data: Data | None = None, *, inputs: Any = None) -> Measurement:
+def evaluate(model: nn.Module, data: Data | None = None, *, inputs: Any = None, watch: Watch = iter) -> Measurement:
     """What a network holds, costs and scores, in the form in which it will run.
 
-    Args: data: its test split gives the score; inputs: to measure on, by default the data's.
+    Args:
+        data: its test split gives the score.
+        inputs: to measure on, by default the data's.
+        watch: is handed the iterator of batches that are judged and hands it on, to draw a bar.
     """
     batch = timed_inputs(model, data, inputs)
-    return compare({"model": model}, batch, scores={"model": judged(model, data)})["model"]
+    return compare({"model": model}, batch, scores={"model": judged(model, data, watch)})["model"]
 
 
 def side_by_side(
-    networks: Mapping[str, tuple[nn.Module, Data | None]], *, inputs: Any = None
+    networks: Mapping[str, tuple[nn.Module, Data | None]], *, inputs: Any = None, watch: Watch = iter
 ) -> dict[str, Measurement]:
     """`evaluate` of several networks, each judged on its own data; all are timed in turn in one run.
 
-    Args: inputs: to measure on, for all of them; by default those of the first data.
+    Args:
+        inputs: to measure on, for all of them; by default those of the first data.
+        watch: as in `evaluate`.
     """
     first = next(model for model, _ in networks.values())
     with within(f"the {next(iter(networks))} network"):
         batch = timed_inputs(first, next((data for _, data in networks.values() if data is not None), None), inputs)
-    scores = {name: judged(model, data) for name, (model, data) in networks.items()}
+    scores = {name: judged(model, data, watch) for name, (model, data) in networks.items()}
     return compare({name: model for name, (model, _) in networks.items()}, batch, scores=scores)
 
 
@@ -69,8 +74,8 @@ def timed_inputs(model: nn.Module, data: Data | None, inputs: Any) -> Inputs | N
     return None if given is None else timed(given, macs(model, given.samples(1)).total)
 
 
-def judged(model: nn.Module, data: Data | None) -> ScoreValue | None:
+def judged(model: nn.Module, data: Data | None, watch: Watch = iter) -> ScoreValue | None:
     """The score on the test split, of the form in which the network will run."""
     if data is None:
         return None
-    return ScoreValue.of(Objective.of(data).score, score(lower(model), data.test, data))
+    return ScoreValue.of(Objective.of(data).score, score(lower(model), data.test, data, watch=watch))

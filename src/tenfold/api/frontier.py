@@ -17,7 +17,7 @@ from tenfold.api.samples import given_inputs
 from tenfold.inputs import evaluating, run
 from tenfold.measure import part
 from tenfold.planning import BUDGETS, RATIOS, Asked
-from tenfold.protocols import Data, TenfoldError
+from tenfold.protocols import Data, TenfoldError, Watch
 from tenfold.report import Frontier, FrontierRow
 from tenfold.surgery import unwrapped
 
@@ -31,6 +31,7 @@ def frontier(
     profile: str | Path | None = None,
     calibrate: int | None = None,
     calibration: Iterable[Any] | None = None,
+    watch: Watch = iter,
     **asked: Unpack[Asked],
 ) -> Frontier:
     """Foreseen error beside what is saved, at ratios up to those asked for; nothing is compressed.
@@ -40,7 +41,7 @@ def frontier(
     squared norm of the outputs. Without, it is that of the weights.
 
     Args:
-        data, inputs, seed, profile, calibrate, calibration: as in `compress`.
+        data, inputs, seed, profile, calibrate, calibration, watch: as in `compress`.
         asked: as in `tenfold.plan`, budgets and no rule; without any, params up to 16x, and macs where
             inputs say them.
     Returns: rows up to the last step within reach.
@@ -52,7 +53,7 @@ def frontier(
     samples = Calibration(calibrate).settled(has_inputs=data is not None or calibration is not None).calibrate
     check_asked(model, wanted, known_macs=has_inputs or profile is not None)
     measured = profiled(model, given_inputs(model, data, inputs), profile=profile)
-    known = calibrated(model, data, calibration, samples, seed=seed, profile=profile)
+    known = calibrated(model, data, calibration, samples, seed=seed, profile=profile, watch=watch)
     statistics = None if known is None else known.statistics
     metrics = {} if statistics is None else statistics.metrics
     of = wanted.get("of", ())
@@ -62,7 +63,7 @@ def frontier(
     end = ""
     curves = curves_of(measured, statistics, profile)
     with kept_curves(curves, profile):
-        walk = planning.frontier(model, measured, seed=seed, curves=curves, metrics=metrics, **wanted)
+        walk = planning.frontier(model, measured, seed=seed, curves=curves, metrics=metrics, watch=watch, **wanted)
         try:
             for budgets, plan, loss in walk:
                 saved = predicted(model, plan, counted).ratio

@@ -12,7 +12,7 @@ from tenfold.inputs import Inputs
 from tenfold.measure import Clock, Profile, inspect, weights_hash
 from tenfold.planning import BUDGETS, Asked, ErrorCurves, plan
 from tenfold.planning.asked import AUTO
-from tenfold.protocols import TenfoldError, within
+from tenfold.protocols import TenfoldError, Watch, within
 from tenfold.recovery.checkpoint import CLOCK
 from tenfold.statistics import Statistics
 from tenfold.storage import check_ours, write_text
@@ -59,6 +59,7 @@ def planned(
     curves: ErrorCurves | None = None,
     clock: Clock | None = None,
     times: str | Path | None = None,
+    watch: Watch = iter,
     **asked: Unpack[Asked],
 ) -> Plan:
     """A plan (`tenfold.plan`), its error curves, and times, kept in the folder `profile`.
@@ -69,6 +70,7 @@ def planned(
         curves: of the same weights and statistics, found before in this process.
         clock: likewise, of the same network and batch; by default one where it is wanted (`clock_of`).
         times: folder that keeps it; by default `profile`.
+        watch: as in `tenfold.plan`.
     Raises: TenfoldError as `plan` does, or for a batch without inputs.
     """
     if batch is not None and batch < 1:
@@ -81,7 +83,8 @@ def planned(
     metrics = None if statistics is None else statistics.metrics
     curves = curves_of(measured, statistics, profile) if curves is None else curves
     with kept_curves(curves, profile), kept_clock(clock, times):
-        return plan(model, measured, curves=curves, clock=clock, seed=seed, inputs=samples, metrics=metrics, **asked)
+        return plan(model, measured, curves=curves, clock=clock, seed=seed, inputs=samples, metrics=metrics,
+                    watch=watch, **asked)  # fmt: skip
 
 
 def on(inputs: Inputs, batch: int | None, measured: Profile) -> Inputs:

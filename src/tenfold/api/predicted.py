@@ -15,7 +15,7 @@ from tenfold.api.settled import settled
 from tenfold.measure import Profile, part
 from tenfold.network import Stages
 from tenfold.planning import Asked
-from tenfold.protocols import Data
+from tenfold.protocols import Data, Watch
 from tenfold.report import Part
 from tenfold.surgery import Plan, unwrapped
 from tenfold.surgery.carry_out import networks
@@ -94,6 +94,7 @@ def foreseen(
     profile: str | Path | None = None,
     calibrate: int | None = None,
     calibration: Iterable[Any] | None = None,
+    watch: Watch = iter,
     **asked: Unpack[Asked],
 ) -> tuple[Plan, Predicted]:
     """The plan that `compress` would carry out, and what it would make; arguments as there."""
@@ -106,6 +107,7 @@ def foreseen(
     given = given_inputs(model, data, inputs)
     measured = profiled(model, given, profile=profile)
     if plan is None:
-        known = calibrated(model, data, calibration, samples, seed=seed, profile=profile)
-        plan, _ = settled(model, measured, known, profile=profile, inputs=given, batch=batch, seed=seed, **wanted)
+        known = calibrated(model, data, calibration, samples, seed=seed, profile=profile, watch=watch)
+        plan, _ = settled(model, measured, known, profile=profile, inputs=given, batch=batch, seed=seed, watch=watch,
+                          **wanted)  # fmt: skip
     return plan, predicted(model, plan, measured, wanted.get("of", ()))

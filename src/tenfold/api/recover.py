@@ -189,7 +189,7 @@ def recover_folder(
     again = [*past, {key: plain(value) for key, value in used.items()}]
     errors = {} if teacher is None else differences(teacher, model, data, before.final.macs)
     noted = replace(before, settings={**before.settings, "recover": again})
-    report = replace(noted, recovered=replace(noted.final, score=judged(model, data), outputs=errors))
+    report = replace(noted, recovered=replace(noted.final, score=judged(model, data, watch), outputs=errors))
     words = tuple(sentences(report))
     result = Compressed(model.cpu(), opened.plan, report, words, document, state if epochs else None)
     save(result, folder, overwrite=True)

@@ -67,7 +67,8 @@ class Run:
         """A plan for what was asked."""
         plan, small = settled(
             self.dense, self.profile, self.known, profile=self.kept, inputs=self.inputs, batch=self.batch,
-            seed=self.seed, curves=self.curves, clock=self.clock, times=self.kept or self.state, **asked,
+            seed=self.seed, curves=self.curves, clock=self.clock, times=self.kept or self.state,
+            watch=self.watch, **asked,
         )  # fmt: skip
         self.made.clear()
         if small is not None:

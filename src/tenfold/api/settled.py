@@ -12,7 +12,7 @@ from tenfold.api.plan import clock_of, curves_of, planned
 from tenfold.inputs import Inputs
 from tenfold.measure import Clock, Profile
 from tenfold.planning import BUDGETS, Asked, ErrorCurves
-from tenfold.protocols import TenfoldError
+from tenfold.protocols import TenfoldError, Watch
 from tenfold.recovery import error
 from tenfold.surgery import Plan
 
@@ -31,13 +31,14 @@ def settled(
     curves: ErrorCurves | None = None,
     clock: Clock | None = None,
     times: str | Path | None = None,
+    watch: Watch = iter,
     **asked: Unpack[Asked],
 ) -> tuple[Plan, nn.Module | None]:
     """A plan (`tenfold.api.planned`); where budgets are spent in the metric of samples, the better of two.
 
     A loss of first order asks for extremes where much is lost: with budgets and no allocation asked for, ranks are also
     found within bounds (`clipped`), both plans are carried out, and the outputs on samples that follow decide.
-    Args: times: folder that keeps the clock; by default `profile`.
+    Args: times: folder that keeps the clock; by default `profile`; watch: as in `tenfold.plan`.
     Returns: the plan, and the network that it makes where it was carried out.
     Raises: TenfoldError as `tenfold.plan` does.
     """
@@ -46,7 +47,7 @@ def settled(
     times = profile if times is None else times
     clock = clock_of(model, measured, inputs, batch, asked, times) if clock is None else clock
     how = {"profile": profile, "inputs": inputs, "batch": batch, "seed": seed, "curves": curves, "clock": clock,
-           "times": times}  # fmt: skip
+           "times": times, "watch": watch}  # fmt: skip
     first = planned(model, measured, statistics=statistics, **how, **asked)  # type: ignore[arg-type]
     if known is None or "allocation" in asked or not any(name in asked for name in BUDGETS):
         return first, None
@@ -57,7 +58,8 @@ def settled(
     if other == first:
         return first, None
     held = list(itertools.islice(known.further, JUDGES))
-
-    made = [decompose(model, plan, statistics=statistics, seed=seed, quiet=True) for plan in (first, other)]
+    made = [
+        decompose(model, plan, statistics=statistics, seed=seed, quiet=True, watch=watch) for plan in (first, other)
+    ]
     lost = [error(model, small, held, known.outputs) for small in made]
     return (first, made[0]) if lost[0] <= lost[1] else (other, made[1])

@@ -82,7 +82,7 @@ def train(
     before = inspect(dense, given.samples(1))
     clock = clock_of(dense, before, given, None, wanted, state)
     with kept_clock(clock, state):
-        chosen = read if read is not None else planned(dense, before, seed, wanted, clock)
+        chosen = read if read is not None else planned(dense, before, seed, wanted, clock, watch)
     small = fresh(dense, chosen, init=init, seed=seed)
     check_calls(small, calls(model, given.samples(1)), given.samples(1))
     run = {"command": "train", "weights": before.weights_hash, "plan": sha256(chosen.to_yaml()), "init": init,
@@ -91,7 +91,7 @@ def train(
     used = {**wanted, "init": init, "epochs": epochs, "lr": lr, "seed": seed, "device": device,
             "threads": torch.get_num_threads(), **sampled(given), **(settings or {})}  # fmt: skip
     noted = {key: plain(value) for key, value in used.items()}
-    report, words = reported(dense, small, chosen, before, data, given, noted, wanted.get("of", ()))
+    report, words = reported(dense, small, chosen, before, data, given, noted, wanted.get("of", ()), watch)
     kept = None if state is None else Path(state)
     return Compressed(small, chosen, report, words, documented(document or Document(origin_of(model)), given), kept)
 
@@ -112,7 +112,7 @@ def check(plan: Plan | str | Path | None, asked: Asked, init: str, epochs: int, 
         )
 
 
-def planned(model: nn.Module, profile: Profile, seed: int, asked: Asked, clock: Clock | None) -> Plan:
+def planned(model: nn.Module, profile: Profile, seed: int, asked: Asked, clock: Clock | None, watch: Watch) -> Plan:
     """What was asked for, one share of the ranks for all layers; nothing: every weight dense."""
     if not asked:
         return Plan({name: Row(name, reason="trained dense") for name in sites(model)})
@@ -120,7 +120,7 @@ def planned(model: nn.Module, profile: Profile, seed: int, asked: Asked, clock: 
         asked = {"allocation": "uniform", **asked}
         if asked["allocation"] == "global":  # an error of random weights says little, so none is too large
             asked = {"max_error": 1.0, **asked}
-    return found_plan(model, profile, seed=seed, clock=clock, **asked)
+    return found_plan(model, profile, seed=seed, clock=clock, watch=watch, **asked)
 
 
 def reported(
@@ -132,13 +132,14 @@ def reported(
     inputs: Inputs,
     settings: Mapping[str, JSON],
     of: Sequence[str],
+    watch: Watch,
 ) -> tuple[Report, tuple[str, ...]]:
     """What was measured on the trained network, beside the sizes and costs of the dense one it stands for."""
     rows = tuple(replace(row, rel_error=None) for row in layer_rows(dense, small, plan, before))
     networks = {"compressed": small} if is_dense(plan) else {"dense": dense, "compressed": small}
     batch = timed(inputs, before.macs or 1)
     first = next(iter(networks))
-    measured = compare(networks, batch, scores={"compressed": judged(small, data)}, reference=first)
+    measured = compare(networks, batch, scores={"compressed": judged(small, data, watch)}, reference=first)
     final = replace(measured["compressed"], outputs={})  # the dense network was not trained
     report = Report(measured[first], final, None, rows, settings, predicted(dense, plan, before, of).part)
     after = None if is_dense(plan) else inspect(small, inputs.samples(1))

@@ -66,12 +66,15 @@ def options(
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Say on standard error what is done to every layer.")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Results and errors only: no bar, no notes, no warnings.")
+    ] = False,
 ) -> None:
     """What holds for every command."""
     log = logging.getLogger("tenfold")
     log.handlers = [handler for handler in log.handlers if not isinstance(handler, Said)]
     log.addHandler(Said())
-    log.setLevel(logging.INFO if verbose else logging.WARNING)
+    log.setLevel(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
 
 
 class Said(logging.Handler):

@@ -84,18 +84,11 @@ def compress(
     )  # fmt: skip
     dense_only(given.opened, model)
     if dry_run:
-        found, expected = api.foreseen(
-            given.opened.model,
-            given.data,
-            inputs=given.inputs,
-            plan=read,
-            batch=batch,
-            seed=seed,
-            profile=profile,
-            calibrate=calibrate,
-            calibration=given.calibration,
-            **asked,
-        )
+        with screen.bar() as watch:
+            found, expected = api.foreseen(
+                given.opened.model, given.data, inputs=given.inputs, plan=read, batch=batch, seed=seed, profile=profile,
+                calibrate=calibrate, calibration=given.calibration, watch=watch, **asked,
+            )  # fmt: skip
         if as_json:
             screen.show_json(plan_document(found, expected))
         else:
@@ -113,13 +106,13 @@ def compress(
         "batch_size": batch_size,
         **({} if plan is None else {"plan": str(plan)}),
     }
-    with alone(out), screen.resumable(state):
+    with alone(out), screen.resumable(state), screen.bar() as watch:
         result = api.compress(
             given.opened.model, given.data, inputs=given.inputs, plan=read, batch=batch, max_drop=max_drop,
             objective=objective, memory=memory,
             calibrate=calibrate, calibration=given.calibration, reconstruct=reconstruct, distil=distil, epochs=epochs,
             bn=bn, distill=distill, lr=lr, seed=seed, device=where, profile=profile, state=state, document=document,
-            settings=settings, watch=screen.bar, **asked,
+            settings=settings, watch=watch, **asked,
         )  # fmt: skip
         api.save(result, out, overwrite=overwrite)
     if as_json:

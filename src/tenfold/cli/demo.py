@@ -30,14 +30,16 @@ def demo(
     opened = api.open_network(NETWORK, seed=seed)
     data = load_data(DATA, mean=opened.mean, std=opened.std, batch_size=64, seed=seed)
     screen.note("1. Train digits-cnn on 1,079 images of handwritten digits, 8 x 8 pixels, from scikit-learn.")
-    dense = api.recover(opened.model, data, epochs=15, lr=0.1, bn=False, seed=seed, watch=screen.bar)
+    with screen.bar() as watch:
+        dense = api.recover(opened.model, data, epochs=15, lr=0.1, bn=False, seed=seed, watch=watch)
     screen.note("2. Compress it: every weight becomes a tensor network, ten times fewer parameters in all.")
     screen.note("3. Recover: batch norms estimated anew, then 20 epochs of fine-tuning on the same images.")
     settings: dict[str, storage.JSON] = {"model": NETWORK, "data": DATA, "batch_size": 64}
-    result = api.compress(
-        dense, data, params="10x", epochs=20, lr=0.05, distill=0.0, seed=seed,
-        document=replace(opened.document, settings={"demo": True}), settings=settings, watch=screen.bar,
-    )  # fmt: skip
+    with screen.bar() as watch:
+        result = api.compress(
+            dense, data, params="10x", epochs=20, lr=0.05, distill=0.0, seed=seed,
+            document=replace(opened.document, settings={"demo": True}), settings=settings, watch=watch,
+        )  # fmt: skip
     screen.note("4. Write the folder, and judge both on 359 images that neither training nor these settings have seen.")
     with storage.alone(out):
         api.save(result, out, overwrite=True)

@@ -47,7 +47,8 @@ def evaluate(
         for model, each in given.items()
     }
     inputs = next((each.inputs for each in given.values() if each.inputs is not None), None)
-    found = api.side_by_side(subjects, inputs=inputs)
+    with screen.bar() as watch:
+        found = api.side_by_side(subjects, inputs=inputs, watch=watch)
     ways = api.in_runtimes(subjects, inputs=inputs) if runtimes else None
     if as_json:
         beside = {} if ways is None else {"runtimes": ways.document()}

@@ -77,10 +77,11 @@ def plan(
     dense_only(given.opened, model)
     network = given.opened.model if where is None else given.opened.model.to(where)
     if frontier:
-        walked = api.frontier(
-            network, given.data, inputs=given.inputs, seed=seed, profile=profile, calibrate=calibrate,
-            calibration=given.calibration, **asked,
-        )  # fmt: skip
+        with screen.bar() as watch:
+            walked = api.frontier(
+                network, given.data, inputs=given.inputs, seed=seed, profile=profile, calibrate=calibrate,
+                calibration=given.calibration, watch=watch, **asked,
+            )  # fmt: skip
         if out is not None:
             walked.draw(out, title=model, overwrite=overwrite)
         if as_json:
@@ -88,10 +89,11 @@ def plan(
         else:
             show_frontier(walked, out)
         return
-    found, expected = api.foreseen(
-        network, given.data, inputs=given.inputs, batch=batch, seed=seed, profile=profile, calibrate=calibrate,
-        calibration=given.calibration, **asked,
-    )  # fmt: skip
+    with screen.bar() as watch:
+        found, expected = api.foreseen(
+            network, given.data, inputs=given.inputs, batch=batch, seed=seed, profile=profile, calibrate=calibrate,
+            calibration=given.calibration, watch=watch, **asked,
+        )  # fmt: skip
     api.write_plan(written, found, overwrite=overwrite)
     if as_json:
         screen.show_json(plan_document(found, expected))

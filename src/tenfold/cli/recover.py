@@ -47,10 +47,10 @@ def recover(
     settings: dict[str, storage.JSON] = {"data": data, "batch_size": batch_size}
     settings |= {} if task is None else {"task": task}
     settings |= {} if weights is None else {"weights": str(weights)}
-    with storage.alone(place), screen.resumable(state):
+    with storage.alone(place), screen.resumable(state), screen.bar() as watch:
         report = api.recover_folder(
             place, given.opened, given.data, document=given.document, weights=weights, epochs=epochs, bn=bn, lr=lr,
-            distill=distill, seed=seed, device=where, state=state, settings=settings, watch=screen.bar,
+            distill=distill, seed=seed, device=where, state=state, settings=settings, watch=watch,
         )  # fmt: skip
     if as_json:
         screen.show_json(report.to_json().rstrip("\n"))

@@ -1,14 +1,15 @@
 """What is shown: results on standard output, notes and bars on standard error."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tenfold import protocols
@@ -16,6 +17,7 @@ from tenfold.protocols import TenfoldError
 from tenfold.recovery import kept
 
 WIDE = 110  # columns from which tables show all they know
+LONG = 24 * 3600.0  # seconds that the pace of a bar is taken from
 GOES_ON = "goes on after the last whole epoch, block or network of a search"
 STARTS_ANEW = "no epoch or block had ended; the same command starts anew."
 
@@ -46,7 +48,13 @@ def say_unbroken(*lines: str) -> None:
 
 def note(line: str) -> None:
     """A line on standard error."""
-    err.print(line, markup=False, soft_wrap=True)
+    if not is_quiet():
+        err.print(line, markup=False, soft_wrap=True)
+
+
+def is_quiet() -> bool:
+    """Whether only errors and results are to be shown: what the level of the log says (`tenfold --quiet`)."""
+    return not logging.getLogger("tenfold").isEnabledFor(logging.WARNING)
 
 
 def show_json(document: Mapping[str, Any] | str) -> None:
@@ -54,24 +62,29 @@ def show_json(document: Mapping[str, Any] | str) -> None:
     typer.echo(document if isinstance(document, str) else json.dumps(document, indent=1, ensure_ascii=False), nl=True)
 
 
-def bar(steps: Iterator[protocols.Progress]) -> Iterable[protocols.Progress]:
-    """The same steps, with what is done, how it went and the time left shown while they pass."""
-    columns = [TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[words]}")]
-    with Progress(*columns, console=err) as progress:
-        task = None
-        for step in steps:
-            if task is None or step.step == 1:
-                task = progress.add_task("", total=step.steps, words="")
-            words = f"{step.words}  {clock(step.seconds_left)} left"
-            progress.update(task, completed=step.step, description=step.title, words=words)
-            yield step
+@contextmanager
+def bar() -> Iterator[protocols.Watch]:
+    """One bar for a run, of the part that it is in: what is done, how far, how it goes, and the time left of it.
 
+    It is gone in the end, and is not drawn where standard error is no terminal.
+    """
+    columns = [TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), TaskProgressColumn(),
+               TextColumn("{task.fields[words]}", markup=False), TimeRemainingColumn()]  # fmt: skip
+    hidden = is_quiet() or not err.is_terminal
+    with Progress(*columns, console=err, disable=hidden, transient=True, speed_estimate_period=LONG) as progress:
 
-def clock(seconds: float) -> str:
-    """`1:02:03` or `2:03`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+        def watch(steps: Iterator[protocols.Progress]) -> Iterator[protocols.Progress]:
+            for part in progress.task_ids:
+                progress.remove_task(part)
+            task = progress.add_task("", total=None, words="")  # as long as the first step takes
+            for number, step in enumerate(steps):
+                if number == 0:  # what was done before this run is not of its pace
+                    progress.reset(task, total=step.steps or None, completed=step.step)
+                    progress.advance(task, 0)
+                progress.update(task, completed=step.step, description=step.title, words=step.words)
+                yield step
+
+        yield watch
 
 
 @contextmanager

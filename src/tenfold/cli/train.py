@@ -79,10 +79,10 @@ def train(
     settings |= {} if task is None else {"task": task}
     settings |= {} if plan is None else {"plan": str(plan)}
     state = out / "state"
-    with storage.alone(out), screen.resumable(state):
+    with storage.alone(out), screen.resumable(state), screen.bar() as watch:
         result = api.train(
             given.opened.model, given.data, inputs=given.inputs, plan=read, init=cast(Init, init), epochs=epochs, lr=lr,
-            seed=seed, device=where, state=state, document=document, settings=settings, watch=screen.bar, **asked,
+            seed=seed, device=where, state=state, document=document, settings=settings, watch=watch, **asked,
         )  # fmt: skip
         api.save(result, out, overwrite=overwrite)
     if as_json:

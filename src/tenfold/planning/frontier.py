@@ -12,6 +12,7 @@ from tenfold.planning.budgets import BUDGETS, ratio_asked
 from tenfold.planning.curves import ErrorCurves
 from tenfold.planning.planner import MAX_ERROR, Asked
 from tenfold.planning.search import Search
+from tenfold.protocols import Watch
 from tenfold.surgery import Plan, check_finite, unwrapped
 
 RATIOS = 1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16
@@ -24,6 +25,7 @@ def frontier(
     seed: int = 0,
     curves: ErrorCurves | None = None,
     metrics: Mapping[str, Metric] | None = None,
+    watch: Watch = iter,
     **asked: Unpack[Asked],
 ) -> Iterator[tuple[dict[str, float], Plan, float]]:
     """What `plan` would find on the way to the budgets asked for (`steps`); candidates are found once for all.
@@ -40,7 +42,7 @@ def frontier(
     search = Search(
         model, profile, asked.get("of", ()), asked.get("include", ()), asked.get("exclude", ()),
         asked.get("layers") or {}, formats_asked(asked.get("format", AUTO)), curves, seed,
-        lean="deployed_params" in budgets, metrics=metrics or {},
+        lean="deployed_params" in budgets, metrics=metrics or {}, watch=watch,
     )  # fmt: skip
     how = asked.get("multiple", 1), asked.get("allocation", "global"), asked.get("max_error") or MAX_ERROR
     for step in steps(budgets):

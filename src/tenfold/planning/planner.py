@@ -15,7 +15,7 @@ from tenfold.planning.curves import ErrorCurves
 from tenfold.planning.promised import promised
 from tenfold.planning.search import Allocation, Search
 from tenfold.planning.timed import with_fastest_stages
-from tenfold.protocols import TenfoldError
+from tenfold.protocols import TenfoldError, Watch
 from tenfold.surgery import Plan, check_finite, unwrapped
 
 Wanted = str | float | None
@@ -70,6 +70,7 @@ def plan(
     clock: Clock | None = None,
     inputs: Any = None,
     metrics: Mapping[str, Metric] | None = None,
+    watch: Watch = iter,
 ) -> Plan:
     """What becomes of every weight of a dense network.
 
@@ -100,6 +101,7 @@ def plan(
             planned, where these are a budget). Without it they are those of the fewest multiply-adds.
         metrics: by weight, what an error of it costs (`tenfold.statistics`): errors are then those of the outputs, and
             those of different weights compare. A weight without one is taken to cost what the others do on average.
+        watch: is handed iterators of layers that are done, one after the other, and hands them on, to draw a bar.
     Raises: TenfoldError, one sentence: budgets out of reach, names that match nothing, formats that suit no layer.
     Source of the allocation: Everett, Operations Research 11 (1963), 399-417 (one multiplier for each budget).
     """
@@ -112,7 +114,7 @@ def plan(
     check_clock(clock, runtime)
     search = Search(model, profile, of, include, exclude, layers or {}, formats_asked(format), curves, seed,
                     lean=deployed_params is not None, metrics=metrics or {}, clock=clock,
-                    allow_slower=allow_slower or format != AUTO)  # fmt: skip
+                    allow_slower=allow_slower or format != AUTO, watch=watch)  # fmt: skip
     if rules:
         found = search.plan(search.by_rule(energy, None if ranks is None else ranks_asked(ranks), multiple))
     else:
@@ -134,7 +136,7 @@ def plan(
             found = at(1.0) if search.slow_price and time is None else search.plan(under(asked))
     if clock is not None:
         return replace(found, batch=clock.batch, layout=clock.layout, runtime=clock.runtime)
-    return found if inputs is None else with_fastest_stages(model, found, profile, inputs, budgets=asked)
+    return found if inputs is None else with_fastest_stages(model, found, profile, inputs, budgets=asked, watch=watch)
 
 
 def check_asked(

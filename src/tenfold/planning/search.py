@@ -1,9 +1,9 @@
 """`Search`: the weights of a network, what each may become, and the allocation under budgets or by a rule."""
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -22,10 +22,12 @@ from tenfold.planning.candidates import Choice, Curve, Family, Subject, curve, f
 from tenfold.planning.curves import ErrorCurves
 from tenfold.planning.pace import Pace
 from tenfold.planning.rules import by_energy, by_ranks, named_layer, or_dense, uniform
-from tenfold.protocols import TenfoldError, within
+from tenfold.protocols import TenfoldError, Watch, within
 from tenfold.surgery import Plan, Row, matching, sites, untaken
+from tenfold.threads import by_layer
 
 Allocation = Literal["global", "clipped", "uniform"]
+Result = TypeVar("Result")
 NO_GAIN = "left dense: nothing smaller within the errors allowed saves any of the budgets"
 STEEP = 1e3  # all errors together, for as long as the whole network takes: the price of being slower than dense
 SLACK = 0.1  # of the least loss: how much more a faster plan may lose where no time was asked for
@@ -75,8 +77,9 @@ class Search:
         metrics: Mapping[str, Metric],
         clock: Clock | None = None,
         allow_slower: bool = True,
+        watch: Watch = iter,
     ) -> None:
-        self.model, self.of, self.lean, self.seed = model, of, lean, seed
+        self.model, self.of, self.lean, self.seed, self.watch = model, of, lean, seed, watch
         self.clock, self.slow_price = clock, 0.0
         self.profile = part(profile, model, of) if of else profile
         self.curves = curves if curves is not None else ErrorCurves(weights_hash(model))
@@ -175,10 +178,8 @@ class Search:
     def by_rule(self, energy: float | None, ranks: tuple[int, ...] | None, multiple: int) -> dict[str, Choice]:
         """Every weight by one number, in the first of its formats and the setting of it that the rule prefers."""
         choices = self.fixed()
-        for name, makers in self.makers.items():
-            if not makers or name in choices:
-                continue
-            settings = list(self.settings(name))
+        free = self.free(choices)
+        for name, settings in self.at_once(free, lambda name: list(self.settings(name))).items():
             with within(f"layer '{name}'"):
                 found = (
                     by_energy(settings, energy, multiple)
@@ -199,15 +200,16 @@ class Search:
     ) -> dict[str, Choice]:
         """The allocation under budgets on the whole network."""
         choices = self.fixed()
-        free = [name for name in self.sites if self.makers[name] and name not in choices]
+        free = self.free(choices)
         limits = self.limits(asked, free, choices, max_error)
         if not free:
             why = "; ".join(dict.fromkeys(self.reasons.values())) or "all are fixed by name"
             raise TenfoldError(f"no layer is left to compress: {why}.")
         if allocation == "uniform":
-            found = uniform([next(self.settings(name)) for name in free], limits, multiple)
+            first = self.at_once(free, lambda name: next(self.settings(name)))
+            found = uniform(list(first.values()), limits, multiple)
         else:
-            each = [self.curve(name, limits, multiple) for name in free]
+            each = self.candidates(free, limits, multiple)
             self.reasons |= {name: NO_GAIN for name, one in zip(free, each, strict=True) if len(one.losses) == 1}
             self.reasons |= {name: words for name, one in zip(free, each, strict=True) if (words := too_slow(one))}
             found = allocate(clipped(each, limits) if allocation == "clipped" else each, limits, multiple)
@@ -245,17 +247,39 @@ class Search:
         saved = sum(self.subjects[name].dense.seconds - choice.cost.seconds for name, choice in choices.items())
         return float(max(self.whole.seconds - saved, 1e-3 * self.whole.seconds))
 
-    def curve(self, name: str, limits: Limits, multiple: int) -> Curve:
-        """The candidates of a weight under these kinds of budgets."""
-        subject, known = self.subjects[name], self.curves.candidates
+    def free(self, fixed: Collection[str]) -> list[str]:
+        """The weights that may be compressed, and are not fixed by name."""
+        return [name for name in self.sites if self.makers[name] and name not in fixed]
+
+    def at_once(self, names: Sequence[str], work: Callable[[str], Result]) -> dict[str, Result]:
+        """What is made of the error curves of weights, which are found side by side."""
+        return by_layer("error curves", work, self.sizes(names), self.watch)
+
+    def sizes(self, names: Sequence[str]) -> dict[str, int]:
+        """The numbers in weights."""
+        return {name: self.subjects[name].params for name in names}
+
+    def candidates(self, names: Sequence[str], limits: Limits, multiple: int) -> list[Curve]:
+        """The candidates of weights under these kinds of budgets."""
+        known = self.curves.candidates
+        keys = {name: self.key(name, limits, multiple) for name in names}
+        missing = [name for name in names if keys[name] not in known]
+        families = self.at_once(missing, lambda name: list(self.families(name)))
+
+        def made(name: str) -> Curve:
+            return curve(self.subjects[name], families[name], limits.budgets, multiple, limits.max_error)
+
+        title = "candidates" if self.clock is None else "clock"
+        for name, one in by_layer(title, made, self.sizes(missing), self.watch, alone=True).items():
+            known[keys[name]] = one
+        return [known[keys[name]] for name in names]
+
+    def key(self, name: str, limits: Limits, multiple: int) -> Hashable:
+        """All that the candidates of a weight depend on."""
+        subject = self.subjects[name]
         costs = subject.lean, subject.gain, subject.macs, subject.times, *subject.positions.items()
         fast = id(self.clock), subject.slow_price
-        key = name, tuple(self.makers[name]), costs, fast, tuple(limits.budgets), multiple, limits.max_error
-        if key not in known:
-            found = list(self.families(name))
-            known[key] = curve(subject, found, limits.budgets, multiple, limits.max_error)
-        kept: Curve = known[key]
-        return kept
+        return name, tuple(self.makers[name]), costs, fast, tuple(limits.budgets), multiple, limits.max_error
 
     def limits(
         self, asked: Mapping[str, str | float], free: Sequence[str], fixed: Mapping[str, Choice], max_error: float

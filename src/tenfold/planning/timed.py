@@ -12,11 +12,12 @@ from tenfold.layers import FactoredWeight
 from tenfold.measure import Profile, in_fastest_layout
 from tenfold.measure.timing import CLEARLY, paired
 from tenfold.network import Partition, Positions, Stages, TensorNetwork, random_cores
-from tenfold.protocols import within
-from tenfold.surgery import Plan, Site, copied, laid_out
+from tenfold.protocols import Watch, within
+from tenfold.surgery import Plan, Row, Site, copied, laid_out
 from tenfold.surgery.carry_out import networks
 from tenfold.surgery.layout import with_kernels
 from tenfold.surgery.plan import EAGER
+from tenfold.threads import by_layer
 
 TRIED = 6  # partitions with the fewest multiply-adds, beside the rebuilt weight and the stages planned so far
 DENSE = "dense"
@@ -24,7 +25,14 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def with_fastest_stages(
-    model: nn.Module, plan: Plan, profile: Profile, inputs: Any, *, budgets: Collection[str] = (), repeats: int = 9
+    model: nn.Module,
+    plan: Plan,
+    profile: Profile,
+    inputs: Any,
+    *,
+    budgets: Collection[str] = (),
+    repeats: int = 9,
+    watch: Watch = iter,
 ) -> Plan:
     """The plan in which the stages of every weight are the fastest for these inputs on this machine.
 
@@ -37,20 +45,23 @@ def with_fastest_stages(
         inputs: the batch that the plan is for.
         budgets: under `macs` and `deployed_params` no weight may take, or hold, more than it is planned with.
         repeats: timed rounds.
+        watch: is handed the iterator of layers that are timed and hands it on, to draw a bar.
     Raises: TenfoldError if the network cannot run on the inputs.
     """
     found, given = networks(model, plan), inputs_for(model, inputs)
     layout = plan.layout or in_fastest_layout(model, given)[1]
     model = laid_out(copied(model), layout)
     calls = first_calls(model, {site.places[0].module for site, _ in found.values()}, given)
-    rows = dict(plan.rows)
-    for name, (site, net) in found.items():
-        call = calls.get(site.places[0].module)
-        if call is not None:
-            with within(f"layer '{name}'"):
-                tried = candidates(site, net, rows[name].stages, profile.layers[name].positions or {}, budgets)
-                times = milliseconds(model, site, net, tried, call, layout, repeats)
-                rows[name] = replace(rows[name], **chosen(net, tried, times, rows[name].reason))
+
+    def faster(name: str) -> Row:
+        row, (site, net) = plan.rows[name], found[name]
+        with within(f"layer '{name}'"):
+            tried = candidates(site, net, row.stages, profile.layers[name].positions or {}, budgets)
+            times = milliseconds(model, site, net, tried, calls[site.places[0].module], layout, repeats)
+            return replace(row, **chosen(net, tried, times, row.reason))
+
+    sizes = {name: net.params for name, (site, net) in found.items() if site.places[0].module in calls}
+    rows = {**plan.rows, **by_layer("clock", faster, sizes, watch, alone=True)}
     return replace(plan, rows=rows, batch=given.size, layout=layout, runtime=EAGER)
 
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import math
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -40,7 +39,6 @@ class Step:
         step: 1 to steps, counted over the whole run.
         steps: all steps of the run.
         loss: of this step's batch, before the step; the distillation term included.
-        seconds_left: at the pace so far, until the last step.
         score: on the validation batches, after the last step of an epoch; None elsewhere, or without such batches.
     """
 
@@ -48,7 +46,6 @@ class Step:
     step: int
     steps: int
     loss: float
-    seconds_left: float
     score: float | None = None
 
     @property
@@ -207,7 +204,6 @@ def _epochs(
         done = 0 if kept is None else saved_epoch(kept.state, kept.run)
         if kept is not None and done:
             load_epoch(trainer.accelerator, kept.state, done)
-        start = time.perf_counter()
         steps = settings.epochs * settings.batches
         for epoch in range(done, settings.epochs):
             for k, loss in enumerate(trainer.epoch(epoch), start=1):
@@ -217,8 +213,7 @@ def _epochs(
                     if kept is not None:
                         save_epoch(trainer.accelerator, kept.state, epoch + 1, kept.run)
                     found = trainer.score(epoch)
-                pace = (time.perf_counter() - start) / (step - done * settings.batches)
-                yield Step(epoch + 1, step, steps, loss, pace * (steps - step), found)
+                yield Step(epoch + 1, step, steps, loss, found)
 
 
 class _Trainer:

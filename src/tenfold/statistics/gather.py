@@ -17,7 +17,7 @@ from tenfold.layers.recurrence import differentiable
 from tenfold.measure import weights_hash
 from tenfold.measure.finite import all_finite, spoiled
 from tenfold.network import GROUPS
-from tenfold.protocols import Done, TenfoldError
+from tenfold.protocols import Done, TenfoldError, listed
 from tenfold.protocols import Watch as Watcher
 from tenfold.statistics.begun import Begun
 from tenfold.statistics.gradients import ALL, Outputs, floating, project, revealed
@@ -65,7 +65,7 @@ def gather(
     """
     watched, weights = Watched.of(model), weights_hash(model)
     for note, names in said_together(watched.notes).items():
-        log.warning("%s: %s", ", ".join(names), note)
+        log.warning("%s: %s", listed(names), note)
     kept = None
     if begun is not None:
         kept = Begun(
@@ -95,14 +95,13 @@ def passing(
         generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{digest(chunk.value)}".encode()))
         for draw in range(draws):
             watched.see(chunk, outputs, held=held, inputs=draw == 0, generator=generator)
-        pace = (time.perf_counter() - began) / (k + 1 - first)
-        if k == first and (whole := pace * len(chunks)) > LONG:
+        if k == first and (whole := (time.perf_counter() - began) * len(chunks)) > LONG:
             few = -(-samples // 5)
             log.warning("statistics of %d samples take about %s; those of %d (--calibrate %d) would take %s.",
                         samples, spoken(whole), few, few, spoken(whole / 5))  # fmt: skip
         if begun is not None and k + 1 < len(chunks):
             begun.keep(k + 1, watched.sums())
-        yield Done("statistics", f"{samples} samples", k + 1, len(chunks), pace * (len(chunks) - k - 1))
+        yield Done("statistics", f"{samples} samples", k + 1, len(chunks))
 
 
 def spoken(seconds: float) -> str:

@@ -2,9 +2,8 @@
 
 import logging
 import math
-import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from tenfold.fitting import Metric
 from tenfold.formats import Format
 from tenfold.layers import FactoredWeight, Layer
 from tenfold.network import Stages, TensorNetwork
-from tenfold.protocols import Done, TenfoldError, Watch, near_misses, within
+from tenfold.protocols import TenfoldError, Watch, listed, near_misses, within
 from tenfold.surgery.carry_over import carry_over
 from tenfold.surgery.copying import copied
 from tenfold.surgery.finite import check_finite
@@ -23,6 +22,7 @@ from tenfold.surgery.references import redirected
 from tenfold.surgery.room import check_room
 from tenfold.surgery.sites import Site, sites
 from tenfold.surgery.untaken import untaken
+from tenfold.threads import by_layer
 
 Members = Mapping[str, tuple[Site, TensorNetwork]]  # of one group
 
@@ -52,38 +52,26 @@ def decompose(
     result = copied(model)
     check_finite(result)
     planned = networks(result, plan)
+    together = {names[0]: {name: planned[name] for name in names} for names in groups(plan, planned)}
+
+    def made(first: str) -> tuple[list[list[Tensor]], dict[str, FactoredWeight]]:
+        members = together[first]
+        with within(f"layer '{first}'" if len(members) == 1 else f"group of {', '.join(members)}"):
+            each = fitted(result, plan, members, metrics or {}, seed)
+            return each, factored(result, plan, members, each)
+
+    sizes = {first: sum(math.prod(site.axes.values()) for site, _ in each.values()) for first, each in together.items()}
     weights: dict[str, FactoredWeight] = {}
-    for _ in watch(fitting(result, plan, planned, metrics or {}, seed, weights, quiet)):
-        pass
-    return laid_out(replaced(result, [planned[name][0] for name in weights], weights), plan.layout)
-
-
-def fitting(
-    model: nn.Module,
-    plan: Plan,
-    planned: Members,
-    metrics: Mapping[str, Metric],
-    seed: int,
-    weights: dict[str, FactoredWeight],
-    quiet: bool,
-) -> Iterator[Done]:
-    """Fill in the weights, group after group."""
     concerns: dict[str, list[str]] = {}  # what is said once for all layers
-    left = {name: math.prod(site.axes.values()) for name, (site, _) in planned.items()}
-    whole, began, several = sum(left.values()), time.perf_counter(), groups(plan, planned)
-    for at, names in enumerate(several, start=1):
-        with within(f"layer '{names[0]}'" if len(names) == 1 else f"group of {', '.join(names)}"):
-            members = {name: planned[name] for name in names}
-            each = fitted(model, plan, members, metrics, seed)
-            weights.update(factored(model, plan, members, each))
-        for name, cores in zip(names, each, strict=True):
-            if concern := plan.rows[name].maker().concern(planned[name][1], cores):
+    for first, (each, own) in by_layer("decompose", made, sizes, watch).items():
+        weights |= own
+        for (name, (site, net)), cores in zip(together[first].items(), each, strict=True):
+            log.info("%s: %d -> %d parameters", name, math.prod(site.axes.values()), net.params)
+            if concern := plan.rows[name].maker().concern(net, cores):
                 concerns.setdefault(concern, []).append(name)
-            del left[name]
-        pace = (time.perf_counter() - began) / (whole - sum(left.values()))  # a number of the dense weights
-        yield Done(f"fit {names[0]}", plan.rows[names[0]].format, at, len(several), pace * sum(left.values()))
     for concern, names in () if quiet else concerns.items():
-        log.warning("%s: %s", ", ".join(names), concern)
+        log.warning("%s: %s", listed(names), concern)
+    return laid_out(replaced(result, [planned[name][0] for name in weights], weights), plan.layout)
 
 
 def skeleton(model: nn.Module, plan: Plan) -> nn.Module:
@@ -159,7 +147,6 @@ def factored(
         grad = site.parameter(model).requires_grad
         parameters = [owned.setdefault(id(core), nn.Parameter(core, requires_grad=grad)) for core in cores]
         found[name] = FactoredWeight(net, parameters, site.partition(net, plan.rows[name].stages))
-        log.info("%s: %d -> %d parameters", name, math.prod(site.axes.values()), net.params)
     return found
 
 

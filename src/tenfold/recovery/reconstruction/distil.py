@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,14 +48,12 @@ class StepDone:
         title: what is done.
         step: 1 to steps.
         loss: of its batch, over the squares of the dense network's outputs.
-        seconds_left: at the pace so far.
     """
 
     title: str
     step: int
     steps: int
     loss: float
-    seconds_left: float
 
     @property
     def words(self) -> str:
@@ -94,7 +91,7 @@ def distil(
     schedule = one_cycle(optimiser, how.steps, how.rise)
     best, least = copy.deepcopy(small.state_dict()), error(dense, small, held, outputs)
     start = least
-    mode, began = small.training, time.perf_counter()
+    mode = small.training
     small.eval()
     for step, batch in enumerate(itertools.islice(batches, how.steps), start=1):
         optimiser.zero_grad()
@@ -113,8 +110,7 @@ def distil(
             now = error(dense, small, held, outputs)
             if now < least:
                 best, least = copy.deepcopy(small.state_dict()), now
-        pace = (time.perf_counter() - began) / step
-        yield StepDone(title, step, how.steps, total, pace * (how.steps - step))
+        yield StepDone(title, step, how.steps, total)
         if held and step >= how.patience * how.steps and least >= start:
             break
     if held:

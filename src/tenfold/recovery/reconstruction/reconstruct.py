@@ -1,7 +1,6 @@
 """A compressed network led back to the dense one, block by block, on unlabelled samples."""
 
 import logging
-import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,14 +41,12 @@ class BlockDone:
         name: of its first module.
         step: 1 to steps, of the blocks.
         loss: what was left, over the variance of its outputs.
-        seconds_left: at the pace so far, until the last block.
     """
 
     name: str
     step: int
     steps: int
     loss: float
-    seconds_left: float
 
     @property
     def title(self) -> str:
@@ -58,8 +55,8 @@ class BlockDone:
 
     @property
     def words(self) -> str:
-        """What was left."""
-        return f"error {self.loss:.3f}"
+        """Which one it is, and what was left."""
+        return f"{self.step} of {self.steps}  error {self.loss:.3f}"
 
 
 def reconstruct(
@@ -116,7 +113,6 @@ def reconstruct(
     worth = worths(dense, blocks, chunks, outputs or floating, seed=seed)
     shifts = shiftable(dense, chunks[0].samples(2)) if solve else {}
     sizes = [chunk.size for chunk in chunks]
-    began = time.perf_counter()
     for at, block in enumerate(blocks, start=1):
         entering = wanted.entering(block)
         theirs = [shelf.keep(each) for each in entering] if solve else []
@@ -134,9 +130,8 @@ def reconstruct(
             del samples  # which would hold these activations while those of the next block are made
             if state is not None:
                 keep(state, small, at, whose)
-            pace = (time.perf_counter() - began) / (at - done)
             log.info("block %s: %.4f of the variance of its outputs is lost", block.name, loss)
-            yield BlockDone(block.name, at, len(blocks), loss, pace * (len(blocks) - at))
+            yield BlockDone(block.name, at, len(blocks), loss)
         ours.passed(block, drained(given))
     del wanted, ours  # and all activations with them
     yield from as_one(dense, small, fitted, blocks, together, outputs or floating, seed, held)
