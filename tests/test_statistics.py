@@ -27,10 +27,11 @@ from tenfold.statistics import Moment, Statistics, begun, file, gather, moment
 from tenfold.statistics.gather import Watched, hash_of
 from tenfold.statistics.processes import summed_over_processes
 from tenfold.statistics.statistics import Halves, by_axes, shrinkage
+from tenfold.statistics.sums import Sums
 from tenfold.surgery import sites
 
 seeds = st.integers(0, 99)
-PARTS = file.PARTS
+PARTS = file.PARTS[Moment]
 gathering = importlib.import_module("tenfold.statistics.gather")  # (the package hands on the verb)
 
 
@@ -171,7 +172,7 @@ def test_a_network_taken_apart_gives_the_same_outputs(name: str) -> None:
     model, chunk = made(name)
     watched = Watched.of(model)
     assert watched.reasons == {}
-    assert {watch.site.name for watch in watched.watches.values()} == set(sites(model))
+    assert {watch.at.site.name for watch in watched.watches.values()} == set(sites(model))
     unhook(watched)
     before = copy.deepcopy(model.state_dict())
     gather(model, [chunk])
@@ -193,21 +194,6 @@ def test_each_weight_of_a_recurrence_has_a_module_of_its_own() -> None:
             assert type(module) is nn.Linear
             assert torch.equal(module.weight, getattr(dense, weight))
             assert torch.equal(getattr(plain, weight), getattr(dense, weight))
-
-
-def test_what_experts_meet_is_said_not_to_be_seen() -> None:
-    class Mixture(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.num_experts = 2
-            self.up = nn.Parameter(noise(2, 4, 4))
-
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.stack([x @ each.mT for each in self.up]).sum(0)
-
-    found = gather(Mixture(), [Inputs(noise(5, 4), (0,))])
-    assert found.seen == {}
-    assert found.reasons == {"model": "what it meets is not seen from outside"}
 
 
 # ---- moments of inputs
@@ -237,7 +223,7 @@ def test_the_moment_of_inputs_predicts_what_a_change_of_the_weight_does_to_the_o
             spent = sum(float((changed(*args) - module(*args)).square().sum()) for args in met[module])
         place = watched_places(found, watched)[module]
         cost = Metric(by_axes(place.input_axes, raw(place.inputs)))
-        axes = watch.site.axes
+        axes = watch.at.site.axes
         predicted = cost.squared_error(error.reshape(tuple(axes.values())), tuple(axes))
         assert math.isclose(predicted * float(place.inputs.whole.count), spent, rel_tol=1e-10)
 
@@ -245,7 +231,7 @@ def test_the_moment_of_inputs_predicts_what_a_change_of_the_weight_does_to_the_o
 def watched_places(found: Statistics, watched: Watched) -> dict[nn.Module, Any]:
     """What was seen of each watched module."""
     left = {name: list(places) for name, places in found.seen.items()}
-    return {module: left[watch.site.name].pop(0) for module, watch in watched.watches.items()}
+    return {module: left[watch.at.site.name].pop(0) for module, watch in watched.watches.items()}
 
 
 @given(st.integers(1, 40), st.integers(1, 3), st.integers(1, 5), st.integers(0, 40), seeds)
@@ -422,6 +408,110 @@ def test_a_recurrent_matrix_is_priced_through_time_and_not_twice() -> None:
     assert math.isclose(unknown.gain, subjects["model.weight_hh_l0"].gain * found["model.weight_ih_l0"].gain)
 
 
+# ---- gradients of weights
+class Mixture(nn.Module):
+    """Experts as their own code goes through them; the last is never chosen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_experts = 3
+        self.up = nn.Parameter(noise(3, 4, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        chosen = (x[..., 0] > 0).long()
+        y = torch.stack([x @ each.mT for each in self.up])
+        return torch.where(chosen[..., None] == 0, y[0], torch.where(chosen[..., None] == 1, y[1], y[2])).tanh()
+
+
+EXPERTS: Case = Mixture, lambda: noise(4, 3, 5)
+ONE_PLACE = "depthwise", "linear on tokens", "twice", "lstm", "gru", "rnn cell", "experts"
+
+
+def jacobian(model: nn.Module, chunk: Inputs, name: str) -> Tensor:
+    """Of all outputs after a parameter, (outputs, *parameter)."""
+
+    def outputs(parameter: Tensor) -> Tensor:
+        found = torch.func.functional_call(model, {name: parameter}, tuple(tensors_in(chunk.value)))
+        return torch.cat([y.flatten() for y in gathering.floating(found)])
+
+    return torch.autograd.functional.jacobian(outputs, model.get_parameter(name).detach())
+
+
+@pytest.mark.parametrize("case", ONE_PLACE)
+def test_a_random_change_of_any_weight_costs_what_it_does_to_the_outputs(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through all positions, steps and calls, and for each expert: the trace of a metric is that of JᵀJ."""
+    monkeypatch.setitem(CASES, "experts", EXPERTS)
+    model, chunk = made(case)
+    for name, (place,) in exact(monkeypatch, model, chunk).seen.items():
+        site = sites(model)[name]
+        weight = next(key for key, each in model.named_parameters() if each is site.parameter(model))
+        slopes, axes = jacobian(model, chunk, weight), site.axes
+        each = slopes.square().sum(0).reshape(axes.get("g", 1), -1).sum(1) / chunk.size  # (groups,)
+        assert place.slope is not None
+        assert torch.allclose(place.slope.trace(None), each, rtol=1e-9)
+        metric = place.moments(centred=False)
+        kept = [moment if moment.ndim == 3 else moment.unsqueeze(0) for moment in metric.values()]
+        product = math.prod(moment.diagonal(dim1=1, dim2=2).sum(1) for moment in kept)
+        assert torch.allclose(torch.as_tensor(product), each, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["conv1d", "linear"])
+def test_what_a_shift_makes_good_is_not_priced(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, chunk = made(name)
+    found = exact(monkeypatch, model, chunk)
+    assert found.shifts == {"model": "bias"}
+    slope, mean = found.seen["model"][0].slope, found.mean("model")
+    assert slope is not None
+    change, shift = (jacobian(model, chunk, part) for part in ("weight", "bias"))  # (outputs, o, ..), (outputs, o)
+    left = change.flatten(2) - shift.unsqueeze(-1) * mean
+    assert math.isclose(float(slope.trace(mean)), float(left.square().sum()) / chunk.size, rel_tol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_small_changes_of_both_matrices_of_a_recurrence_are_priced_right(kind: type[nn.RNNBase]) -> None:
+    """Errors that come back step after step, from random projections of 64 sequences of 20 steps."""
+    model = filled(kind(6, 8, batch_first=True))
+    x = noise(64, 20, 6) + 0.5
+    metrics = gather(model, [Inputs(part, (0,)) for part in x.split(8)], draws=4).metrics
+    for name in ("weight_ih_l0", "weight_hh_l0"):
+        predicted = moved = 0.0
+        for seed in range(20):
+            error = 1e-4 * noise(*getattr(model, name).shape, seed=seed)
+            changed = copy.deepcopy(model)
+            with torch.no_grad():
+                getattr(changed, name).add_(error)
+                differences = zip(tensors_in(changed(x)), tensors_in(model(x)), strict=True)
+                moved += sum(float((a - b).square().sum()) for a, b in differences) / len(x)
+            predicted += metrics[f"model.{name}"].squared_error(error, ("o", "i"))
+        assert 1 / 1.3 < predicted / moved < 1.3
+
+
+def test_every_expert_has_moments_of_its_own_and_one_that_nothing_reaches_costs_nothing() -> None:
+    model, scale = nn.Sequential(filled(Mixture())), torch.tensor([1.0, 0.1, 2.0, 0.1, 1.0])
+    found = gather(model, [Inputs(noise(4, 3, 5, seed=k) * scale, (0,)) for k in range(9)], draws=20)
+    assert found.reasons == {}
+    metric = found.metrics["0"]
+    assert [moment.shape for moment in metric.moments.values()] == [(3, 5, 5), (3, 4, 4)]
+    costs = []
+    for expert in range(3):
+        error = torch.zeros(3, 4, 5, dtype=torch.float64)
+        error[expert] = noise(4, 5)
+        costs.append(metric.squared_error(error, ("g", "o", "i")))
+    assert costs[0] > 0
+    assert costs[1] > 0
+    assert costs[2] == 0
+    plan = tenfold.Plan({"0": tenfold.Row("0", "svd", ranks=(2,))})
+    given = noise(500, 3, 5, seed=99) * scale
+    with torch.no_grad():
+        lost = [
+            float((small(given) - model(given)).square().mean())
+            for small in (tenfold.decompose(model, plan), tenfold.decompose(model, plan, statistics=found))
+        ]
+    assert lost[1] < 0.8 * lost[0]
+
+
 # ---- few samples
 @given(st.integers(2, 6), seeds)
 def test_shrinkage_is_near_nothing_for_many_samples_and_near_all_for_few(k: int, seed: int) -> None:
@@ -482,26 +572,20 @@ def test_statistics_come_back_from_a_file_bit_for_bit(name: str, tmp_path: Path)
 
 
 def same(one: Statistics, other: Statistics, tolerance: float = 0.0) -> bool:
-    """Whether all is equal, numbers of moments up to a relative tolerance."""
+    """Whether all is equal, numbers of sums up to a relative tolerance."""
     plain = ("weights_hash", "inputs_hash", "samples", "seed", "counted", "reasons", "notes", "shifts")
     return all(getattr(one, name) == getattr(other, name) for name in plain) and all(
-        near(getattr(halves[0], part), getattr(halves[1], part), tolerance)
-        for places in zip(flat(one), flat(other), strict=True)
-        for halves in [places]
-        for part in PARTS
+        near(getattr(ours, part), getattr(theirs, part), tolerance)
+        for ours, theirs in zip(flat(one), flat(other), strict=True)
+        for part in file.PARTS[type(ours)]
     )
 
 
-def flat(found: Statistics) -> list[Moment]:
-    return [
-        moment
-        for places in found.seen.values()
-        for place in places
-        for halves in (place.inputs, place.outputs)
-        if halves is not None
-        for moment in (halves.fitted, halves.held)
-        if moment is not None
-    ]
+def flat(found: Statistics) -> list[Sums]:
+    places = [place for places in found.seen.values() for place in places]
+    halves = [each for place in places for each in (place.inputs, place.outputs) if each is not None]
+    every = [place.slope for place in places] + [sums for each in halves for sums in (each.fitted, each.held)]
+    return [sums for sums in every if sums is not None]
 
 
 def near(one: Tensor, other: Tensor, tolerance: float) -> bool:

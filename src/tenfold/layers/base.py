@@ -256,8 +256,8 @@ class Layer(nn.Module, ABC):
     def apart(cls, module: nn.Module) -> tuple[nn.Module, Mapping[str, str]]:
         """A module with the same outputs of which every weight is applied by a child that holds it alone.
 
-        Returns: it, and the child's name by weight (empty: the module itself); a weight that is not named cannot be
-            watched. By default a module of one weight is that child.
+        Returns: it, and the child's name by weight (empty: the module itself); of a weight that is not named, only the
+            gradient can be watched. By default a module of one weight is that child.
         """
         names = list(cls.axes(module))
         return module, dict.fromkeys(names, "") if len(names) == 1 else {}

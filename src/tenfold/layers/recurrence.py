@@ -132,7 +132,9 @@ class Recurrence(Closed):
 
 
 def fed_back(positions: Positions, calls: int) -> float:
-    """Over how many steps the squared error of a recurrent matrix adds up: all of them, until gates forget it."""
+    """Over how many steps the squared error of a recurrent matrix adds up, where no statistics say what it costs: all,
+    until gates forget it.
+    """
     steps = calls * positions["tokens"][1] if positions else MOST_STEPS
     return float(min(max(steps, 1), MOST_STEPS))
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tenfold.statistics.file import BEGUN, known, load, save
-from tenfold.statistics.moment import Moment
+from tenfold.statistics.sums import Sums
 
 EVERY = 60.0  # seconds between two savings
 SHARE = 0.05  # of the time that saving may take
@@ -19,14 +19,14 @@ class Begun:
         self.path, self.run = path, run
         self.due = time.perf_counter() + EVERY
 
-    def read(self) -> tuple[int, dict[str, Moment]]:
+    def read(self) -> tuple[int, dict[str, Sums]]:
         """How many chunks the sums are of, and the sums; none where the file is not of this pass."""
         about = known(self.path, BEGUN)
         if about is None or about["run"] != self.run:
             return 0, {}
         return int(about["chunks"]), load(self.path)
 
-    def keep(self, chunks: int, sums: Mapping[str, Moment]) -> None:
+    def keep(self, chunks: int, sums: Mapping[str, Sums]) -> None:
         """Keep the sums over the first chunks, where it is time to.
 
         Raises: TenfoldError if they cannot be written.

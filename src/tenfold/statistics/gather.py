@@ -4,19 +4,20 @@ import hashlib
 import logging
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.utils.hooks import RemovableHandle
 
 from tenfold.inputs import Inputs, evaluating, run, tensors_in
 from tenfold.layers.recurrence import differentiable
 from tenfold.measure import weights_hash
 from tenfold.measure.finite import all_finite, spoiled
-from tenfold.network import GROUPS
 from tenfold.protocols import Done, TenfoldError, listed
 from tenfold.protocols import Watch as Watcher
 from tenfold.statistics.begun import Begun
@@ -25,7 +26,9 @@ from tenfold.statistics.moment import Moment, is_full
 from tenfold.statistics.places import UNSEEN, Applied, taken_apart
 from tenfold.statistics.processes import gathered, summed_over_processes
 from tenfold.statistics.shifts import shiftable
+from tenfold.statistics.slope import Slope
 from tenfold.statistics.statistics import Halves, Seen, Statistics
+from tenfold.statistics.sums import Sums
 from tenfold.surgery import copied
 
 POSITIONS = 64  # of each sample and call that are looked at; an eighth of them left results unchanged
@@ -74,7 +77,10 @@ def gather(
     for _ in watch(passing(watched, chunks, outputs or floating, draws, seed, kept)):
         pass
     samples = sum(gathered(sum(chunk.size for chunk in chunks)))
-    found, shifts = watched.found(), shiftable(model, chunks[0].samples(2))
+    found = watched.found()
+    shifts = {
+        name: owner for name, owner in shiftable(model, chunks[0].samples(2)).items() if name not in watched.within
+    }
     return Statistics(weights, hash_of(chunks), samples, seed, counted, found, watched.reasons, watched.notes, shifts)
 
 
@@ -110,48 +116,76 @@ def spoken(seconds: float) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Watch(Applied):
-    """One place of a weight, and what was seen there."""
+class Watch:
+    """One place of a weight, and what was seen there.
 
-    sums: dict[tuple[str, bool], Moment]  # ("inputs" or "outputs", held out) -> sums
+    Attributes:
+        sums: ("inputs" or "outputs", whether held out) -> `Moment`; ("slope", False) -> `Slope`, of all samples.
+    """
+
+    at: Applied
+    sums: dict[tuple[str, bool], Sums] = field(default_factory=dict)
 
     @property
     def note(self) -> str | None:
         """What will not be seen of its moments, because it would take too much memory; None if all is."""
-        groups = self.site.axes.get(GROUPS, 1)
-        sides = {} if self.kind.reads_rows else {"inputs": self.features(self.input_axes)}
-        sides["outputs"] = self.features(self.output_axes)
-        wide = [f"{n} {side}" for side, n in sides.items() if not is_full(groups, n)]
+        sides = {} if self.at.kind.reads_rows else {"inputs": self.at.features(self.at.input_axes)}
+        sides["outputs"] = self.at.features(self.at.output_axes)
+        wide = [f"{n} {side}" for side, n in sides.items() if not is_full(self.at.groups, n)]
         return f"of the moments of its {' and '.join(wide)} only the diagonals are kept, for memory" if wide else None
 
-    def add(self, side: str, held: bool, moment: Moment) -> None:
+    def add(self, side: str, held: bool, seen: Sums) -> None:
         """Add what was seen."""
         known = self.sums.get((side, held))
-        self.sums[side, held] = moment if known is None else known + moment
+        self.sums[side, held] = seen if known is None else known + seen
 
 
 class Watched:
-    """A copy of a network in which every weight that can be is applied by a module of its own, with hooks on it."""
+    """A copy of a network in which every weight that can be is applied by a module of its own, with hooks on it.
 
-    def __init__(self, model: nn.Module, watches: Mapping[nn.Module, Watch], reasons: Mapping[str, str]) -> None:
-        self.model, self.watches, self.reasons = model, watches, dict(reasons)
-        self.notes = {watch.site.name: note for watch in watches.values() if (note := watch.note)}
-        for module in watches:
-            module.register_forward_hook(self.after, with_kwargs=True)
+    Attributes:
+        watches: by these modules.
+        within: by name, of weights that are applied by code of a module around them; their gradients alone are seen.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        watches: Mapping[nn.Module, Watch],
+        within: Mapping[str, Watch],
+        reasons: Mapping[str, str],
+    ) -> None:
+        self.model, self.watches, self.within, self.reasons = model, watches, within, dict(reasons)
+        self.notes = {watch.at.site.name: note for watch in self.every if (note := watch.note)}
         model.requires_grad_(requires_grad=False)
+        for module in watches:
+            module.requires_grad_()
+            module.register_forward_hook(self.after, with_kwargs=True)
+        for watch in within.values():
+            getattr(watch.at.module, watch.at.weight).requires_grad_()
 
     @classmethod
     def of(cls, model: nn.Module) -> "Watched":
         """Of a dense network, which is left alone."""
-        twin, places, reasons = taken_apart(copied(model).eval())
-        watches = {child: Watch(place.site, place.kind, place.mirrored, {}) for child, place in places.items()}
-        return cls(twin, watches, reasons)
+        apart = taken_apart(copied(model).eval())
+        watches = {module: Watch(place) for module, place in apart.alone.items()}
+        within = {place.site.name: Watch(place) for place in apart.within}
+        return cls(apart.model, watches, within, apart.reasons)
+
+    @property
+    def every(self) -> list[Watch]:
+        """In an order that is the same in every pass."""
+        return [*self.watches.values(), *self.within.values()]
 
     def see(self, chunk: Inputs, outputs: Outputs, *, held: bool, inputs: bool, generator: torch.Generator) -> None:
         """One forward, and one backward of a random projection of the outputs."""
         self.held, self.inputs, self.size, self.generator = held, inputs, chunk.size, generator
         self.reached: set[Watch] = set()
-        with evaluating(self.model), torch.enable_grad(), differentiable([self.model]):
+        self.shifts: dict[Watch, Tensor] = {}
+        self.hooks: dict[Watch, RemovableHandle] = {}
+        with evaluating(self.model), torch.enable_grad(), differentiable([self.model]), parametrize.cached():
+            for watch in self.within.values():
+                self.hook_weight(watch, self.after_within)
             found = outputs(run(self.model, chunk.value))
             if not all_finite(found):
                 raise TenfoldError(
@@ -159,36 +193,42 @@ class Watched:
                     "normalised."
                 )
             project(found, generator)
+        for handle in self.hooks.values():
+            handle.remove()
+        self.model.zero_grad()
 
-    def sums(self) -> dict[str, Moment]:
+    def sums(self) -> dict[str, Sums]:
         """What was seen so far, by names that are the same in every pass."""
-        each = enumerate(self.watches.values())
-        return {f"{k} {side} {int(held)}": m for k, watch in each for (side, held), m in watch.sums.items()}
+        each = enumerate(self.every)
+        return {f"{k} {side} {int(held)}": seen for k, watch in each for (side, held), seen in watch.sums.items()}
 
-    def go_on(self, sums: Mapping[str, Moment]) -> None:
+    def go_on(self, sums: Mapping[str, Sums]) -> None:
         """Put in what an earlier pass has seen."""
-        watches = list(self.watches.values())
-        for key, moment in sums.items():
+        watches = self.every
+        for key, seen in sums.items():
             k, side, held = key.split()
-            watches[int(k)].sums[side, bool(int(held))] = moment
+            watches[int(k)].sums[side, bool(int(held))] = seen
 
     def after(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> Any:
-        """What a watched module met, and a hook on its output's gradient."""
+        """What a watched module met, and hooks on the gradients of its output and of its weight."""
         watch = self.watches[module]
+        place = watch.at
         given = next(tensors_in((args, kwargs)))
         if self.inputs:
             with torch.no_grad():
-                rows = watch.kind.input_rows(module, given, self.pick)
+                rows = place.kind.input_rows(module, given, self.pick)
             if rows is None:
-                self.reasons[watch.site.name] = UNSEEN
+                self.reasons[place.site.name] = UNSEEN
             else:
-                watch.add("inputs", self.held, moment_of(rows[0].detach(), watch.features(watch.input_axes)))
+                watch.add("inputs", self.held, moment_of(rows[0].detach(), place.features(place.input_axes)))
         if not isinstance(result, Tensor):
             return result
+        if len(place.site.places) == 1:
+            self.hook_weight(watch, self.after_slope)
         held, size, reached = self.held, self.size, self.reached
 
         def backward(gradient: Tensor) -> None:
-            rows = watch.kind.output_rows(module, gradient.detach(), self.pick)
+            rows = place.kind.output_rows(module, gradient.detach(), self.pick)
             if rows is None:
                 return
             each, positions = rows
@@ -196,8 +236,30 @@ class Watched:
             count = torch.tensor(0 if watch in reached else size, dtype=torch.float64)  # once, of however many calls
             reached.add(watch)
             watch.add("outputs", held, replace(moment, count=count))
+            every = place.kind.output_rows(module, gradient.detach(), torch.arange)
+            assert every is not None  # as before
+            shift = every[0].double().sum((0, 1))  # (groups, o)
+            self.shifts[watch] = self.shifts[watch] + shift if watch in self.shifts else shift
 
         return revealed(result, backward)
+
+    def hook_weight(self, watch: Watch, see: Callable[[Watch, Tensor], None]) -> None:
+        """Show the whole gradient of a weight, as it is applied in this forward, once."""
+        weight = getattr(watch.at.module, watch.at.weight)
+        if weight.requires_grad and watch not in self.hooks:
+            self.hooks[watch] = weight.register_hook(lambda gradient: see(watch, gradient))
+
+    def after_slope(self, watch: Watch, gradient: Tensor) -> None:
+        """The gradient of a weight whose inputs and outputs are seen."""
+        if watch in self.shifts:
+            watch.add("slope", False, Slope.of(watch.at.in_groups(gradient), self.shifts[watch], self.size))
+
+    def after_within(self, watch: Watch, gradient: Tensor) -> None:
+        """The gradient of a weight of which nothing else is seen: its rows stand for inputs, columns for outputs."""
+        each, count = watch.at.in_groups(gradient), torch.tensor(self.size, dtype=torch.float64)
+        for side, rows in (("inputs", each), ("outputs", each.mT)):
+            watch.add(side, self.held, replace(Moment.of(rows.transpose(0, 1), rows.shape[-1]), count=count))
+        watch.add("slope", False, Slope.of(each, each.new_zeros(each.shape[:2]), self.size))
 
     def pick(self, positions: int) -> Tensor:
         """Which positions are looked at."""
@@ -209,13 +271,15 @@ class Watched:
         """What was seen, by weight."""
         seen: dict[str, tuple[Seen, ...]] = {}
         sums = summed_over_processes(self.sums())
-        for k, watch in enumerate(self.watches.values()):
-            found = halves(sums, k, "inputs")
-            if found is None:
-                self.reasons.setdefault(watch.site.name, "the inputs do not reach it")
+        for k, watch in enumerate(self.every):
+            place = watch.at
+            inputs, slope = halves(sums, k, "inputs"), sums.get(f"{k} slope 0")
+            if inputs is None:
+                self.reasons.setdefault(place.site.name, "the inputs do not reach it")
                 continue
-            each = Seen(" ".join(watch.input_axes), " ".join(watch.output_axes), found, halves(sums, k, "outputs"))
-            seen[watch.site.name] = (*seen.get(watch.site.name, ()), each)
+            outputs, axes = halves(sums, k, "outputs"), (" ".join(place.input_axes), " ".join(place.output_axes))
+            each = Seen(*axes, inputs, outputs, slope)
+            seen[place.site.name] = (*seen.get(place.site.name, ()), each)
         return seen
 
 
@@ -247,7 +311,7 @@ def moment_of(rows: Tensor, features: int) -> Moment:
     return Moment.of(rows.flatten(0, 1), features)
 
 
-def halves(sums: Mapping[str, Moment], watch: int, side: str) -> Halves | None:
+def halves(sums: Mapping[str, Any], watch: int, side: str) -> Halves | None:
     """What a watch saw on one side; nothing where no sample reached it."""
     fitted, held = sums.get(f"{watch} {side} 0"), sums.get(f"{watch} {side} 1")
     if fitted is None:

@@ -1,10 +1,12 @@
 """`Moment`: sums over rows of features, from which means and second moments follow."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor
+
+from tenfold.statistics.sums import Sums
 
 MOST = 5120  # features: of more, only the diagonal is kept; of groups of features, no more numbers than of so many
 
@@ -15,9 +17,8 @@ def is_full(groups: int, features: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Moment:
-    """Sums over rows, in float64. Every field is a sum over rows: moments of several parts of the inputs, or of several
-    processes, are added field by field.
+class Moment(Sums):
+    """Sums over rows.
 
     Attributes:
         count: rows, ().
@@ -26,7 +27,6 @@ class Moment:
             (groups, k), beyond `MOST` features and of one-hot rows.
     """
 
-    count: Tensor
     total: Tensor
     outer: Tensor
 
@@ -40,9 +40,6 @@ class Moment:
         each = rows.transpose(0, 1).to(torch.promote_types(rows.dtype, torch.float32))  # (groups, n, k)
         outer = each.mT @ each if is_full(len(each), features) else each.square().sum(1)
         return cls(count, each.double().sum(1).cpu(), outer.double().cpu())
-
-    def __add__(self, other: "Moment") -> "Moment":
-        return Moment(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
 
     def scaled(self, factor: float) -> "Moment":
         """As many rows, each counted as if it were so much more likely: all sums but the count are multiplied."""

@@ -2,12 +2,12 @@
 
 from collections.abc import Hashable, Mapping
 from dataclasses import fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
 
-from tenfold.statistics.moment import Moment
+from tenfold.statistics.sums import Sums
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -32,16 +32,16 @@ def gathered(value: Value) -> list[Value]:
     return found  # type: ignore[return-value]  # (all are filled)
 
 
-def summed_over_processes(moments: Mapping[Key, Moment]) -> dict[Key, Moment]:
-    """Moments by any name, added up over all processes, each of which may lack some; all processes must call it."""
+def summed_over_processes(sums: Mapping[Key, Sums]) -> dict[Key, Any]:
+    """Sums by any name, added up over all processes, each of which may lack some; all processes must call it."""
     if not several():
-        return dict(moments)
-    shapes = {key: [getattr(moment, part.name).shape for part in fields(Moment)] for key, moment in moments.items()}
+        return dict(sums)
+    shapes = {key: (type(own), [getattr(own, part.name).shape for part in fields(own)]) for key, own in sums.items()}
     known = {key: each for one in gathered(shapes) for key, each in one.items()}  # in one order everywhere
-    found: dict[Key, Moment] = {}
-    for key, each in known.items():
-        own = moments.get(key, Moment(*(torch.zeros(shape, dtype=torch.float64) for shape in each)))
-        found[key] = Moment(*(summed(getattr(own, part.name)) for part in fields(Moment)))
+    found = {}
+    for key, (kind, each) in known.items():
+        own = sums[key] if key in sums else kind(*(torch.zeros(shape, dtype=torch.float64) for shape in each))
+        found[key] = kind(*(summed(getattr(own, part.name)) for part in fields(kind)))
     return found
 
 

@@ -11,8 +11,10 @@ from torch import Tensor
 from tenfold.fitting import Metric
 from tenfold.network import GROUPS
 from tenfold.statistics.moment import Moment
+from tenfold.statistics.slope import Slope
 
 DAMPING = 1e-6  # of the mean eigenvalue, added to every moment
+TINY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -67,19 +69,29 @@ class Seen:
         inputs: rows that it met, over the input axes.
         outputs: gradients at its outputs, over the output axes, summed over a sample's positions; None where none
             reached it.
+        slope: gradients of the weight itself; None where none reached it, or other places share it.
     """
 
     input_axes: str
     output_axes: str
     inputs: Halves
     outputs: Halves | None
+    slope: Slope | None
 
     def moments(self, *, centred: bool) -> dict[str, Tensor]:
-        """The second moments, by axes."""
-        found = by_axes(self.input_axes, self.inputs.second(centred=centred))
-        if self.outputs is not None:
-            found |= by_axes(self.output_axes, self.outputs.second(centred=False))
-        return found
+        """The second moments, by axes, scaled so that the trace of their product is what gradients of the weight say.
+
+        A product of moments takes what an error does at several positions, or steps, to be unrelated; it adds up.
+        """
+        inputs = self.inputs.second(centred=centred)
+        if self.outputs is None:
+            return by_axes(self.input_axes, inputs)
+        outputs = self.outputs.second(centred=False)
+        if self.slope is not None:
+            wanted = self.slope.trace(self.inputs.whole.mean if centred else None)
+            scale = wanted / (traces(inputs) * traces(outputs)).clamp_min(TINY)  # (groups,)
+            inputs = inputs * scale.reshape(-1, *[1] * (inputs.ndim - 1))
+        return by_axes(self.input_axes, inputs) | by_axes(self.output_axes, outputs)
 
 
 @dataclass(frozen=True)
@@ -157,6 +169,11 @@ def summed(places: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 def trace(moment: Tensor) -> Tensor:
     """Of a moment, full or a diagonal."""
     return moment.sum() if moment.ndim == 1 else moment.diagonal(dim1=-2, dim2=-1).sum()
+
+
+def traces(moment: Tensor) -> Tensor:
+    """Of the moments of groups, full (groups, k, k) or diagonals (groups, k): (groups,)."""
+    return moment.sum(-1) if moment.ndim == 2 else moment.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
 def whole(moment: Tensor) -> Tensor:

@@ -64,6 +64,11 @@ class Experts(Layer):
     def mac_count(cls, name: str, stages: Stages, positions: Positions) -> Count:
         return Count(((cls.dense_macs(name, stages.net.axes, positions), ()),))
 
+    @classmethod
+    def apart(cls, module: nn.Module) -> tuple[nn.Module, Mapping[str, str]]:
+        """The module itself, whose code alone knows which rows meet which expert."""
+        return module, {}
+
     def held(self, name: str) -> FactoredWeight | Tensor:
         return cast("FactoredWeight | Tensor", self._modules.get(name, self._parameters.get(name)))
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from tenfold.inputs.forward import FAILURES
 from tenfold.layers import FactoredWeight, Layer
-from tenfold.network import GROUPS
 from tenfold.recovery.reconstruction.additions import Addition, called, watched
 from tenfold.recovery.reconstruction.blocks import Block
 from tenfold.recovery.reconstruction.flow import Given, through
@@ -151,12 +150,12 @@ def ordered(
 
 def apart(model: nn.Module) -> tuple[nn.ModuleList, dict[str, tuple[nn.Module, Applied]]]:
     """A block taken apart, and its weights that are applied in one place, by name."""
-    twin, places, _ = taken_apart(model.eval().requires_grad_(requires_grad=False))
-    assert isinstance(twin, nn.ModuleList)
-    return twin, {
+    found = taken_apart(model.eval().requires_grad_(requires_grad=False))
+    assert isinstance(found.model, nn.ModuleList)
+    return found.model, {
         place.site.name: (child, place)
-        for child, place in places.items()
-        if len(place.site.places) == 1 and is_full(place.site.axes.get(GROUPS, 1), joint_features(place))
+        for child, place in found.alone.items()
+        if len(place.site.places) == 1 and is_full(place.groups, joint_features(place))
     }
 
 
