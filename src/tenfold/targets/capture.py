@@ -96,7 +96,7 @@ def counted(model: nn.Module, inputs: Inputs) -> dict[str, Any]:
             return None
         return {dim: batch} if isinstance(leaf, Tensor) else [{dim: batch} for _ in leaf]
 
-    args, kwargs = arguments(mapped(dynamic, inputs.value, is_part))
+    args, kwargs = mapped(dynamic, arguments(inputs.value), is_part)
     return signature(model.forward).bind(*args, **kwargs).arguments
 
 

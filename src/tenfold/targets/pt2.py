@@ -9,6 +9,7 @@ from torch.export import ExportedProgram
 
 from tenfold import runners
 from tenfold.targets.base import Target
+from tenfold.targets.quiet import quiet
 
 
 class PT2(Target):
@@ -19,5 +20,6 @@ class PT2(Target):
     def made(self, program: ExportedProgram, outputs: Sequence[str]) -> bytes:
         del outputs
         content = io.BytesIO()
-        torch.export.save(program, content)
+        with quiet():
+            torch.export.save(program, content)
         return content.getvalue()
