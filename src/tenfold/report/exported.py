@@ -56,15 +56,17 @@ def batches(found: Exported) -> str:
     """How many samples it takes."""
     if found.takes_any:
         return "any number of samples"
-    count = found.differences[0].samples
-    return f"{count} sample{'s' if count > 1 else ''} at a time and no other number"
+    return f"{counted(found.differences[0].samples)} at a time and no other number"
+
+
+def counted(samples: int) -> str:
+    """`1 sample`, `3 samples`."""
+    return f"{samples} sample{'s' if samples > 1 else ''}"
 
 
 def checked(differences: Sequence[Difference]) -> str:
     """What a process without tenfold made of the file."""
     sizes = " and ".join(str(each.samples) for each in differences)
     error = max(each.error for each in differences)
-    return (
-        f"Run in a process without tenfold, on batches of {sizes}, its outputs are the network's to {error:.1e} of "
-        "the largest entry."
-    )
+    same = f" to {error:.1e} of the largest entry" if error else ", bit for bit"
+    return f"Run in a process without tenfold, on batches of {sizes}, its outputs are the network's{same}."

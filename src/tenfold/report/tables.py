@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tenfold.measure import LayerProfile, MsPerBatch, OutputError, Profile
-from tenfold.report.exported import Exported
+from tenfold.report.exported import Exported, counted
 from tenfold.report.frontier import Frontier
 from tenfold.report.layer_row import LayerRow
 from tenfold.report.measurement import Measurement, furthest
@@ -230,7 +230,7 @@ def export_table(found: Exported) -> Table:
     smaller = (times(found.dense.bytes / found.file.bytes),) if found.dense else ()
     faster = (f"{found.speedup.median:.2f}x ± {found.speedup.spread:.2f}",) if found.speedup else ()
     add(table, "bytes in the file", *(number(file.bytes) for file in files.values()), *smaller)
-    label = f"ms for {found.file.ms_per_batch.batch} samples"
+    label = f"ms for {counted(found.file.ms_per_batch.batch)}"
     add(table, label, *(shown_time(file.ms_per_batch) for file in files.values()), *faster)
     return table
 

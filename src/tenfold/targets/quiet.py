@@ -5,16 +5,20 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+LOGS = "torch.onnx", "onnxscript", "onnx_ir"
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings, and of torch's logs on ONNX only errors."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    """No warnings, and of their logs only errors."""
+    logs = [logging.getLogger(name) for name in LOGS]
+    levels = [log.level for log in logs]
     try:
+        for log in logs:
+            log.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
