@@ -1,7 +1,6 @@
 """A network as a file that runs without tenfold."""
 
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -70,12 +69,9 @@ def exporting(
     model: nn.Module, inputs: Any, out: Path, target: Target, dense: nn.Module | None, found: list[Exported]
 ) -> Iterator[Progress]:
     """Step by step; what was found is put into a list in the end."""
-    begin = time.monotonic()
 
     def done(step: str) -> Progress:
-        count = STEPS.index(step) + 1
-        left = (time.monotonic() - begin) / count * (len(STEPS) - count)
-        return Done("exporting", step, count, len(STEPS), left)
+        return Done("exporting", step, STEPS.index(step) + 1, len(STEPS))
 
     plain = as_shipped(model)
     given = inputs_for(plain, inputs).to("cpu")
@@ -95,9 +91,11 @@ def exporting(
     with tempfile.TemporaryDirectory() as folder:
         files = {"exported": out}
         if dense is not None:
-            other = targets.captured(as_shipped(dense), given)
+            with within("the dense network"):
+                other = targets.captured(as_shipped(dense), given)
+                content = target.made(other.program, other.outputs)
             files["dense"] = Path(folder) / f"dense{out.suffix}"
-            files["dense"].write_bytes(target.made(other.program, other.outputs))
+            files["dense"].write_bytes(content)
         yield done("dense network")
         each, speedup = costs(target, files, batch)
         yield done("timed")

@@ -37,7 +37,8 @@ def export(
             f"'{model}' does not say what it is given; give --input 3x224x224 (once for each input), or --data."
         )
     dense = api.dense_of(model, given.opened)
-    found = api.export(network, inputs, out, dense=dense, overwrite=overwrite, watch=screen.bar)
+    with screen.bar() as watch:
+        found = api.export(network, inputs, out, dense=dense, overwrite=overwrite, watch=watch)
     if as_json:
         screen.show_json(found.document())
         return

@@ -14,9 +14,8 @@ from tenfold.inputs import ENTRIES, Inputs, arguments, between, evaluating, run,
 from tenfold.inputs.containers import held, mapped
 from tenfold.inputs.inputs import is_part
 from tenfold.measure.outputs import named_tensors
-from tenfold.measure.runtimes import first_line
+from tenfold.measure.runtimes import first_line, quiet_exporter
 from tenfold.protocols import TenfoldError
-from tenfold.targets.quiet import quiet
 
 TRACES = "stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"  # where code lay, for debugging
 
@@ -65,7 +64,7 @@ def traced(model: nn.Module, inputs: Inputs, takes_any: bool) -> ExportedProgram
     """The program, without what it was traced on and where the code lay."""
     args, kwargs = arguments(inputs.value)
     try:
-        with quiet():
+        with quiet_exporter():
             dims = counted(model, inputs) if takes_any else None
             program = torch.export.export(model, args, kwargs, dynamic_shapes=dims, strict=False)
     except (

@@ -9,9 +9,9 @@ import torch
 from torch.export import ExportedProgram
 
 from tenfold import runners
+from tenfold.measure.runtimes import quiet_exporter
 from tenfold.protocols import TenfoldError
 from tenfold.targets.base import Target
-from tenfold.targets.quiet import quiet
 
 MOST_BYTES = 2**31 - 2**20  # of one protobuf message, and some room for the graph
 BATCH = "batch"  # the name of the dimension that counts samples
@@ -27,7 +27,7 @@ class ONNX(Target):
         held = sum(tensor.nbytes for tensor in program.state_dict.values())
         if held > MOST_BYTES:
             raise TenfoldError(f"one ONNX file holds 2 GiB, and the weights are {held / 2**30:.1f}; export to .pt2.")
-        with quiet():
+        with quiet_exporter():
             made = torch.onnx.export(program, dynamo=True, verbose=False, output_names=list(outputs))
         if made is None:
             raise TenfoldError("torch gives no ONNX program for it.")

@@ -8,8 +8,8 @@ import torch
 from torch.export import ExportedProgram
 
 from tenfold import runners
+from tenfold.measure.runtimes import quiet_exporter
 from tenfold.targets.base import Target
-from tenfold.targets.quiet import quiet
 
 
 class PT2(Target):
@@ -20,6 +20,6 @@ class PT2(Target):
     def made(self, program: ExportedProgram, outputs: Sequence[str]) -> bytes:
         del outputs
         content = io.BytesIO()
-        with quiet():
+        with quiet_exporter():
             torch.export.save(program, content)
         return content.getvalue()
