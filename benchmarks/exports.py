@@ -5,10 +5,10 @@
 
 Plans are made with a clock for the batch: parameters and multiply-adds of ResNet-20 and ResNet-50 4x fewer; in `svd`,
 the 36 linear layers of MiniLM at 4x (32 sentences of 64 tokens), and an LSTM at 4x (2 layers of 256, 28 steps, batch
-64), whose recurrent weights are rebuilt in the form that runs. Every file takes any batch and was run in a process
-without tenfold on two numbers of samples: `outputs` is how far the entry that is furthest lies from the network's
-own, over the largest. Milliseconds of a batch in onnxruntime, or of the loaded program in torch, both networks in
-turn: median and distance between the quartiles; `speed` is dense over compressed, round by round.
+64). Every file takes any batch and was run in a process without tenfold on two numbers of samples: `outputs` is how
+far the entry that is furthest lies from the network's own, over the largest. Milliseconds of a batch in onnxruntime,
+or of the loaded program in torch, both networks in turn: median and distance between the quartiles; `speed` is dense
+over compressed, round by round.
 """
 
 import argparse
