@@ -15,7 +15,6 @@ import tenfold
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-NOT_USED_YET = {"onnx", "onnxscript"}  # of the extra `export`, for which there is no code
 
 
 def canonical(name: str) -> str:

@@ -93,3 +93,11 @@ def build(origin: Origin, folder: Path) -> nn.Module:
 def origin_of(model: nn.Module) -> Origin:
     """What a folder says of a network that was made in Python."""
     return Origin("given", type(model).__name__)
+
+
+def dense_of(folder: str, opened: Opened) -> nn.Module | None:
+    """The dense network behind a compressed folder, to be measured: its weights are any; None for a dense network."""
+    if opened.plan is None or all(row.is_dense for row in opened.plan.rows.values()):
+        return None
+    with torch.random.fork_rng(devices=[]):
+        return build(opened.document.origin, Path(folder)).eval()

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from tenfold.cli.compress import compress
 from tenfold.cli.demo import demo
 from tenfold.cli.evaluate import evaluate
+from tenfold.cli.export import export
 from tenfold.cli.inspect import inspect
 from tenfold.cli.plan import plan
 from tenfold.cli.recover import recover
@@ -84,7 +85,7 @@ class Said(logging.Handler):
         typer.echo(self.format(record), err=True)
 
 
-for command in (inspect, plan, compress, train, recover, evaluate, demo):
+for command in (inspect, plan, compress, train, recover, evaluate, export, demo):
     app.command()(command)
 
 

@@ -292,6 +292,9 @@ PlanOut = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+ExportOut = Annotated[
+    Path, typer.Option("--out", metavar="FILE", help="The file to write: model.onnx or model.pt2.", rich_help_panel=RUN)
+]
 DemoOut = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.", rich_help_panel=RUN)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what tenfold wrote there.", rich_help_panel=RUN)]
 Profile = Annotated[

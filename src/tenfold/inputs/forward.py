@@ -21,11 +21,17 @@ def call(model: nn.Module, inputs: Any) -> Any:
 
     A named tuple (a packed sequence is one) is one argument.
     """
+    args, kwargs = arguments(inputs)
+    return model(*args, **kwargs)
+
+
+def arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments, as `call` gives them to a model."""
     if isinstance(inputs, Mapping):
-        return model(**inputs)
+        return (), dict(inputs)
     if isinstance(inputs, tuple | list) and not hasattr(inputs, "_fields"):
-        return model(*inputs)
-    return model(inputs)
+        return tuple(inputs), {}
+    return (inputs,), {}
 
 
 @contextmanager

@@ -140,8 +140,9 @@ class MultiHead(Closed, ABC):
             parts.append(additive("key_padding_mask", key_padding_mask, [[n, keys]], q.dtype)[:, None, None])
         if len(parts) == 0:
             return None
+        found = parts[0] if len(parts) == 1 else parts[0] + parts[1]
         added = int(self.bias_k is not None) + int(self.add_zero_attn)  # keys
-        return functional.pad(parts[0] if len(parts) == 1 else parts[0] + parts[1], [0, added])
+        return functional.pad(found, [0, added]) if added else found
 
 
 def check(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, is_causal: bool) -> None:

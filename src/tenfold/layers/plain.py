@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import chain, pairwise
 from typing import Any, ClassVar, Protocol, Self, cast
 
 import torch
@@ -27,12 +28,13 @@ class Rearrange(Closed):
     """Split channels into labels, permute, and flatten to other channels.
 
     The layout before and after is (carried labels, channel labels). With `spatial` dimensions the carried labels ride
-    in the batch: (n·carried, channels, *spatial). Without, they stand after the leading dimensions:
-    (*lead, *carried, channels), which is what `nn.Linear` takes.
+    in the batch: (n·carried, channels, *spatial). Without, they are one dimension after the leading ones, where there
+    are any: (*lead, carried, channels), which is what `nn.Linear` takes. No tensor has more than 5 dimensions, unless
+    it has them before: a permutation of many labels is several of few blocks.
     """
 
-    shape: list[int]
-    order: list[int]
+    moves: list[tuple[list[int], list[int], int]]
+    made: list[int]
 
     def __init__(
         self,
@@ -53,34 +55,42 @@ class Rearrange(Closed):
         pad: zeros to append to the channels before they are split; crop: entries to drop in the end.
         """
         super().__init__()
-        self.shape, self.order, self.carried = list(shape), list(order), carried
+        self.shape, self.order, self.carried = tuple(shape), tuple(order), carried
+        self.moves = moves(shape, order)
         self.spatial, self.groups, self.pad, self.crop = spatial, groups, pad, crop
-        self.channels = math.prod(self.shape[k] for k in self.order[carried[1] :])
+        after = [shape[k] for k in order]
+        self.before, self.made = int(carried[0] > 0), [math.prod(after[: carried[1]])] if carried[1] else []
+        self.channels = math.prod(after[carried[1] :])
 
     def forward(self, x: Tensor) -> Tensor:
         return self.features(x) if self.spatial == 0 else self.maps(x)
 
     def features(self, x: Tensor) -> Tensor:
-        """(*lead, *carried, channels) to (*lead, *carried', channels')."""
-        before, after = self.carried
+        """(*lead, carried, channels) to (*lead, carried', channels')."""
         x = functional.pad(x, [0, self.pad]) if self.pad else x
-        lead = x.dim() - 1 - before
-        x = x.reshape(list(x.shape[:-1]) + self.shape[before:])
-        x = x.permute(list(range(lead)) + [lead + k for k in self.order])
-        x = x.reshape(list(x.shape[: lead + after]) + [self.channels])  # noqa: RUF005  (TorchScript knows no stars)
+        lead = list(x.shape[: x.dim() - 1 - self.before])
+        x = self.moved(x, 1).reshape(lead + self.made + [self.channels])
         return x.narrow(-1, 0, x.shape[-1] - self.crop) if self.crop else x
 
     def maps(self, x: Tensor) -> Tensor:
         """(n·carried, channels, *spatial) to (n·carried', channels', *spatial)."""
-        count, positions = len(self.shape), list(x.shape[2:])
+        positions = list(x.shape[2:])
         if self.pad:
             x = functional.pad(self.blocks(x), [0, 0] * self.spatial + [0, self.pad])
-        x = x.reshape([-1] + self.shape + positions)  # noqa: RUF005  (TorchScript knows no stars)
-        x = x.permute([0] + [1 + k for k in self.order] + [1 + count + k for k in range(self.spatial)])
-        x = x.reshape([-1, self.channels] + positions)  # noqa: RUF005
+        places = 1
+        for size in positions:
+            places *= size
+        x = self.moved(x, places).reshape([-1, self.channels] + positions)  # noqa: RUF005  (TorchScript knows no stars)
         if self.crop:
             blocks = self.blocks(x)
             x = blocks.narrow(2, 0, blocks.shape[2] - self.crop).flatten(1, 2)
+        return x
+
+    def moved(self, x: Tensor, places: int) -> Tensor:
+        """All labels in their order, whatever shape they have; each with so many places."""
+        for sizes, order, rest in self.moves:
+            x = x.reshape([-1] + sizes + [rest * places])  # noqa: RUF005
+            x = x.permute([0] + [1 + k for k in order] + [1 + len(sizes)])
         return x
 
     def blocks(self, x: Tensor) -> Tensor:
@@ -88,7 +98,47 @@ class Rearrange(Closed):
         return x.reshape([x.shape[0], self.groups, x.shape[1] // self.groups] + list(x.shape[2:]))  # noqa: RUF005
 
     def extra_repr(self) -> str:
-        return f"{tuple(self.shape)} by {self.order}, carried {self.carried}, pad={self.pad}, crop={self.crop}"
+        return f"{self.shape} by {self.order}, carried {self.carried}, pad={self.pad}, crop={self.crop}"
+
+
+MOST_BLOCKS = 3  # that change places at once, between what stays before them and what stays behind
+
+
+def moves(shape: Sequence[int], order: Sequence[int]) -> list[tuple[list[int], list[int], int]]:
+    """A permutation of labels as permutations of few blocks, one after the other.
+
+    Args: shape: sizes of the labels; order: the permutation, as `Tensor.permute` takes it.
+    Returns: for each: sizes of the blocks that change places, their order, and the size of all that is behind them.
+    """
+    goal, found = [k for k in order if shape[k] > 1], []  # a label of size 1 is wherever it should be
+    state = sorted(goal)
+    while state != goal:
+        wrong = [k for k, (one, other) in enumerate(zip(state, goal, strict=True)) if one != other]
+        begin, end = wrong[0], wrong[-1] + 1
+        before = together(state[begin:end], goal)
+        after = sorted(before, key=lambda block: goal.index(block[0]))
+        behind: list[int] = []
+        if len(before) > MOST_BLOCKS:  # the block that belongs in front changes places with all before it
+            at = before.index(after[0])
+            behind = list(chain(*before[at + 1 :]))
+            before = [list(chain(*before[:at])), before[at]]
+            after = before[::-1]
+        rest = behind + state[end:]
+        sizes = [math.prod(shape[k] for k in block) for block in before]
+        found.append((sizes, [before.index(block) for block in after], math.prod(shape[k] for k in rest)))
+        state = [*state[:begin], *chain(*after), *rest]
+    return found
+
+
+def together(labels: Sequence[int], goal: Sequence[int]) -> list[list[int]]:
+    """Labels in blocks that stay together on the way to a goal."""
+    blocks = [[labels[0]]]
+    for before, label in pairwise(labels):
+        if goal.index(label) == goal.index(before) + 1:
+            blocks[-1].append(label)
+        else:
+            blocks.append([label])
+    return blocks
 
 
 class Pad(Closed):

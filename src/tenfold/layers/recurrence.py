@@ -96,7 +96,7 @@ class Recurrence(Closed):
         widths = [self.width, self.hidden_size] if self.mode == "LSTM" else [self.width]
         units = self.directions * self.num_layers
         if state is None:
-            return [x.new_zeros([units, n, width]) for width in widths]
+            return [torch.zeros(units, n, width, dtype=x.dtype, device=x.device) for width in widths]
         for part, width in zip(state, widths):  # noqa: B905  (TorchScript)
             if list(part.shape) != [units, n, width]:
                 wanted = units, n, width

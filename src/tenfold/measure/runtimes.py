@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
-from tenfold.inputs import Inputs, evaluating, inputs_for, run, tensors_in
+from tenfold.inputs import Inputs, arguments, evaluating, inputs_for, run, tensors_in
 from tenfold.measure.outputs import relative_error
 from tenfold.measure.timing import Timing, paired
 from tenfold.protocols import TenfoldError, near_misses
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 Forward = Callable[[], Any]
+EXPORTERS = "torch.onnx", "onnxscript", "onnx_ir"  # names of their logs
 SAME = 1e-5  # relative error of outputs: another order of sums, and no other network
 
 
@@ -51,10 +52,9 @@ def onnxruntime(model: nn.Module, inputs: Inputs) -> Forward:
 
 def exported(model: nn.Module, given: Any) -> "ModelProto":
     """A network on these inputs as ONNX."""
-    words = isinstance(given, Mapping)
-    args = () if words else given if isinstance(given, tuple) else (given,)
+    args, kwargs = arguments(given)
     with quiet_exporter():
-        program = torch.onnx.export(model, args, kwargs=dict(given) if words else None, dynamo=True, verbose=False)
+        program = torch.onnx.export(model, args, kwargs=kwargs, dynamo=True, verbose=False)
     if program is None:
         raise TenfoldError("torch gives no ONNX program for it.")
     return program.model_proto
@@ -62,29 +62,27 @@ def exported(model: nn.Module, given: Any) -> "ModelProto":
 
 @contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Without what torch's exporter says of operators that are not here, and of its own use of torch."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    """Without what exporters say of their own code: no warnings, and of their logs only errors."""
+    logs = [logging.getLogger(name) for name in EXPORTERS]
+    levels = [log.level for log in logs]
     try:
+        for log in logs:
+            log.setLevel(logging.ERROR)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated", FutureWarning)
+            warnings.simplefilter("ignore")
             yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 def in_session(graph: "ModelProto", given: Any) -> Forward:
     """An ONNX graph on these inputs."""
-    import onnxruntime as ort
+    from tenfold.runners.onnx import opened
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or idle threads slow the others down
-    session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [each.name for each in session.get_inputs()]
-    feed = {name: x.contiguous().numpy() for name, x in zip(names, tensors_in(given), strict=True)}
-    return lambda: [torch.from_numpy(each) for each in session.run(None, feed)]
+    forward = opened(graph.SerializeToString(), torch.get_num_threads())
+    arrays = [x.contiguous().numpy() for x in tensors_in(given)]
+    return lambda: [torch.from_numpy(each) for each in forward(arrays)]
 
 
 RUNTIMES: dict[str, Callable[[nn.Module, Inputs], Forward]] = {

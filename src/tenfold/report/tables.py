@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tenfold.measure import LayerProfile, MsPerBatch, OutputError, Profile
+from tenfold.report.exported import Exported, counted
 from tenfold.report.frontier import Frontier
 from tenfold.report.layer_row import LayerRow
 from tenfold.report.measurement import Measurement, furthest
@@ -218,6 +219,19 @@ def runtimes_table(found: RuntimeTimes) -> Table:
     for runtime in dict.fromkeys(runtime for _, runtime in found.times):
         row = (found.times.get((name, runtime)) for name in found.networks)
         table.add_row(runtime, *(UNKNOWN if time is None else shown_time(time) for time in row))
+    return table
+
+
+def export_table(found: Exported) -> Table:
+    """Bytes and milliseconds of an exported file, beside the dense network's."""
+    files = {"dense": found.dense, "exported": found.file} if found.dense else {"exported": found.file}
+    table = titled("")
+    right(table, *files, *(("ratio",) if found.dense else ()))
+    smaller = (times(found.dense.bytes / found.file.bytes),) if found.dense else ()
+    faster = (f"{found.speedup.median:.2f}x ± {found.speedup.spread:.2f}",) if found.speedup else ()
+    add(table, "bytes in the file", *(number(file.bytes) for file in files.values()), *smaller)
+    label = f"ms for {counted(found.file.ms_per_batch.batch)}"
+    add(table, label, *(shown_time(file.ms_per_batch) for file in files.values()), *faster)
     return table
 
 

@@ -3,11 +3,19 @@
 from tenfold.storage.document import JSON, Document, Origin
 from tenfold.storage.folder import load, read_document, read_plan, read_report, save, with_sources
 from tenfold.storage.lock import alone, holding
-from tenfold.storage.replace import check_ours, check_replaceable, check_writable, is_folder, write_bytes, write_text
+from tenfold.storage.replace import (
+    check_ours,
+    check_replaceable,
+    check_writable,
+    is_folder,
+    placing,
+    write_bytes,
+    write_text,
+)
 from tenfold.storage.tensors import check_storable
 
 __all__ = [
     "JSON", "Document", "Origin", "alone", "check_ours", "check_replaceable", "check_storable", "check_writable",
-    "holding", "is_folder", "load", "read_document", "read_plan", "read_report", "save", "with_sources", "write_bytes",
-    "write_text",
+    "holding", "is_folder", "load", "placing", "read_document", "read_plan", "read_report", "save", "with_sources",
+    "write_bytes", "write_text",
 ]  # fmt: skip

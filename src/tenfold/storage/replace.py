@@ -175,13 +175,27 @@ def write_bytes(path: Path, content: bytes) -> None:
 
     Raises: TenfoldError if it cannot be written.
     """
+    with placing(path, content):
+        pass
+
+
+@contextmanager
+def placing(path: Path, content: bytes) -> Iterator[Path]:
+    """A file beside `path`, which takes its place at the end of the block; an error in it leaves all as it was.
+
+    Raises: TenfoldError if it cannot be written.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
+        yield partial
         os.replace(partial, path)
     except OSError as error:
         raise TenfoldError(f"'{path}' cannot be written ({error.strerror}).") from error
+    finally:
+        with suppress(OSError):  # the first error is the one to be told
+            partial.unlink(missing_ok=True)
 
 
 def check_replaceable(path: str | Path, overwrite: bool, *, example: str, ours: Callable[[Path], None]) -> None:
