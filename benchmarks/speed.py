@@ -14,7 +14,6 @@ import argparse
 import itertools
 import json
 import logging
-import math
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -202,7 +201,8 @@ def lstm(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """LSTM 512 to 512, 32 sequences of 80 steps: 4x fewer numbers, in memory too; and the same without that."""
     torch.manual_seed(0)
     model, x = nn.LSTM(512, 512).eval(), torch.randn(80, 32, 512)
-    budgets = [{"params": "4x", "deployed_params": "4x"}, {"params": "4x"}]
+    budgets = [{"params": "4x", "deployed_params": "4x", **more} for more in ({}, {"format": "svd"})]
+    budgets.append({"params": "4x"})
     yield from compared("LSTM 512 to 512, 80 steps, batch 32", model, Inputs(x, (1,)), budgets, given.runtimes)
 
 
@@ -364,7 +364,7 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     """A line of the table of speeds."""
     if "refused" in row:
         return row["network"], said(row["asked"]), "", row["runtime"], "", "", str(row["refused"]), ""
-    sizes = f"{row['params']:.2f} / {row['macs'] or math.nan:.2f} / {row.get('deployed') or math.nan:.2f}"
+    sizes = " / ".join(f"{row[name]:.2f}" for name in ("params", "macs", "deployed") if row.get(name))
     return (row["network"], said(row["asked"]), sizes, row["runtime"], f"{row['dense']:.3g}", f"{row['ms']:.3g}",
             f"{row['speed']:.2f}x", f"{row['spread']:.2f}")  # fmt: skip
 

@@ -147,7 +147,8 @@ def test_calibration_is_what_happens_where_there_is_data() -> None:
     assert calibrated.report.ratio.params > 3
     titles.clear()
     tenfold.compress(MODEL, data(), watch=watch, distil=3, calibrate=24, **asked)
-    assert titles[-4:] == ["all blocks", *["distillation"] * 3]
+    trained = [title for title in titles if title in ("all blocks", "distillation")]
+    assert trained[-4:] == ["all blocks", *["distillation"] * 3]
     titles.clear()
     tenfold.compress(MODEL, data(), watch=watch, reconstruct=False, **asked)
     assert not any("block" in title for title in titles)

@@ -610,3 +610,16 @@ def test_a_module_may_hold_arrays() -> None:
     twin = surgery.copied(model)
     assert np.array_equal(twin[0].stride, np.ones(2))
     assert twin[0].stride is not model[0].stride
+
+
+def test_a_copy_without_some_numbers_keeps_their_shapes_and_all_else() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LSTM(5, 6))
+    left = [model[0].weight, model[1].weight_ih_l0]
+    result = surgery.copied(model, without=left)
+    for (name, old), new in zip(model.named_parameters(), result.parameters(), strict=True):
+        assert new is not old
+        assert (new.shape, new.dtype, new.requires_grad) == (old.shape, old.dtype, old.requires_grad)
+        if any(old is each for each in left):
+            assert new.untyped_storage().nbytes() == new.element_size(), name
+        else:
+            assert torch.equal(new, old)

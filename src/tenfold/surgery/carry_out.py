@@ -14,7 +14,7 @@ from tenfold.layers import FactoredWeight, Layer
 from tenfold.network import Stages, TensorNetwork
 from tenfold.protocols import TenfoldError, Watch, listed, near_misses, within
 from tenfold.surgery.carry_over import carry_over
-from tenfold.surgery.copying import copied
+from tenfold.surgery.copying import copied, unwrapped
 from tenfold.surgery.finite import check_finite
 from tenfold.surgery.layout import laid_out
 from tenfold.surgery.plan import Plan, Row
@@ -49,16 +49,16 @@ def decompose(
     Raises: TenfoldError that names the layer: unknown to the network, or not fitting its plan; or a tensor that is not
         finite.
     """
-    result = copied(model)
-    check_finite(result)
-    planned = networks(result, plan)
+    model = unwrapped(model)
+    check_finite(model)
+    planned = networks(model, plan)
     together = {names[0]: {name: planned[name] for name in names} for names in groups(plan, planned)}
 
     def made(first: str) -> tuple[list[list[Tensor]], dict[str, FactoredWeight]]:
         members = together[first]
         with within(f"layer '{first}'" if len(members) == 1 else f"group of {', '.join(members)}"):
-            each = fitted(result, plan, members, metrics or {}, seed)
-            return each, factored(result, plan, members, each)
+            each = fitted(model, plan, members, metrics or {}, seed)
+            return each, factored(model, plan, members, each)
 
     sizes = {first: sum(math.prod(site.axes.values()) for site, _ in each.values()) for first, each in together.items()}
     weights: dict[str, FactoredWeight] = {}
@@ -71,20 +71,20 @@ def decompose(
                 concerns.setdefault(concern, []).append(name)
     for concern, names in () if quiet else concerns.items():
         log.warning("%s: %s", listed(names), concern)
-    return laid_out(replaced(result, [planned[name][0] for name in weights], weights), plan.layout)
+    return laid_out(replaced(model, planned, weights), plan.layout)
 
 
 def skeleton(model: nn.Module, plan: Plan) -> nn.Module:
     """The same network with cores of the right shapes and no meaning, to be filled from a file."""
-    result = copied(model)
-    planned = networks(result, plan)
+    model = unwrapped(model)
+    planned = networks(model, plan)
     weights = {}
     for name, (site, net) in planned.items():
-        like = site.weight(result)
+        like = site.parameter(model)
         cores = [torch.zeros(shape, dtype=like.dtype, device=like.device) for shape in net.shapes]
         with within(f"layer '{name}'"):
             weights[name] = FactoredWeight(net, cores, site.partition(net, plan.rows[name].stages))
-    return laid_out(replaced(result, [planned[name][0] for name in weights], weights), plan.layout)
+    return laid_out(replaced(model, planned, weights), plan.layout)
 
 
 def networks(model: nn.Module, plan: Plan) -> dict[str, tuple[Site, TensorNetwork]]:
@@ -161,17 +161,18 @@ def one_format(rows: Sequence[Row]) -> Format:
     return maker
 
 
-def replaced(model: nn.Module, changed: list[Site], weights: Mapping[str, FactoredWeight]) -> nn.Module:
-    """The network with layers in the place of modules; a module under several names stays one."""
+def replaced(model: nn.Module, planned: Members, weights: Mapping[str, FactoredWeight]) -> nn.Module:
+    """A copy of the network with layers in the place of modules; a module under several names stays one."""
+    result = copied(model, without=[each for site, _ in planned.values() if (each := site.alone(model)) is not None])
     kinds: dict[str, type[Layer]] = {}
     own: dict[str, dict[str, FactoredWeight]] = {}
-    for site in changed:
+    for name, (site, _) in planned.items():
         for place in site.places:
-            weight = weights[site.name]
+            weight = weights[name]
             kinds[place.module] = place.kind
             own.setdefault(place.module, {})[place.weight] = weight.mirrored() if place.mirrored else weight
-    modules = {name: model.get_submodule(name) for name in own}
-    return swapped(model, {modules[name]: kinds[name].from_dense(modules[name], own[name]) for name in own})
+    modules = {name: result.get_submodule(name) for name in own}
+    return swapped(result, {modules[name]: kinds[name].from_dense(modules[name], own[name]) for name in own})
 
 
 def swapped(model: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> nn.Module:

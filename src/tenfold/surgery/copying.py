@@ -2,6 +2,7 @@
 
 import copy
 import types
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,20 +25,22 @@ def unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
-def copied(model: nn.Module) -> nn.Module:
+def copied(model: nn.Module, without: Iterable[nn.Parameter] = ()) -> nn.Module:
     """A copy of a network, unwrapped; what Python's own copying leaves with the original is copied, too.
 
     That is functions whose closure or defaults lead to the network or to tensors, weak references, and that a tensor
     looks into a parameter. An activation that a module keeps (a tensor with a history, which torch refuses to copy) is
     kept without its history.
 
+    Args: without: parameters whose numbers the copy does not need: there they have a shape and take no memory.
     Raises: TenfoldError for a network that holds what cannot be copied (an open file, a lock).
     """
     model = unwrapped(model)
     kept = [value for _, _, value in outside(model)]
     kept += [buffer for module in model.modules() for buffer in module._buffers.values()]
     activations = [value for value in kept if isinstance(value, Tensor) and not value.is_leaf]
-    memo: dict[int, Any] = {id(value): value.detach().clone() for value in activations}
+    memo: dict[int, Any] = {id(parameter): hollow(parameter) for parameter in without}
+    memo |= {id(value): value.detach().clone() for value in activations}
     own = set(model.modules())
     functions = [v for v in kept if isinstance(v, types.FunctionType) and leads_to(v, own)]
     memo |= {id(function): twin(function) for function in functions}
@@ -50,6 +53,11 @@ def copied(model: nn.Module) -> nn.Module:
         raise TenfoldError(f"{type(model).__name__} cannot be copied: {error}; take that out of it.") from error
     redirected(result, {module: memo[id(module)] for module in own if id(module) in memo})  # (weak references)
     return result
+
+
+def hollow(parameter: nn.Parameter) -> nn.Parameter:
+    """One of the same shape whose numbers are all one zero."""
+    return nn.Parameter(parameter.detach().new_zeros(()).expand(parameter.shape), parameter.requires_grad)
 
 
 def looks(model: nn.Module) -> dict[int, Tensor]:

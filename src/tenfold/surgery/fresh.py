@@ -15,7 +15,7 @@ from tenfold.layers import FactoredWeight
 from tenfold.network import TensorNetwork, deviation_of, random_cores
 from tenfold.protocols import TenfoldError, near_misses, within
 from tenfold.surgery.carry_out import Members, factored, groups, networks, one_format, replaced
-from tenfold.surgery.copying import copied
+from tenfold.surgery.copying import unwrapped
 from tenfold.surgery.plan import Plan
 from tenfold.surgery.sites import Site
 
@@ -43,15 +43,15 @@ def fresh(model: nn.Module, plan: Plan, *, init: Init = "dense", seed: int = 0) 
         ICML 2022).
     """
     check_init(init)
-    result = copied(model)
-    planned = networks(result, plan)
+    model = unwrapped(model)
+    planned = networks(model, plan)
     weights: dict[str, FactoredWeight] = {}
     for names in groups(plan, planned):
         with within(f"layer '{names[0]}'" if len(names) == 1 else f"group of {', '.join(names)}"):
             members = {name: planned[name] for name in names}
-            weights.update(factored(result, plan, members, drawn(result, plan, members, INITS[init], seed)))
-    spreads = {name: initial(result, site) for name, (site, _) in planned.items()}
-    result = replaced(result, [planned[name][0] for name in weights], weights)
+            weights.update(factored(model, plan, members, drawn(model, plan, members, INITS[init], seed)))
+    spreads = {name: initial(model, site) for name, (site, _) in planned.items()}
+    result = replaced(model, planned, weights)
     for name, (site, _) in planned.items():
         for place in site.places:
             settle(result.get_submodule(place.module), spreads[name], generator(seed, name, "rest"))

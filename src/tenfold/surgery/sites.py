@@ -1,5 +1,6 @@
 """The weights of a network that can be compressed, by name."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -66,6 +67,14 @@ class Site:
         """The parameter that holds the weight, or the first of those that it is computed from."""
         first = self.places[0]
         return next(iter(stored_in(model.get_submodule(first.module), first.kind, first.weight).values()))
+
+    def alone(self, model: nn.Module) -> nn.Parameter | None:
+        """The parameter that holds this weight as it is and nothing else; None where there is no such."""
+        first = self.places[0]
+        module = model.get_submodule(first.module)
+        child, _, leaf = first.kind.stored(module, first.weight).rpartition(".")
+        held = module.get_submodule(child)._parameters.get(leaf)
+        return held if held is not None and held.numel() == math.prod(self.axes.values()) else None
 
     @property
     def obstacle(self) -> str | None:
