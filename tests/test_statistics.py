@@ -798,3 +798,29 @@ def test_several_processes_add_up_to_one_that_saw_all(tmp_path: Path) -> None:
         assert found.keys() == wanted.keys()
         for name, each in wanted.items():
             assert all(torch.equal(getattr(found[name], part), getattr(each, part)) for part in PARTS)
+
+
+class WritesOver(nn.Module):
+    """Adds to what a layer was given, in place, where it can."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.in_place = nn.Linear(5, 6), nn.Linear(6, 6), in_place
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.first(x)
+        z = self.second(y)
+        if self.in_place:
+            y += z
+            return y
+        return y + z
+
+
+def test_inputs_that_are_written_over_are_seen_as_they_were() -> None:
+    found = []
+    for in_place in (True, False):
+        torch.manual_seed(0)
+        model = WritesOver(in_place).eval().double()
+        chunks = [Inputs(torch.randn(8, 5, dtype=torch.float64), (0,))]
+        found.append(gather(model, chunks, seed=0).metrics["second"])
+    assert all(torch.equal(found[0].moments[key], found[1].moments[key]) for key in ("i", "o"))

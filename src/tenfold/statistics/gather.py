@@ -140,6 +140,13 @@ class Watch:
         self.sums[side, held] = seen if known is None else known + seen
 
 
+def on_copies(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What a module is given, copied: a network may write over it afterwards, and gradients need it as it was."""
+    del module
+    copies = [each.clone() if isinstance(each, Tensor) else each for each in args]
+    return tuple(copies), {name: each.clone() if isinstance(each, Tensor) else each for name, each in kwargs.items()}
+
+
 class Watched:
     """A copy of a network in which every weight that can be is applied by a module of its own, with hooks on it.
 
@@ -160,6 +167,7 @@ class Watched:
         model.requires_grad_(requires_grad=False)
         for module in watches:
             module.requires_grad_()
+            module.register_forward_pre_hook(on_copies, with_kwargs=True)
             module.register_forward_hook(self.after, with_kwargs=True)
         for watch in within.values():
             getattr(watch.at.module, watch.at.weight).requires_grad_()
