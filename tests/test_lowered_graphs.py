@@ -252,3 +252,56 @@ def test_activations_write_over_what_they_alone_read() -> None:
     grads = [torch.autograd.grad(each.square().sum(), x)[0] for each in (wanted, found)]
     assert torch.allclose(*grads, atol=1e-10)
     assert not any(module.inplace for module in model.modules() if isinstance(module, nn.ReLU))
+
+
+class Before(nn.Module):
+    """An activation that it may share with others, of what is read again."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.activation = nn.Conv2d(4, 4, 3, padding=1), activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.activation(x)) - x
+
+
+class ByParts(nn.Module):
+    """Traced by its parts only; two of them share an activation, and the second reads again what that is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        activation = nn.ReLU()
+        self.first, self.second = nn.Sequential(nn.Conv2d(4, 4, 1), activation), Before(activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(-self.first(x * 2 if float(x.sum()) > 1e9 else x))
+
+
+class Optional(nn.Module):
+    """Reads what it activates once more where an input is left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.activation = nn.Conv2d(4, 4, 1), nn.ReLU()
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        y: Tensor = self.conv(x)
+        return self.activation(y) - y if scale is None else self.activation(y) * scale
+
+
+class Named(nn.Module):
+    """Gives a module its input by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.same, self.activation = nn.Conv2d(4, 4, 1), nn.Identity(), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.same(input=self.conv(x)))
+
+
+@pytest.mark.parametrize("build", [ByParts, Optional, Named])
+def test_activations_write_over_nothing_that_was_not_seen(build: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    model, x = build().eval(), torch.randn(2, 4, 5, 5)
+    assert torch.equal(tenfold.lower(model)(x), model(x))

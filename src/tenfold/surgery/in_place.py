@@ -7,27 +7,26 @@ import torch
 from torch import fx, nn
 
 from tenfold.layers.plain import CONVOLUTIONS
-from tenfold.surgery.tracing import called, is_plain, traced
+from tenfold.surgery.tracing import NORMS, called, given, is_plain, traced
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6)  # their gradients need the output alone
-FRESH = (*CONVOLUTIONS, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.Linear)  # theirs do not need it
+FRESH = (*CONVOLUTIONS, *NORMS, nn.Linear)  # theirs do not need it
 SUMS = (operator.add, torch.add)
 
 
 def activate_in_place(model: nn.Module) -> None:
     """Let every activation, in place, write over what a layer or a sum puts out, where it alone reads that.
 
-    Where the order of modules cannot be traced, parts are tried one by one.
+    A network that cannot be traced as a whole, or that may be called with fewer inputs, stays as it is: what has not
+    been seen may read it, or call the same activation.
     """
     if not any(type(module) in ACTIVATIONS for module in model.modules()):
         return
     graph = traced(model)
-    if graph is None:
-        for child in model.children():
-            activate_in_place(child)
+    if graph is None or any(node.args for node in graph.nodes if node.op == "placeholder"):  # defaults
         return
     modules = called(model, graph)
-    kept = {modules[node] for node in modules if not is_fresh(node.args[0] if node.args else None, modules)}
+    kept = {module for node, module in modules.items() if not is_fresh(given(node), modules)}
     for module in set(modules.values()) - kept:
         if isinstance(module, ACTIVATIONS) and is_plain(module, ACTIVATIONS):
             module.inplace = True
@@ -41,5 +40,5 @@ def is_fresh(value: object, modules: Mapping[fx.Node, nn.Module]) -> bool:
         return value.target in SUMS
     made_by = modules.get(value)
     if type(made_by) is nn.Identity:  # a folded batch norm
-        return is_fresh(value.args[0], modules)
+        return is_fresh(given(value), modules)
     return made_by is not None and is_plain(made_by, FRESH)

@@ -14,10 +14,9 @@ from tenfold.surgery.carry_out import swapped
 from tenfold.surgery.copying import copied
 from tenfold.surgery.in_place import activate_in_place
 from tenfold.surgery.layout import layout_of, with_kernels, without_door
-from tenfold.surgery.tracing import called, is_plain, traced
+from tenfold.surgery.tracing import NORMS, called, given, is_plain, traced
 
 log = logging.getLogger(__name__)
-NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def lower(model: nn.Module, *, fold: bool = True) -> nn.Module:
@@ -67,7 +66,7 @@ def pairs(model: nn.Module, graph: fx.Graph) -> list[tuple[str, str]]:
     calls = Counter(id(part) for part in module.values())
     found = []
     for node, norm in module.items():
-        before = node.args[0] if node.args else None
+        before = given(node)
         if not isinstance(before, fx.Node) or not is_plain(norm, NORMS) or norm.running_mean is None:
             continue
         first = module.get(before)

@@ -5,6 +5,7 @@ import logging
 from torch import fx, nn
 
 log = logging.getLogger(__name__)
+NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class Tracer(fx.Tracer):
@@ -26,6 +27,11 @@ def traced(model: nn.Module) -> fx.Graph | None:
 def called(model: nn.Module, graph: fx.Graph) -> dict[fx.Node, nn.Module]:
     """The modules of a graph, by the node that calls them."""
     return {node: model.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"}
+
+
+def given(node: fx.Node) -> object:
+    """What a module is called with first; None where it is named."""
+    return node.args[0] if node.args else None
 
 
 def is_plain(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
