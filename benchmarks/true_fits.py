@@ -29,7 +29,7 @@ from tenfold.inputs import first_samples
 from tenfold.measure import Profile
 from tenfold.planning import ErrorCurves
 from tenfold.planning.asked import formats_asked
-from tenfold.planning.candidates import Choice
+from tenfold.planning.choices import Choice
 from tenfold.planning.curves import fitted_error
 from tenfold.planning.planner import MAX_ERROR
 from tenfold.planning.search import Search

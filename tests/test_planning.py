@@ -20,7 +20,8 @@ from tenfold.planning import BUDGETS, ErrorCurves, plan
 from tenfold.planning.allocation import SHARES, SMALL, Limits, clipped
 from tenfold.planning.asked import formats_asked, override_from, overrides_asked, ranks_asked
 from tenfold.planning.budgets import Cost, limit
-from tenfold.planning.candidates import Curve, levels, pareto, round_up
+from tenfold.planning.candidates import levels, round_up
+from tenfold.planning.choices import Curve, pareto
 from tenfold.planning.search import Search
 from tenfold.protocols import Progress, TenfoldError
 from tenfold.surgery import Plan, sites

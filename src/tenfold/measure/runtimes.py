@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -41,10 +42,8 @@ def compiled(model: nn.Module) -> nn.Module:
 
 def onnxruntime(model: nn.Module, inputs: Inputs) -> Forward:
     """As an ONNX file, by onnxruntime on as many threads as torch has."""
-    try:
-        import onnxruntime  # noqa: F401  (before the exporter takes its seconds)
-    except ImportError:
-        raise TenfoldError("onnxruntime is not installed; pip install 'tenfold[export]'.") from None
+    if find_spec("onnxruntime") is None:  # before the exporter takes its seconds
+        raise TenfoldError("onnxruntime is not installed; pip install 'tenfold[export]'.")
     if any(x.device.type != "cpu" for x in tensors_in(inputs.value)):
         raise TenfoldError("onnxruntime runs on the processor here; use --device cpu.")
     return in_session(exported(model, inputs.value), inputs.value)
@@ -53,8 +52,13 @@ def onnxruntime(model: nn.Module, inputs: Inputs) -> Forward:
 def exported(model: nn.Module, given: Any) -> "ModelProto":
     """A network on these inputs as ONNX."""
     args, kwargs = arguments(given)
+    return by_exporter(model, args, kwargs=kwargs)
+
+
+def by_exporter(*given: Any, **options: Any) -> "ModelProto":
+    """What torch's exporter makes of a network or a program."""
     with quiet_exporter():
-        program = torch.onnx.export(model, args, kwargs=kwargs, dynamo=True, verbose=False)
+        program = torch.onnx.export(*given, **options, dynamo=True, verbose=False)
     if program is None:
         raise TenfoldError("torch gives no ONNX program for it.")
     return program.model_proto
@@ -69,7 +73,7 @@ def quiet_exporter() -> Iterator[None]:
         for log in logs:
             log.setLevel(logging.ERROR)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.filterwarnings("ignore", module=r"(torch|onnx|onnxscript|onnx_ir|copyreg)\b")
             yield
     finally:
         for log, level in zip(logs, levels, strict=True):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tenfold.planning.budgets import Budget
-from tenfold.planning.candidates import Choice, Curve, chosen, cost_row
+from tenfold.planning.choices import Choice, Curve, chosen, cost_row
 from tenfold.planning.curves import Array
 from tenfold.protocols import TenfoldError
 

@@ -10,7 +10,7 @@ from tenfold.fitting import Metric
 from tenfold.measure import Clock, Profile
 from tenfold.measure.runtimes import check_runtime
 from tenfold.planning.asked import AUTO, formats_asked, ranks_asked
-from tenfold.planning.candidates import Choice
+from tenfold.planning.choices import Choice
 from tenfold.planning.curves import ErrorCurves
 from tenfold.planning.promised import promised
 from tenfold.planning.search import Allocation, Search

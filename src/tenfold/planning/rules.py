@@ -6,7 +6,8 @@ import numpy as np
 
 from tenfold.network import full_rank, local_bound, useful
 from tenfold.planning.allocation import Limits, costs_of, grown
-from tenfold.planning.candidates import Choice, Family, Ints, Subject, chosen, round_up
+from tenfold.planning.candidates import Family, Ints, Subject, round_up
+from tenfold.planning.choices import Choice, chosen
 from tenfold.protocols import TenfoldError, within
 
 

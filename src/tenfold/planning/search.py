@@ -18,7 +18,8 @@ from tenfold.measure.profile import UNREACHED
 from tenfold.planning.allocation import Limits, allocate, clipped, costs_of
 from tenfold.planning.asked import Override, overrides_asked
 from tenfold.planning.budgets import BUDGETS, Cost, limit
-from tenfold.planning.candidates import Choice, Curve, Family, Subject, curve, families, leanest
+from tenfold.planning.candidates import Family, Subject, families
+from tenfold.planning.choices import Choice, Curve, curve, leanest
 from tenfold.planning.curves import ErrorCurves
 from tenfold.planning.pace import Pace
 from tenfold.planning.rules import by_energy, by_ranks, named_layer, or_dense, uniform

@@ -37,11 +37,6 @@ class Exported:
     dense: ExportedFile | None = None
     speedup: Speedup | None = None
 
-    @property
-    def furthest(self) -> Difference:
-        """Of the differences."""
-        return max(self.differences, key=lambda each: each.error)
-
     def document(self) -> dict[str, Any]:
         """For `--json`."""
         return {"schema": 1, **asdict(self)}

@@ -1,6 +1,6 @@
 """`python -P alone.py RUNNER FILE FOLDER`: an exported file run where there is no tenfold.
 
-What it is given lies in FOLDER as 0.npz, 1.npz, ..; what it gives is written there as 0.out.npz, 1.out.npz, ..
+What it is given lies in FOLDER as 000.npz, 001.npz, ..; what it gives is written there as 000.out.npz, 001.out.npz, ..
 """
 
 import runpy

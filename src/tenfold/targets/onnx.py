@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.export import ExportedProgram
 
 from tenfold import runners
-from tenfold.measure.runtimes import quiet_exporter
+from tenfold.measure.runtimes import by_exporter
 from tenfold.protocols import TenfoldError
 from tenfold.targets.base import Target
 
@@ -27,11 +26,8 @@ class ONNX(Target):
         held = sum(tensor.nbytes for tensor in program.state_dict.values())
         if held > MOST_BYTES:
             raise TenfoldError(f"one ONNX file holds 2 GiB, and the weights are {held / 2**30:.1f}; export to .pt2.")
-        with quiet_exporter():
-            made = torch.onnx.export(program, dynamo=True, verbose=False, output_names=list(outputs))
-        if made is None:
-            raise TenfoldError("torch gives no ONNX program for it.")
-        return without_traces(made.model_proto, [str(symbol) for symbol in program.range_constraints])
+        made = by_exporter(program, output_names=list(outputs))
+        return without_traces(made, [str(symbol) for symbol in program.range_constraints])
 
 
 def without_traces(model: Any, symbols: Sequence[str]) -> bytes:
