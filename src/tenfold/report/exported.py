@@ -1,6 +1,5 @@
 """`Exported`: a file that runs without tenfold, checked and timed, beside the dense network's."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,6 +36,11 @@ class Exported:
     dense: ExportedFile | None = None
     speedup: Speedup | None = None
 
+    @property
+    def furthest(self) -> Difference:
+        """Of the differences."""
+        return max(self.differences, key=lambda each: each.error)
+
     def document(self) -> dict[str, Any]:
         """For `--json`."""
         return {"schema": 1, **asdict(self)}
@@ -44,7 +48,7 @@ class Exported:
 
 def export_sentences(found: Exported) -> list[str]:
     """What the file is, and how it was checked."""
-    return [f"'{found.path}' takes {batches(found)}.", checked(found.differences)]
+    return [f"'{found.path}' takes {batches(found)}.", checked(found)]
 
 
 def batches(found: Exported) -> str:
@@ -59,9 +63,9 @@ def counted(samples: int) -> str:
     return f"{samples} sample{'s' if samples > 1 else ''}"
 
 
-def checked(differences: Sequence[Difference]) -> str:
+def checked(found: Exported) -> str:
     """What a process without tenfold made of the file."""
-    sizes = " and ".join(str(each.samples) for each in differences)
-    error = max(each.error for each in differences)
+    sizes = " and ".join(str(each.samples) for each in found.differences)
+    error = found.furthest.error
     same = f" to {error:.1e} of the largest entry" if error else ", bit for bit"
     return f"Run in a process without tenfold, on batches of {sizes}, its outputs are the network's{same}."
