@@ -7,8 +7,9 @@ import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
-settings.register_profile("laws", deadline=None, derandomize=True, print_blob=False, max_examples=50)
-settings.load_profile("laws")
+for name, examples in {"quick": 20, "thorough": 200}.items():
+    settings.register_profile(name, deadline=None, derandomize=True, print_blob=False, max_examples=examples)
+settings.load_profile("quick")
 
 
 @pytest.fixture
