@@ -176,16 +176,23 @@ def resnet50(batch: int) -> Callable[[argparse.Namespace], Iterator[dict[str, An
 
 def minilm(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The 36 linear layers of all-MiniLM-L6-v2, 32 sentences of 64 tokens."""
+    model, inputs = encoder()
+    for every in ("2x", "4x"):
+        yield from compared(f"MiniLM, 36 linears {every}", model, inputs, [encoder_at(model, every)], given.runtimes)
+
+
+def encoder() -> tuple[nn.Module, Any]:
+    """all-MiniLM-L6-v2, and 32 sentences of 64 tokens."""
     from sentences import opened
 
-    model, _ = opened()
     ids = torch.randint(0, 1000, (32, 64), generator=torch.Generator().manual_seed(0))
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    return opened()[0], {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def encoder_at(model: nn.Module, every: str) -> Asked:
+    """The budget at which the multiply-adds of the linear layers of MiniLM's encoder are at a ratio."""
     layers = ["bert.encoder.*"]
-    for every in ("2x", "4x"):
-        budget = sized(model, layers, every)
-        yield from compared(f"MiniLM, 36 linears {every}", model, inputs, [{"macs": budget, "include": layers}],
-                            given.runtimes)  # fmt: skip
+    return {"macs": sized(model, layers, every), "include": layers}
 
 
 def sized(model: nn.Module, patterns: Sequence[str], every: str) -> float:
