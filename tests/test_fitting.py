@@ -200,6 +200,21 @@ def test_vectors_in_single_precision_leave_out_hardly_more(
     assert left <= least * 1.01 + 1e-20 * matrix.square().sum()
 
 
+@settings(max_examples=40)
+@given(SHAPES, st.integers(1, 5), seeds)
+def test_a_gram_matrix_in_strips_is_its_lower_triangle_and_decomposes_as_the_whole(
+    shape: tuple[int, int], strip: int, seed: int
+) -> None:
+    matrix = normal(*shape, seed=seed)
+    whole = matrix @ matrix.mT if shape[0] <= shape[1] else matrix.mT @ matrix
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spectra, "STRIP", strip)
+        lower, vectors, energy = spectra.gram(matrix), leading_vectors(matrix, 1), energies(matrix)
+    assert torch.allclose(lower.tril(), whole.tril(), rtol=0, atol=1e-13 * float(whole.trace()))
+    assert torch.allclose(energy, torch.linalg.svdvals(matrix).square(), rtol=0, atol=1e-12 * float(whole.trace()))
+    assert (vectors.mT @ matrix).square().sum() >= (1 - 1e-12) * energy[0]
+
+
 def test_a_long_matrix_costs_no_long_factor() -> None:
     matrix = normal(4, 200_000)  # a full SVD would want 300 GB
     assert leading_vectors(matrix, 2).shape == (4, 2)

@@ -79,7 +79,8 @@ def updated(
     weight = PROXIMAL * gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None]
     weight = weight.where(weight > 0, weight.new_ones(()))  # where the others are zero, the core stays as it is
     ridge = weight.expand(*many, size) + (0.0 if penalty is None else penalty)
-    solved = torch.linalg.solve(gram + ridge.diag_embed(), (seen + weight[..., None] * old).mT).mT
+    factor = torch.linalg.cholesky_ex(gram + ridge.diag_embed()).L  # where numbers overflow the error is not finite
+    solved = torch.cholesky_solve((seen + weight[..., None] * old).mT, factor).mT
     error = (solved @ gram * solved - 2 * solved * seen).sum(dim=(-2, -1))
     core = solved.reshape(*many, *net.shape((*rows, *bonds))).permute([names.index(x) for x in labels])
     return core.contiguous(), error

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-LARGE = 1024  # of the shorter side
+LARGE = 256  # of the shorter side
 CLOSE = 0.01  # of the squared error
+STRIP = 128  # rows of a Gram matrix at a time, at least; at most eight times
 EXACT = 1e-12  # of the largest squared singular value: what leaves out less is not decided by squares
 
 
@@ -71,9 +72,15 @@ def left_vectors(matrix: Tensor) -> Tensor:
 
 
 def gram(matrix: Tensor) -> Tensor:
-    """Of the shorter side, in float64."""
+    """Of the shorter side, in float64, strip by strip up to the diagonal: eigensolvers read the lower triangle only."""
     work = matrix.double()
-    return work @ work.mT if work.shape[0] <= work.shape[1] else work.mT @ work
+    side = work if work.shape[0] <= work.shape[1] else work.mT
+    square = side.new_zeros(len(side), len(side))
+    strip = max(STRIP, -(-len(side) // 8))
+    for start in range(0, len(side), strip):
+        rows = slice(start, start + strip)
+        square[rows, : rows.stop] = side[rows] @ side[: rows.stop].mT
+    return square
 
 
 def energies(matrix: Tensor) -> Tensor:
