@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from tenfold.layers import FactoredWeight
+from tenfold.layers.tensor_like import TensorLike
 from tenfold.protocols import TenfoldError, within
 from tenfold.storage import check_plan
 from tenfold.surgery import Plan, hollowed, laid_out
@@ -59,6 +60,7 @@ def marked(model: Any, config: "TenfoldConfig") -> None:
     held = dict(model.named_parameters(remove_duplicate=False))
     dense = {name: first for name, first in model.all_tied_weights_keys.items() if name in held}
     model.all_tied_weights_keys = model._tied_weights_keys = {**dense, **config.tied}
+    model._weight_conversions = []  # a file has the names in the network: cores are not taken apart as weights are
 
 
 def ties(model: nn.Module) -> dict[str, str]:
@@ -119,6 +121,8 @@ class TenfoldConfig(QuantizationConfigMixin):
 class TenfoldQuantizer(HfQuantizer):
     """How transformers builds, fills and saves a compressed network."""
 
+    quantization_config: TenfoldConfig
+
     def validate_environment(self, *args: Any, **kwargs: Any) -> None:
         """Refuse a network that is not compressed."""
         if not self.pre_quantized:
@@ -133,9 +137,14 @@ class TenfoldQuantizer(HfQuantizer):
             owner, _, key = name.rpartition(".")
             setattr(model.get_submodule(owner), key, model.get_parameter_or_buffer(first))
         with within("quantization_config"):
-            self.quantization_config = self.quantization_config.on(model)
-            hollowed(model, Plan.from_values(self.quantization_config.plan))
+            config = self.quantization_config.on(model)
+            hollowed(model, Plan.from_values(config.plan))
+        self.quantization_config = replace(config, tied={**config.tied, **ties(model)})
         marked(model, self.quantization_config)
+
+    def update_weight_conversions(self, weight_conversions: Any, model: Any) -> list[Any]:
+        """None: a file has the names in the network."""
+        return []
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> None:
         """Refuse cores that were in no file, and lay the network out as its plan says."""
@@ -163,3 +172,4 @@ class TenfoldQuantizer(HfQuantizer):
 
 
 KEEPERS.append(keep)
+TensorLike._is_hf_initialized = True  # type: ignore[attr-defined]  # not to be drawn at random

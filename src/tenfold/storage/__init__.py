@@ -15,7 +15,7 @@ from tenfold.storage.replace import (
 from tenfold.storage.tensors import check_storable
 
 __all__ = [
-    "JSON", "Document", "Origin", "alone", "check_ours", "check_plan", "check_replaceable", "check_storable", "check_writable",
-    "holding", "is_folder", "load", "placing", "read_document", "read_plan", "read_report", "save", "with_sources",
-    "write_bytes", "write_text",
+    "JSON", "Document", "Origin", "alone", "check_ours", "check_plan", "check_replaceable", "check_storable",
+    "check_writable", "holding", "is_folder", "load", "placing", "read_document", "read_plan", "read_report",
+    "save", "with_sources", "write_bytes", "write_text",
 ]  # fmt: skip
