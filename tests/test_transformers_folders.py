@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 import tenfold
+from tenfold import storage
+from tenfold.api import open_network
 from tenfold.protocols import TenfoldError
 from tenfold.surgery import Plan, Row
 
@@ -195,3 +197,40 @@ def test_generation_and_casting_after_loading(tmp_path: Path) -> None:
     assert loaded.half().transformer.wte.weight.dtype == torch.float16
     half = type(model).from_pretrained(tmp_path, dtype=torch.bfloat16)
     assert {core.dtype for core in half.parameters()} == {torch.bfloat16}
+
+
+# ---- `hf:FOLDER`, dense
+def test_a_folder_is_opened_with_its_weights_and_goes_along(tmp_path: Path) -> None:
+    model = network("bert")
+    model.save_pretrained(tmp_path / "dense", max_shard_size="20KB")
+    opened = open_network(f"hf:{tmp_path / 'dense'}")
+    assert type(opened.model) is type(model)
+    assert not opened.drawn
+    assert same(opened.model, model, "bert")
+    plan = Plan({"bert.encoder.layer.0.output.dense": Row("bert.encoder.layer.0.output.dense", "svd", ranks=(4,))})
+    small = tenfold.decompose(opened.model, plan)
+    storage.save(tmp_path / "out", small, plan, opened.document)
+    (tmp_path / "dense").rename(tmp_path / "moved")
+    assert same(tenfold.load(tmp_path / "out"), small, "bert")
+    alone = open_network(f"hf:{tmp_path / 'moved' / 'config.json'}")
+    assert alone.drawn
+    assert type(alone.model) is type(model)
+
+
+def test_a_folder_that_cannot_be_opened_gets_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, plan = tied_gpt2()
+    tenfold.decompose(model, plan).save_pretrained(tmp_path / "small")
+    (tmp_path / "empty").mkdir()
+    model.save_pretrained(tmp_path / "bare")
+    (tmp_path / "bare" / "model.safetensors").unlink()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name, words in {
+        "small": "stored by 'tenfold'; name the folder of the dense network",
+        "empty": "has no config.json",
+        "bare": "raised OSError",
+        "nowhere": "neither a folder nor a network that the hub gives us",
+    }.items():
+        with pytest.raises(TenfoldError, match=words):
+            open_network(f"hf:{tmp_path / name}")
+    with pytest.raises(TenfoldError, match="has weights of its own; leave --weights out"):
+        open_network(f"hf:{tmp_path / 'bare'}", weights="weights.pt")
