@@ -40,7 +40,8 @@ def main() -> None:
     if folder is not None:
         print(is_equal(folder))
         return
-    printed("transformers-folder", "Compressed networks in transformers' folders", HEAD, rows(), "", __doc__)
+    note = f"transformers {transformers.__version__}, one thread."
+    printed("transformers-folder", "Compressed networks in transformers' folders", HEAD, rows(), note, __doc__)
 
 
 def rows() -> Iterator[tuple[str, ...]]:
