@@ -153,6 +153,8 @@ def damaged(folder: Path, change: Any) -> None:
 
 
 @pytest.mark.parametrize(("change", "words"), [
+    (lambda config: config.pop("plan"), "'plan' is missing"),
+    (lambda config: config.update(bits=4), "nothing is called 'bits'"),
     (lambda config: config["plan"].update(schema=9), "schema 9 is not known"),
     (lambda config: config["plan"]["layers"].update(nowhere={"format": "svd", "ranks": [2]}), "no such layer"),
     (lambda config: config["plan"]["layers"]["transformer.wte"].update(ranks=[2, 2]), "layer 'transformer.wte'"),
@@ -195,7 +197,7 @@ def test_generation_and_casting_after_loading(tmp_path: Path) -> None:
     words = [each.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0) for each in (small, loaded)]
     assert torch.equal(*words)
     assert loaded.half().transformer.wte.weight.dtype == torch.float16
-    half = type(model).from_pretrained(tmp_path, dtype=torch.bfloat16)
+    half = type(model).from_pretrained(tmp_path, dtype=torch.bfloat16, device_map="cpu")
     assert {core.dtype for core in half.parameters()} == {torch.bfloat16}
 
 

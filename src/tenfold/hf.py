@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from tenfold import documents
 from tenfold.layers import FactoredWeight
 from tenfold.layers.tensor_like import TensorLike
 from tenfold.protocols import TenfoldError, within
@@ -102,6 +103,12 @@ class TenfoldConfig(QuantizationConfigMixin):
     plan: Mapping[str, Any]
     tied: Ties = field(default_factory=dict)
     quant_method: str = METHOD
+
+    @classmethod
+    def from_dict(cls, config_dict: Mapping[str, Any], **kwargs: Any) -> "TenfoldConfig":
+        """Read it from config.json, every part checked."""
+        with within("quantization_config"):
+            return documents.read(dict(config_dict), TenfoldConfig)
 
     def on(self, model: Any) -> "TenfoldConfig":
         """The same for a network that may have another head than the one that was saved, or none."""
