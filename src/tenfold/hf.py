@@ -60,7 +60,9 @@ def marked(model: Any, config: "TenfoldConfig") -> None:
     model.hf_quantizer = TenfoldQuantizer(config)
     held = dict(model.named_parameters(remove_duplicate=False))
     dense = {name: first for name, first in model.all_tied_weights_keys.items() if name in held}
-    model.all_tied_weights_keys = model._tied_weights_keys = {**dense, **config.tied}
+    model.all_tied_weights_keys = {**dense, **config.tied}
+    if config.tied:
+        model._tied_weights_keys = model.all_tied_weights_keys
     model._weight_conversions = []  # a file has the names in the network: cores are not taken apart as weights are
 
 
