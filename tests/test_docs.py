@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 LINKED = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES]
+THEIRS = {"transformers": [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]}  # pages that need more
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 FILE = re.compile(r"# (\w+\.py)\n")
@@ -81,8 +82,12 @@ def command(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert code in (0, None), line
 
 
-@pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=THEIRS.get(page.stem, []), id=page.stem) for page in [README, *PAGES]]
+)
 def test_what_a_page_shows_runs(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if page.stem in THEIRS:
+        pytest.importorskip(page.stem, reason=f"{page.stem} is not installed; pip install 'tenfold[{page.stem}]'")
     namespace: dict[str, object] = {"__name__": f"page_{page.stem}"}
     for number, (language, text) in enumerate(blocks(page), start=1):
         if language == "python" and (named := FILE.match(text)):

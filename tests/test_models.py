@@ -109,7 +109,7 @@ def test_sources(tmp_path: Path) -> None:
     path = tmp_path / "net.py"
     path.write_text("from torch import nn\ndef build():\n    return nn.Linear(2, 3)\ndef none():\n    pass\n")
     source = resolve(f"{path}:build")
-    assert (source.kind, source.name, source.input_shape) == ("file", f"{path}:build", None)
+    assert (source.kind, source.name, source.code, source.input_shape) == ("file", "net.py:build", path, None)
     assert isinstance(source.function(), nn.Linear)
     assert isinstance(resolve("torch.nn:Identity").function(), nn.Identity)
     with pytest.raises(TenfoldError, match=r"net\.py:none' gave a value of type NoneType, not a torch\.nn\.Module"):

@@ -62,7 +62,18 @@ def test_torch_is_pinned_as_published() -> None:
 
 def test_extras() -> None:
     extras = PROJECT["optional-dependencies"]
-    assert set(extras) == {"demo", "train", "report", "images", "export", "hf", "metrics", "transformers", "dev"}
+    assert set(extras) == {
+        "demo",
+        "train",
+        "report",
+        "images",
+        "export",
+        "hf",
+        "metrics",
+        "transformers",
+        "models",
+        "dev",
+    }
     named = {canonical(Requirement(text).name) for texts in extras.values() for text in texts}
     assert not named & {canonical(Requirement(text).name) for text in PROJECT["dependencies"]}
     assert {"torch", "numpy", "msgspec", "safetensors", "opt-einsum", "typer", "rich", "pyyaml", "filelock"} == {

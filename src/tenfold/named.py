@@ -74,7 +74,7 @@ def foreign(doing: str) -> Iterator[None]:
     except TenfoldError:
         raise
     except (Exception, SystemExit) as error:  # a user's code may raise anything
-        said = " ".join(str(error).split())
+        said = " ".join(str(error).split()).removesuffix(".")
         raise TenfoldError(f"{doing} raised {type(error).__name__}{f': {said}' if said else ''}.") from error
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tenfold import storage
-from tenfold.models import load_weights, resolve
+from tenfold.models import again, load_weights, resolve
 from tenfold.protocols import TenfoldError
 from tenfold.recovery.randomness import seeded
 from tenfold.storage import Document, Origin
@@ -21,11 +21,13 @@ class Opened:
     Attributes:
         document: where it came from, its input normalisation and the shape of one sample.
         plan: how it was compressed, if it is a folder.
+        drawn: whether its weights were drawn at random, as far as is known.
     """
 
     model: nn.Module
     document: Document
     plan: Plan | None = None
+    drawn: bool = False
 
     @property
     def input_shape(self) -> tuple[int, ...] | None:
@@ -48,7 +50,7 @@ def open_network(spec: str, *, weights: str | Path | None = None, trust_code: bo
     """A network in eval mode.
 
     Args:
-        spec: a name of the zoo, `file.py:function`, `package.module:function`, or a folder that tenfold wrote.
+        spec: what `tenfold.models.resolve` takes, or a folder that tenfold wrote.
         weights: a safetensors or torch file for a dense network; without one its weights are drawn from `seed`.
         trust_code: whether a folder may run the code that it names.
     Raises: TenfoldError for a name, file or folder that does not work, in one sentence.
@@ -61,15 +63,16 @@ def open_network(spec: str, *, weights: str | Path | None = None, trust_code: bo
     if Path(spec).is_dir():
         raise TenfoldError(f"'{spec}' is a folder, but not one that tenfold wrote (it has no model.json of ours).")
     source = resolve(spec)
+    if source.trained and weights is not None:
+        raise TenfoldError(f"'{spec}' has weights of its own; leave --weights out.")
     with seeded(seed, "weights", torch.device("cpu")):
         model = source.function()
     if weights is not None:
         load_weights(model, weights)
-    code = Path(source.name.rpartition(":")[0]).resolve() if source.kind == "file" else None
-    name = f"{code.name}:{source.name.rpartition(':')[2]}" if code else source.name
     normalisation = None if source.mean is None else {"mean": source.mean, "std": source.std or ()}
     shape = None if source.input_shape is None else {"x": source.input_shape}
-    return Opened(model.eval(), Document(Origin(source.kind, name, code), normalisation, shape))
+    document = Document(Origin(source.kind, source.name, source.code), normalisation, shape)
+    return Opened(model.eval(), document, drawn=source.trained is False and weights is None)
 
 
 def load(folder: str | Path, *, model: nn.Module | None = None, trust_code: bool = False) -> nn.Module:
@@ -85,9 +88,7 @@ def load(folder: str | Path, *, model: nn.Module | None = None, trust_code: bool
 
 def build(origin: Origin, folder: Path) -> nn.Module:
     """The dense architecture that a folder names."""
-    if origin.kind == "file" and origin.code is not None:
-        return resolve(f"{origin.code}:{origin.name.rpartition(':')[2]}").function()
-    return resolve(origin.name).function()
+    return again(origin.kind, origin.name, origin.code).function()
 
 
 def origin_of(model: nn.Module) -> Origin:

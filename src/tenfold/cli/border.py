@@ -61,7 +61,7 @@ def prepare(
     asked = parse_inputs(shapes, batch) if shapes else None
     given = {"mean": numbers("mean", mean), "std": numbers("std", std)}
     opened = open_network(model, weights=weights, trust_code=trust_code, seed=seed)
-    if wants_weights and opened.document.origin.kind == "zoo" and opened.plan is None and weights is None:
+    if wants_weights and opened.drawn:
         note(f"warning: '{model}' has no trained weights, they are drawn at random; give --weights FILE.")
     normalised = normalisation(opened, given, data)
     shape = shape_of(asked) or opened.input_shape

@@ -10,7 +10,11 @@ CALIBRATION, RECOVERY, TRAINING, RUN = "Calibration", "Recovery", "Training", "R
 
 # ---- the network and its data
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A zoo name, net.py:function, package.module:function, or a folder.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A zoo name, timm:NAME, torchvision:NAME, hf:FOLDER, net.py:function, package.mod:function, or a folder.",
+    ),
 ]
 Models = Annotated[
     list[str], typer.Argument(metavar="MODEL...", help="One network, or several to be put side by side.")

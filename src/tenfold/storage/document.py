@@ -26,9 +26,11 @@ class Origin:
     """Where the architecture comes from.
 
     Attributes:
-        kind: `zoo`: tenfold's own; `file` and `package`: code that is run to build it; `given`: a model in Python.
-        name: the zoo's name, `net.py:function`, `package.module:function`, or the class of what was given.
-        code: the file behind `net.py:function`; once read from a folder, the copy there.
+        kind: `zoo`: a name alone tells it; `file` and `package`: code that is run to build it; `given`: a model in
+            Python.
+        name: the zoo's, `timm:NAME`, `net.py:function`, `package.module:function`, or the class of what was given.
+        code: the file behind `net.py:function`, or the config behind `hf:FOLDER`; once read from a folder, the copy
+            there.
         neighbours: the files beside it, and in folders below, that it imports.
     """
 

@@ -121,10 +121,12 @@ def with_sources(document: Document) -> Document:
     Raises: TenfoldError where the architecture's file is not there, or imports what cannot go along.
     """
     origin = document.origin
-    if origin.kind != "file":
+    if origin.kind != "file" and origin.code is None:
         return document
     if origin.code is None or not origin.code.is_file():
         raise TenfoldError(f"the file behind '{origin.name}' is not there ({origin.code}); it goes into the folder.")
+    if origin.kind != "file":
+        return document
     code = origin.code.resolve()
     found = {path.resolve() for path in origin.neighbours} | set(neighbours(code))
     return replace(document, origin=replace(origin, code=code, neighbours=tuple(sorted(found))))

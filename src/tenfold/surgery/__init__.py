@@ -1,6 +1,6 @@
 """The weights of a network by name, a `Plan` for them, and a plan carried out."""
 
-from tenfold.surgery.carry_out import decompose
+from tenfold.surgery.carry_out import decompose, hollowed
 from tenfold.surgery.copying import copied, unwrapped
 from tenfold.surgery.finite import check_finite
 from tenfold.surgery.fresh import Init, check_init, fresh
@@ -12,6 +12,6 @@ from tenfold.surgery.sites import Site, sites
 from tenfold.surgery.untaken import Untaken, untaken
 
 __all__ = [
-    "Init", "Plan", "Row", "Site", "Untaken", "check_finite", "check_init", "copied", "decompose", "fresh", "laid_out",
-    "lower", "matching", "sites", "untaken", "unwrapped",
+    "Init", "Plan", "Row", "Site", "Untaken", "check_finite", "check_init", "copied", "decompose", "fresh", "hollowed",
+    "laid_out", "lower", "matching", "sites", "untaken", "unwrapped",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from tenfold.protocols import TenfoldError, Watch, listed, near_misses, within
 from tenfold.surgery.carry_over import carry_over
 from tenfold.surgery.copying import copied, unwrapped
 from tenfold.surgery.finite import check_finite
+from tenfold.surgery.keepers import kept
 from tenfold.surgery.layout import laid_out
 from tenfold.surgery.plan import Plan, Row
 from tenfold.surgery.references import redirected
@@ -71,20 +72,31 @@ def decompose(
                 concerns.setdefault(concern, []).append(name)
     for concern, names in () if quiet else concerns.items():
         log.warning("%s: %s", listed(names), concern)
-    return laid_out(replaced(model, planned, weights), plan.layout)
+    return kept(laid_out(replaced(model, planned, weights), plan.layout), plan)
 
 
 def skeleton(model: nn.Module, plan: Plan) -> nn.Module:
-    """The same network with cores of the right shapes and no meaning, to be filled from a file."""
+    """A copy of the network with cores of the right shapes and no meaning, to be filled from a file."""
     model = unwrapped(model)
     planned = networks(model, plan)
+    return kept(laid_out(replaced(model, planned, meaningless(model, plan, planned)), plan.layout), plan)
+
+
+def hollowed(model: nn.Module, plan: Plan) -> None:
+    """The same in the network itself, whose weights may be on device `meta`; layouts are for when it is filled."""
+    planned = networks(model, plan)
+    exchanged(model, planned, meaningless(model, plan, planned))
+
+
+def meaningless(model: nn.Module, plan: Plan, planned: Members) -> dict[str, FactoredWeight]:
+    """Cores of the right shapes, all zeros, in the types and on the devices of the weights."""
     weights = {}
     for name, (site, net) in planned.items():
         like = site.parameter(model)
         cores = [torch.zeros(shape, dtype=like.dtype, device=like.device) for shape in net.shapes]
         with within(f"layer '{name}'"):
             weights[name] = FactoredWeight(net, cores, site.partition(net, plan.rows[name].stages))
-    return laid_out(replaced(model, planned, weights), plan.layout)
+    return weights
 
 
 def networks(model: nn.Module, plan: Plan) -> dict[str, tuple[Site, TensorNetwork]]:
@@ -163,7 +175,12 @@ def one_format(rows: Sequence[Row]) -> Format:
 
 def replaced(model: nn.Module, planned: Members, weights: Mapping[str, FactoredWeight]) -> nn.Module:
     """A copy of the network with layers in the place of modules; a module under several names stays one."""
-    result = copied(model, without=[each for site, _ in planned.values() if (each := site.alone(model)) is not None])
+    alone = [each for site, _ in planned.values() if (each := site.alone(model)) is not None]
+    return exchanged(copied(model, without=alone), planned, weights)
+
+
+def exchanged(model: nn.Module, planned: Members, weights: Mapping[str, FactoredWeight]) -> nn.Module:
+    """The network, changed in place, with layers in the place of modules."""
     kinds: dict[str, type[Layer]] = {}
     own: dict[str, dict[str, FactoredWeight]] = {}
     for name, (site, _) in planned.items():
@@ -171,8 +188,8 @@ def replaced(model: nn.Module, planned: Members, weights: Mapping[str, FactoredW
             weight = weights[name]
             kinds[place.module] = place.kind
             own.setdefault(place.module, {})[place.weight] = weight.mirrored() if place.mirrored else weight
-    modules = {name: result.get_submodule(name) for name in own}
-    return swapped(result, {modules[name]: kinds[name].from_dense(modules[name], own[name]) for name in own})
+    modules = {name: model.get_submodule(name) for name in own}
+    return swapped(model, {modules[name]: kinds[name].from_dense(modules[name], own[name]) for name in own})
 
 
 def swapped(model: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> nn.Module:

@@ -16,6 +16,7 @@ from tenfold.network import TensorNetwork, deviation_of, random_cores
 from tenfold.protocols import TenfoldError, near_misses, within
 from tenfold.surgery.carry_out import Members, factored, groups, networks, one_format, replaced
 from tenfold.surgery.copying import unwrapped
+from tenfold.surgery.keepers import kept
 from tenfold.surgery.plan import Plan
 from tenfold.surgery.sites import Site
 
@@ -55,7 +56,7 @@ def fresh(model: nn.Module, plan: Plan, *, init: Init = "dense", seed: int = 0) 
     for name, (site, _) in planned.items():
         for place in site.places:
             settle(result.get_submodule(place.module), spreads[name], generator(seed, name, "rest"))
-    return result
+    return kept(result, plan)
 
 
 def initial(model: nn.Module, site: Site) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
-from msgspec import Meta
+from msgspec import Meta, to_builtins
 
 from tenfold import documents
 from tenfold.documents import Natural, Positive
@@ -76,11 +76,24 @@ class Plan:
     layout: str | None = None
     runtime: str | None = None
 
+    def to_values(self) -> dict[str, Any]:
+        """What a file holds of the plan: mappings, lists, texts and numbers."""
+        layers = {name: row_values(row) for name, row in self.rows.items()}
+        whole = {key: value for key in ("batch", "layout", "runtime") if (value := getattr(self, key)) is not None}
+        values: dict[str, Any] = to_builtins({"schema": SCHEMA, **whole, "layers": layers})
+        return values
+
+    @staticmethod
+    def from_values(values: object) -> "Plan":
+        """Read a plan from what a file holds of it.
+
+        Raises: TenfoldError, one sentence that names the layer and what would work.
+        """
+        return from_file(documents.checked(values, PlanFile, "a plan", SCHEMA))
+
     def to_yaml(self) -> str:
         """The plan as a file that a person edits."""
-        layers = {name: row_to_yaml(row) for name, row in self.rows.items()}
-        whole = {key: value for key in ("batch", "layout", "runtime") if (value := getattr(self, key)) is not None}
-        return HEADER + documents.to_yaml({"schema": SCHEMA, **whole, "layers": layers})
+        return HEADER + documents.to_yaml(self.to_values())
 
     @staticmethod
     def from_yaml(text: str) -> "Plan":
@@ -88,12 +101,7 @@ class Plan:
 
         Raises: TenfoldError, one sentence that names the layer and what would work.
         """
-        file = documents.from_yaml(text, PlanFile, "a plan", SCHEMA)
-        rows = {}
-        for name, given in file.layers.items():
-            with within(f"layer '{name}'"):
-                rows[name] = row_from_yaml(name, given)
-        return Plan(rows, file.batch, file.layout, file.runtime)
+        return from_file(documents.from_yaml(text, PlanFile, "a plan", SCHEMA))
 
 
 HEADER = """\
@@ -126,13 +134,22 @@ class RowFile:
     reason: str | int | float | bool = ""
 
 
-def row_to_yaml(row: Row) -> dict[str, Any]:
+def from_file(file: PlanFile) -> Plan:
+    """A plan, every row checked."""
+    rows = {}
+    for name, given in file.layers.items():
+        with within(f"layer '{name}'"):
+            rows[name] = row_from_file(name, given)
+    return Plan(rows, file.batch, file.layout, file.runtime)
+
+
+def row_values(row: Row) -> dict[str, Any]:
     """The parts of a row that say something."""
     values = {**vars(row), "ranks": [MERGED if rank is None else rank for rank in row.ranks]}
     return {key: value for key, value in values.items() if key == "format" or (value and key != "name")}
 
 
-def row_from_yaml(name: str, given: object) -> Row:
+def row_from_file(name: str, given: object) -> Row:
     """A row, every part checked."""
     file = documents.read(given, RowFile)
     row = Row(

@@ -6,10 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, cast
 
+import torch
 from torch import Tensor, nn
 
 from tenfold.layers.base import FactoredWeight, Layer
 from tenfold.network import GROUPS, Count, Positions, Stages
+
+
+class Bank(FactoredWeight):
+    """The weights of all experts as one: read as a tensor, (num_experts, m, n)."""
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size(self.net.axes.values())
+
+    def dense(self) -> Tensor:
+        return self.in_axes()
 
 
 class Experts(Layer):
@@ -30,7 +42,7 @@ class Experts(Layer):
         self.layers_own = {*vars(self), "layers_own"} - vars(module).keys()  # attributes that are the layer's alone
         for name, weight in weights.items():
             del self._parameters[name]
-            self._modules[name] = weight
+            self._modules[name] = Bank(weight.net, list(weight.cores), weight.stages.partition)
 
     @classmethod
     def recognises(cls, module: nn.Module) -> bool:
@@ -91,10 +103,10 @@ class Experts(Layer):
             return self.code.forward(self, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        """Weights as tensors, and what the module's class has."""
+        """Weights, inside a forward as tensors, and what the module's class has."""
         own = vars(self)
-        if name in own["_modules"] and name in own.get("sizes", ()):
-            return own["built"][name] if name in own["built"] else self.dense(name)
+        if name in own.get("built", ()):
+            return own["built"][name]
         try:
             return super().__getattr__(name)
         except AttributeError:
