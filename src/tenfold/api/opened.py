@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tenfold import storage
-from tenfold.models import load_weights, resolve
+from tenfold.models import load_weights, resolve, zoo_model
 from tenfold.protocols import TenfoldError
 from tenfold.recovery.randomness import seeded
 from tenfold.storage import Document, Origin
@@ -84,7 +84,9 @@ def load(folder: str | Path, *, model: nn.Module | None = None, trust_code: bool
 
 
 def build(origin: Origin, folder: Path) -> nn.Module:
-    """The dense architecture that a folder names."""
+    """The dense architecture that a folder names; only code of the kind that it names is run."""
+    if origin.kind == "zoo":
+        return zoo_model(origin.name).build()
     if origin.kind == "file" and origin.code is not None:
         return resolve(f"{origin.code}:{origin.name.rpartition(':')[2]}").function()
     return resolve(origin.name).function()
