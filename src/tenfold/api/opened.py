@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tenfold import storage
+from tenfold.arguments import typed
 from tenfold.models import load_weights, resolve, zoo_model
 from tenfold.protocols import TenfoldError
 from tenfold.recovery.randomness import seeded
@@ -72,6 +73,7 @@ def open_network(spec: str, *, weights: str | Path | None = None, trust_code: bo
     return Opened(model.eval(), Document(Origin(source.kind, name, code), normalisation, shape))
 
 
+@typed
 def load(folder: str | Path, *, model: nn.Module | None = None, trust_code: bool = False) -> nn.Module:
     """The network of a folder, in eval mode.
 
