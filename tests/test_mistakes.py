@@ -30,8 +30,8 @@ HEAD = """# Mistakes, and what they get
 
 Each is one sentence on standard error, exit code 2 (in Python a `TenfoldError`), nothing written, and refused before
 any work that it can be refused before. `net.py` builds a network for images of 1 x 8 x 8, `own.py` gives data for it;
-`small` is a folder that tenfold wrote. The page is made from the messages by `python tests/test_mistakes.py`, and compared with
-them in the tests.
+`small` is a folder that tenfold wrote. The page is made from the messages by
+`python tests/test_mistakes.py`, and compared with them in the tests.
 
 | what was given | what is said |
 |---|---|
