@@ -1,4 +1,4 @@
-"""What people get wrong, and the sentence that each gets: `docs/mistakes.md`; `python tests/test_mistakes.py` writes it.
+"""What people get wrong, and the sentence that each gets: `docs/mistakes.md`, which this file writes when run.
 
 A case is a line: of the shell where it starts with `tenfold`, else of Python. What it says is in the page, so that a
 message that changes shows there.
