@@ -209,7 +209,7 @@ def test_the_same_seed_gives_the_same_network() -> None:
         ({}, "nothing was asked for"),
         ({"params": None, "include": ()}, "nothing was asked for"),
         ({"params": "2x", "plan": "p.yaml"}, "a plan was given and params too"),
-        ({"plan": "nowhere.yaml"}, "nowhere.yaml: cannot be read"),
+        ({"plan": "nowhere.yaml"}, "'nowhere.yaml' cannot be read: it is not there"),
         ({"params": "2x", "epochs": 1}, "epochs=1 needs data"),
         ({"params": "2x", "epochs": -1}, "epochs=-1"),
         ({"params": "2x", "distill": 2.0}, "distill=2.0"),

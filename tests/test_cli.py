@@ -575,7 +575,7 @@ def test_a_frontier_is_printed_and_drawn_and_is_made_of_plans(place: Path) -> No
         ("compress net.py:build --params 2x --out o --device gpu", "there is no device 'gpu'"),
         ("compress net.py:build --params 2x --out o --device cuda:99", "torch finds"),
         ("compress net.py:build --params 2x --out o --plan p.yaml", "a plan was given and params too"),
-        ("compress net.py:build --out o --plan p.yaml", "p.yaml: cannot be read"),
+        ("compress net.py:build --out o --plan p.yaml", "'p.yaml' cannot be read: it is not there"),
         ("compress net.py:build --params 2x --out o --data digit", "did you mean 'digits'"),
         ("compress net.py:build --params 2x --out o --data cifar10", "write cifar10:DIR"),
         ("compress net.py:build --params 2x --out o --data own.py:own --task segments", "did you mean 'segmentation'"),

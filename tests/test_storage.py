@@ -31,6 +31,7 @@ from tenfold.storage import (
     read_report,
     save,
 )
+from tenfold.storage.document import sealed
 from tenfold.storage.replace import replacing, settle
 from tenfold.surgery import Plan, Row, decompose, sites
 
@@ -380,7 +381,7 @@ def test_a_model_json_that_is_not_ours_is_one_sentence(
     save(tmp_path / "out", *small, ZOO)
     values = json.loads((tmp_path / "out/model.json").read_text())
     change(values)
-    (tmp_path / "out/model.json").write_text(json.dumps(values))
+    (tmp_path / "out/model.json").write_text(sealed(values))
     text = said(lambda: load(tmp_path / "out", build=never))
     assert words in text
     assert str(tmp_path / "out") in text

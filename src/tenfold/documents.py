@@ -26,7 +26,28 @@ WORDS: dict[Any, str] = {
 }
 
 
+MOST_BYTES = 64 * 2**20  # of a document; the plan of a hundred thousand layers has a third of that
+MOST_COPIES = 100  # how many times as many parts aliases may stand for
+
+
 # ---- text
+def text_of(path: Path) -> str:
+    """The text of a document.
+
+    Raises: TenfoldError for what is no file, cannot be read, or is too large for one: then nothing is read.
+    """
+    try:
+        if not path.is_file():
+            raise TenfoldError(f"'{path}' cannot be read: it is {'no file' if path.exists() else 'not there'}.")
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise TenfoldError(f"'{path}' has {size:,} bytes, and no document has more than {MOST_BYTES:,}.")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise TenfoldError(f"'{path}' cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise TenfoldError(f"'{path}' is no text in UTF-8.") from error
+
+
 def to_json(values: Mapping[str, Any], *, indent: int | None = 1, sort: bool = False) -> str:
     """A document as JSON.
 
@@ -53,7 +74,7 @@ def from_json(text: str, kind: type[T], noun: str, schema: int, derived: Sequenc
     """
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise TenfoldError(f"not a JSON file: {error}.") from error
     return checked(values, kind, noun, schema, derived)
 
@@ -63,15 +84,36 @@ def from_yaml(text: str, kind: type[T], noun: str, schema: int) -> T:
 
     Raises: TenfoldError, as `from_json` does, and for a key that stands twice.
     """
+    return checked(yaml_values(text), kind, noun, schema)
+
+
+def yaml_values(text: str) -> Any:
+    """What a YAML file holds, in plain values; no code is run, whatever its tags say.
+
+    Raises: TenfoldError, one sentence that names the line.
+    """
     try:
-        values = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError) as error:  # a date that does not exist is a ValueError
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError) as error:
+        # the last four: what PyYAML lets out for a date that does not exist, `!!int ""`, `!!set [1]`, `!!bool maybe`
         raise TenfoldError(f"not a YAML file: {' '.join(str(error).split())}.") from error
-    return checked(values, kind, noun, schema)
 
 
 class _Loader(yaml.SafeLoader):
-    """Keys are the texts that were written (`0`, `1.10`, `on`), each once."""
+    """Keys are the texts that were written (`0`, `1.10`, `on`), each once; aliases stand for no more than is read."""
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        parts: dict[yaml.Node, int] = {}
+        if node is not None and written_out(node, parts) > MOST_COPIES * len(parts):
+            raise yaml.MarkedYAMLError(problem=f"aliases repeat more than {MOST_COPIES} times what stands there")
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        found = super().construct_object(node, deep)
+        if isinstance(found, int) and found.bit_length() > 64:
+            raise yaml.MarkedYAMLError(problem="a number of more than 64 bits", problem_mark=node.start_mark)
+        return found
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -82,6 +124,18 @@ class _Loader(yaml.SafeLoader):
                     raise yaml.MarkedYAMLError(problem=f"key '{key.value}' stands twice", problem_mark=key.start_mark)
                 seen.add(key.value)
         return {key: value for key, value in super().construct_mapping(node, deep).items() if value is not None}
+
+
+def written_out(node: yaml.Node, parts: dict[yaml.Node, int]) -> int:
+    """How many parts a node has where each alias is replaced by what it stands for; `parts`: of those seen so far."""
+    if node not in parts:
+        parts[node] = 0
+        held = node.value if isinstance(node, yaml.CollectionNode) else []
+        inner = [each for item in held for each in (item if isinstance(item, tuple) else (item,))]
+        parts[node] = 1 + sum(written_out(each, parts) for each in inner)
+    elif parts[node] == 0:
+        raise yaml.MarkedYAMLError(problem="an alias stands within what it stands for", problem_mark=node.start_mark)
+    return parts[node]
 
 
 # ---- values
@@ -100,11 +154,13 @@ def read(value: Any, kind: type[T]) -> T:
 
     Raises: TenfoldError, one sentence that names the part which is not as it should be.
     """
-    check_keys(value, kind)
     try:
+        check_keys(value, kind)
         found: T = converted(value, kind)
     except msgspec.ValidationError as error:
         raise TenfoldError(fault(value, kind, error)) from error
+    except UnicodeEncodeError as error:  # half of a character, as JSON and YAML can write it
+        raise TenfoldError(f"{value!r:.60} holds what is no text.") from error
     return found
 
 
@@ -172,7 +228,7 @@ def parts(value: Any, kind: Any) -> Iterator[tuple[str, Any, Any]]:
     elif is_mapping(origin):
         pairs = value.items() if isinstance(value, dict) else ()
         yield from ((f"'{key}'", part, inner[1]) for key, part in pairs)
-    elif inner and isinstance(value, list):
+    elif inner and origin is not Literal and isinstance(value, list):
         each_kind = inner if origin is tuple and inner[-1] is not Ellipsis else [inner[0]] * len(value)
         yield from ((f"entry {k + 1}", *pair) for k, pair in enumerate(zip(value, each_kind, strict=False)))
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import nn
 
 from tenfold.measure import is_inside, modules_of
@@ -15,7 +16,7 @@ from tenfold.planning import BUDGETS, Asked
 from tenfold.planning.asked import AUTO, formats_asked, overrides_asked, ranks_asked
 from tenfold.planning.budgets import limit
 from tenfold.planning.planner import check_asked as check_together
-from tenfold.protocols import Data, TenfoldError
+from tenfold.protocols import TenfoldError
 from tenfold.storage import check_ours, check_replaceable, write_text
 from tenfold.surgery import Plan, matching, sites
 
@@ -30,14 +31,23 @@ def given_only(asked: Mapping[str, Any]) -> Asked:
     return cast(Asked, said)
 
 
-def check_types(model: object, data: object) -> None:
-    """Raise where something else stands in the place of a network or of its data."""
-    if not isinstance(model, nn.Module):
-        raise TenfoldError(f"the model is a {type(model).__name__}, not a torch.nn.Module.")
-    if data is not None and not isinstance(data, Data):
-        raise TenfoldError(
-            f"the data is a {type(data).__name__}, not a tenfold.Data; inputs alone are given as inputs=."
-        )
+def device_named(device: str | torch.device | None) -> torch.device | None:
+    """A device by its name; one that is none, or None, stays as it is.
+
+    Raises: TenfoldError for one that is not there.
+    """
+    if not isinstance(device, str):
+        return device
+    try:
+        found = torch.device(device.lower())
+    except RuntimeError:
+        found = None
+    if found is None or found.type not in ("cpu", "cuda"):
+        raise TenfoldError(f"there is no device '{device}'; use cpu, cuda or cuda:1.")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise TenfoldError(f"device '{device}' is not there: torch finds {count} CUDA devices; use cpu.")
+    return found
 
 
 def check_one(plan: Plan | str | Path | None, asked: Asked, batch: int | None = None, *others: str) -> None:

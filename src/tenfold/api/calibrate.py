@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from tenfold.api.border import bytes_asked
+from tenfold.arguments import typed
 from tenfold.inputs import Inputs, chunks_of, first_samples
 from tenfold.measure import weights_hash
 from tenfold.protocols import BatchDim, Data, TenfoldError, Watch
@@ -27,6 +28,7 @@ FILE = "statistics.safetensors"
 BEGUN = "statistics.begun-{}.safetensors"  # by the number of the process
 
 
+@typed
 def calibrate(
     model: nn.Module,
     batches: Iterable[Any],

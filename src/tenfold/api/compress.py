@@ -8,7 +8,7 @@ from typing import Any, Unpack, cast
 import torch
 from torch import nn
 
-from tenfold.api.border import check_asked, check_one, check_types, given_only
+from tenfold.api.border import check_asked, check_one, device_named, given_only
 from tenfold.api.calibrate import Calibration, calibrated
 from tenfold.api.compressed import Compressed, documented, plain, sampled
 from tenfold.api.drop import Found, smallest
@@ -21,6 +21,7 @@ from tenfold.api.predicted import predicted
 from tenfold.api.recover import Training, whose
 from tenfold.api.run import Networks, Run
 from tenfold.api.samples import given_inputs, timed, unseen_inputs
+from tenfold.arguments import typed
 from tenfold.inputs import Inputs
 from tenfold.measure import calls, inspect
 from tenfold.planning import Asked
@@ -31,6 +32,7 @@ from tenfold.storage import JSON, Document
 from tenfold.surgery import Plan, check_finite, copied, unwrapped
 
 
+@typed
 def compress(
     model: nn.Module,
     data: Data | None = None,
@@ -91,7 +93,7 @@ def compress(
         asked: budgets, rule, format and the other arguments of `tenfold.plan`.
     Raises: TenfoldError, one sentence.
     """
-    check_types(model, data)
+    device = device_named(device)
     wanted = given_only(asked)
     has_inputs = data is not None or calibration is not None
     calibrating = Calibration(calibrate, reconstruct, distil, memory).settled(has_inputs=has_inputs, epochs=epochs)

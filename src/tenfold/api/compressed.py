@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tenfold import storage
+from tenfold.arguments import typed
 from tenfold.inputs import Inputs
 from tenfold.inputs.containers import held
 from tenfold.recovery.checkpoint import remove
@@ -36,6 +37,7 @@ class Compressed:
     state: Path | None = None
 
 
+@typed
 def save(compressed: Compressed, folder: str | Path, *, overwrite: bool = False) -> None:
     """Write the folder that a colleague can load, read and run: all of it or nothing.
 

@@ -3,11 +3,13 @@
 from torch import nn
 
 from tenfold import surgery
+from tenfold.arguments import typed
 from tenfold.protocols import Watch
 from tenfold.statistics import Statistics, shift_means
 from tenfold.surgery import Plan, unwrapped
 
 
+@typed
 def decompose(
     model: nn.Module,
     plan: Plan,

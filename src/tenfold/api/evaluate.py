@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from tenfold.api.samples import given_inputs, timed
+from tenfold.arguments import typed
 from tenfold.inputs import Inputs
 from tenfold.measure import in_fastest_layout, macs
 from tenfold.measure.score import score
@@ -17,6 +18,7 @@ from tenfold.surgery.plan import EAGER
 from tenfold.tasks import Objective
 
 
+@typed
 def evaluate(model: nn.Module, data: Data | None = None, *, inputs: Any = None, watch: Watch = iter) -> Measurement:
     """What a network holds, costs and scores, in the form in which it will run.
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from tenfold import storage, surgery, targets
-from tenfold.api.border import check_types
 from tenfold.api.samples import timed
+from tenfold.arguments import typed
 from tenfold.inputs import Inputs, inputs_for
 from tenfold.measure import MsPerBatch, Speedup, macs, paired
 from tenfold.protocols import Done, Progress, TenfoldError, Watch, within
@@ -22,6 +22,7 @@ STEPS = "captured", "written", "checked", "dense network", "timed"
 REPEATS = 20
 
 
+@typed
 def export(
     model: nn.Module,
     inputs: Any,
@@ -47,7 +48,6 @@ def export(
     Raises: TenfoldError, one sentence, for a file that cannot be written, a network that cannot be captured, or outputs
         that are not the network's to 1e-5 of the largest; no file is put in place then.
     """
-    check_types(model, None)
     target = check_export(out, overwrite)
     found: list[Exported] = []
     for _ in watch(exporting(model, inputs, Path(out), target, dense, found)):

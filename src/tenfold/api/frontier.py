@@ -14,6 +14,7 @@ from tenfold.api.calibrate import Calibrated, Calibration, calibrated
 from tenfold.api.plan import curves_of, kept_curves, profiled
 from tenfold.api.predicted import predicted
 from tenfold.api.samples import given_inputs
+from tenfold.arguments import typed
 from tenfold.inputs import evaluating, run
 from tenfold.measure import part
 from tenfold.planning import BUDGETS, RATIOS, Asked
@@ -22,6 +23,7 @@ from tenfold.report import Frontier, FrontierRow
 from tenfold.surgery import unwrapped
 
 
+@typed
 def frontier(
     model: nn.Module,
     data: Data | None = None,

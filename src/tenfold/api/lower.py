@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from tenfold import surgery
+from tenfold.arguments import typed
 from tenfold.inputs import inputs_for
 from tenfold.measure import ratio, runtimes
 from tenfold.measure.timing import CLEARLY
@@ -15,6 +16,7 @@ from tenfold.surgery.plan import COMPILE, EAGER
 log = logging.getLogger(__name__)
 
 
+@typed
 def lower(model: nn.Module, *, fold: bool = True, inputs: Any = None, compile: bool = False) -> nn.Module:
     """A copy in eval mode in which every compressed layer is plain torch modules with the same outputs.
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tenfold import storage
+from tenfold.arguments import typed
 from tenfold.models import again, load_weights, resolve
 from tenfold.protocols import TenfoldError
 from tenfold.recovery.randomness import seeded
@@ -75,6 +76,7 @@ def open_network(spec: str, *, weights: str | Path | None = None, trust_code: bo
     return Opened(model.eval(), document, drawn=source.trained is False and weights is None)
 
 
+@typed
 def load(folder: str | Path, *, model: nn.Module | None = None, trust_code: bool = False) -> nn.Module:
     """The network of a folder, in eval mode.
 
@@ -87,7 +89,7 @@ def load(folder: str | Path, *, model: nn.Module | None = None, trust_code: bool
 
 
 def build(origin: Origin, folder: Path) -> nn.Module:
-    """The dense architecture that a folder names."""
+    """The dense architecture that a folder names; only code of the kind that it names is run."""
     return again(origin.kind, origin.name, origin.code).function()
 
 

@@ -8,6 +8,7 @@ from typing import Unpack
 from torch import nn
 
 from tenfold.api.samples import timed
+from tenfold.documents import text_of
 from tenfold.inputs import Inputs
 from tenfold.measure import Clock, Profile, inspect, weights_hash
 from tenfold.planning import BUDGETS, Asked, ErrorCurves, plan
@@ -157,9 +158,6 @@ def plan_from(given: Plan | str | Path) -> Plan:
     """
     if isinstance(given, Plan):
         return given
-    path = Path(given)
-    with within(str(path)):
-        try:
-            return Plan.from_yaml(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise TenfoldError(f"cannot be read ({error}).") from error
+    text = text_of(Path(given))
+    with within(str(given)):
+        return Plan.from_yaml(text)

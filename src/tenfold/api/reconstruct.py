@@ -10,6 +10,7 @@ from torch import nn
 from tenfold import recovery
 from tenfold.api.border import bytes_asked
 from tenfold.api.calibrate import SAMPLES, Unlabelled, unlabelled
+from tenfold.arguments import typed
 from tenfold.inputs import Inputs
 from tenfold.protocols import BatchDim, Data, Progress, Watch
 from tenfold.recovery import Distillation
@@ -23,6 +24,7 @@ RATES = 1.5e-3, 5e-4  # the second where the first brings nothing
 INSIDE = 0.3  # what the errors of the blocks' outputs weigh there beside those of the network's
 
 
+@typed
 def reconstruct(
     dense: nn.Module,
     small: nn.Module,

@@ -17,6 +17,7 @@ from tenfold.api.compressed import Compressed, plain, save
 from tenfold.api.evaluate import judged
 from tenfold.api.opened import Opened, build
 from tenfold.api.samples import first_inputs, timed
+from tenfold.arguments import typed
 from tenfold.inputs import inputs_for
 from tenfold.measure import OutputError, output_errors, outputs, weights_hash
 from tenfold.measure.score import device_of
@@ -86,6 +87,7 @@ def taught(objective: Objective, distill: float | None) -> float:
     return distill
 
 
+@typed
 def recover(
     small: nn.Module,
     data: Data,

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
-from tenfold.api.border import check_asked, check_one, given_only, sha256
+from tenfold.api.border import check_asked, check_one, device_named, given_only, sha256
 from tenfold.api.compressed import Compressed, documented, plain, sampled
 from tenfold.api.evaluate import judged, promised
 from tenfold.api.opened import origin_of
@@ -17,6 +17,7 @@ from tenfold.api.plan import clock_of, kept_clock, plan_from
 from tenfold.api.predicted import predicted
 from tenfold.api.recover import Training, recovered, whose
 from tenfold.api.samples import given_inputs, timed
+from tenfold.arguments import typed
 from tenfold.inputs import Inputs
 from tenfold.measure import Clock, Profile, calls, check_calls, inspect
 from tenfold.planning import BUDGETS, Asked
@@ -31,6 +32,7 @@ from tenfold.tasks import Objective
 RECIPE: dict[str, Any] = {"optimizer": "adam", "warmup": 0.1, "weight_decay": 0.0}
 
 
+@typed
 def train(
     model: nn.Module,
     data: Data,
@@ -70,6 +72,7 @@ def train(
     wanted = given_only(asked)
     check(plan, wanted, init, epochs, lr)
     Objective.of(data)  # refuses an unknown task or score before any work
+    device = device_named(device)
     check_state(None if state is None else Path(state), "train")
     read = None if plan is None else plan_from(plan)
     if wanted:

@@ -21,12 +21,20 @@ MODEL is a network of the zoo (resnet20), a function that returns one (net.py:bu
 that tenfold wrote."""
 
 
+UsageError: Any = typer.BadParameter.__base__  # click's, which typer brings along in some versions
+
+
 class Commands(TyperGroup):
     """All commands; an error of the user's is one sentence and exit code 2, a stop by the keyboard exit code 130."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except UsageError as error:
+            typer.echo(
+                f"error: {error.format_message().rstrip('.')}; {ctx.command_path} -h says what there is.", err=True
+            )
+            raise typer.Exit(2) from None
         except KeyboardInterrupt:
             typer.echo("stopped; nothing was written.", err=True)
             raise typer.Exit(130) from None

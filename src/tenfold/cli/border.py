@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tenfold.api import Opened, given_only, is_dense, open_network, parse_inputs
+from tenfold.api import Opened, device_named, given_only, is_dense, open_network, parse_inputs
 from tenfold.cli.screen import note
 from tenfold.data import DATA_SETS, load_data
 from tenfold.inputs import Inputs
@@ -169,18 +169,7 @@ def machine(device: str | None, threads: int | None) -> torch.device | None:
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    if device is None:
-        return None
-    try:
-        found = torch.device(device.lower())
-    except RuntimeError:
-        found = None
-    if found is None or found.type not in ("cpu", "cuda"):
-        raise TenfoldError(f"there is no device '{device}'; use cpu, cuda or cuda:1.")
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise TenfoldError(f"device '{device}' is not there: torch finds {count} CUDA devices; use cpu.")
-    return found
+    return device_named(device)
 
 
 def check_out(out: Path, overwrite: bool) -> None:

@@ -50,7 +50,8 @@ def inputs_for(model: nn.Module, value: Any, batch: BatchDim = None) -> Inputs:
         if found is None and batch is not None:
             takes_one = not safe or first_that_runs(model, [tried[0].samples(1)]) is not None
             return replace(tried[0], fixed=not takes_one)
-        singles = (replace(each.samples(1), fixed=True) for each in tried if safe)
+        leading = (each for each in tried if safe and each.dims.count(0))  # (one channel of several is no sample)
+        singles = (replace(each.samples(1), fixed=True) for each in leading)
         return found or first_that_runs(model, wholes) or first_that_runs(model, singles) or wholes[0]
 
 

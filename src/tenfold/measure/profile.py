@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tenfold import documents
+from tenfold.arguments import typed
 from tenfold.inputs import Inputs, device_of, evaluating, inputs_for, run
 from tenfold.layers import name_of
 from tenfold.measure.counts import Macs, macs, parameter_bytes, params
@@ -125,6 +126,7 @@ class Forwards:
     live: Mapping[nn.Module, int] = field(hash=False)
 
 
+@typed
 def inspect(model: nn.Module, inputs: Any = None, *, repeats: int = 5) -> Profile:
     """Measure a network, dense, compressed or lowered; it is left as it was.
 

@@ -6,6 +6,7 @@ from typing import Any, TypedDict, get_args
 
 from torch import nn
 
+from tenfold.arguments import typed
 from tenfold.fitting import Metric
 from tenfold.measure import Clock, Profile
 from tenfold.measure.runtimes import check_runtime
@@ -44,6 +45,7 @@ class Asked(TypedDict, total=False):
     runtime: str | None
 
 
+@typed
 def plan(
     model: nn.Module,
     profile: Profile,

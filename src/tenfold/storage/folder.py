@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
+from tenfold.documents import text_of
 from tenfold.layers import FactoredWeight
 from tenfold.neighbours import neighbours
 from tenfold.protocols import TenfoldError, within
@@ -89,9 +91,13 @@ def write(folder: Path, found: Packed, texts: Mapping[str, str | None], document
     for name, text in texts.items():
         if text is not None:
             (folder / name).write_text(text, encoding="utf-8")
-    save_file(dict(sorted(found.tensors.items())), folder / WEIGHTS, metadata={"format": "pt"})
+    try:
+        save_file(dict(sorted(found.tensors.items())), folder / WEIGHTS, metadata={"format": "pt"})
+    except SafetensorError as error:  # what a full disk comes to there
+        raise OSError(str(error)) from error
     shutil.copymode(folder / PLAN, folder / WEIGHTS)  # safetensors leaves it to the owner alone
-    listed = [WEIGHTS, PLAN, *document.origin.sources]
+    reported = [REPORT] if texts[REPORT] is not None else []
+    listed = [WEIGHTS, PLAN, *reported, *document.origin.sources]
     for name, source in document.origin.sources.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / name)
@@ -102,6 +108,7 @@ def write(folder: Path, found: Packed, texts: Mapping[str, str | None], document
         remade=found.remade,
         files={name: sha256(folder / name) for name in listed},
         versions=versions(),
+        sizes={name: (folder / name).stat().st_size for name in listed},
     )
     (folder / MODEL).write_text(manifest.to_json(), encoding="utf-8")
 
@@ -178,6 +185,7 @@ def load(folder: str | Path, *, build: Build, model: nn.Module | None = None, tr
     with within(f"{what} is not the one that '{folder}' was made from"):
         result = skeleton(getattr(model, "_orig_mod", model), stored_plan(place))
         fill(result, place / WEIGHTS, manifest.tied, manifest.strides, manifest.remade)
+        check_finite(result)
     return result.eval()
 
 
@@ -222,21 +230,23 @@ def read_plan(folder: str | Path) -> Plan:
 def stored_plan(folder: Path) -> Plan:
     """The plan file."""
     with within(f"'{folder / PLAN}'"):
-        return Plan.from_yaml((folder / PLAN).read_text(encoding="utf-8"))
+        return Plan.from_yaml(text_of(folder / PLAN))
 
 
 def read_report(folder: str | Path) -> dict[str, Any] | None:
     """What was measured; None if nothing was.
 
-    Raises: TenfoldError if tenfold did not write the folder, or the report is no JSON.
+    Raises: TenfoldError if tenfold did not write the folder, or the report was altered or is no JSON.
     """
     place = standing(Path(folder))
-    Manifest.read(place)
-    if not (place / REPORT).exists():
+    manifest = Manifest.read(place)
+    if REPORT in manifest.files:
+        verify(place, manifest, REPORT)
+    elif not (place / REPORT).exists():
         return None
     try:
-        report = json.loads((place / REPORT).read_text(encoding="utf-8"))
-    except ValueError as error:
+        report = json.loads(text_of(place / REPORT))
+    except (json.JSONDecodeError, RecursionError) as error:
         raise TenfoldError(f"'{place / REPORT}' is no JSON file: {error}.") from error
     if not isinstance(report, dict):
         raise TenfoldError(f"'{place / REPORT}' is not a report.")

@@ -5,7 +5,6 @@ whole folder that is being replaced. Between the two renames `out` is not there 
 that one. What a run that was killed left behind is settled by the next that writes.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -13,19 +12,23 @@ import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
-import yaml
-
+from tenfold.documents import yaml_values
 from tenfold.protocols import TenfoldError
-from tenfold.storage.document import OWN, STATE, marked
+from tenfold.storage.document import OWN, STATE, marked, model_json
+
+LOCKS = find_spec("fcntl") is not None  # not on Windows
+if LOCKS:
+    import fcntl
 
 PARTIAL, OLD = ".partial", ".old"
 
 
 def is_folder(path: str | Path) -> bool:
     """Whether tenfold wrote this folder."""
-    return marked(standing(Path(path))) is not None
+    return marked(model_json(standing(Path(path)))) is not None
 
 
 def check_writable(folder: str | Path, overwrite: bool = False) -> None:
@@ -36,7 +39,7 @@ def check_writable(folder: str | Path, overwrite: bool = False) -> None:
     """
     place = resolved(folder)
     found = standing(place)
-    if found.is_dir() and marked(found):
+    if found.is_dir() and is_folder(found):
         if not overwrite:
             raise TenfoldError(f"'{folder}' exists; --overwrite replaces it (overwrite=True), or name another folder.")
     elif found.is_dir() and any(entry.name != STATE for entry in found.iterdir()):
@@ -82,7 +85,7 @@ def replacing(folder: Path) -> Iterator[Path]:
                 yield partial
                 swap(partial, folder)
         finally:
-            settle(folder)
+            settle(folder, own=partial)
     except OSError as error:
         raise TenfoldError(f"'{folder}' cannot be written: {error.strerror or error}.") from error
 
@@ -100,18 +103,23 @@ def swap(partial: Path, folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Put a file, or the names in a folder, on the disk."""
-    opened = os.open(path, os.O_RDONLY)
+    """Put a file, or the names in a folder, on the disk; Windows opens no folders."""
+    if path.is_dir() and not hasattr(os, "O_DIRECTORY"):
+        return
+    opened = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(opened)
     finally:
         os.close(opened)
 
 
-def settle(folder: Path) -> None:
-    """Finish or undo what runs that are no more began beside the folder; if cut short, the next call goes on."""
+def settle(folder: Path, own: Path | None = None) -> None:
+    """Finish or undo what runs that are no more began beside the folder; if cut short, the next call goes on.
+
+    Args: own: what this run wrote, and has done with.
+    """
     for old in siblings(folder, OLD):
-        if is_held(old.with_suffix(PARTIAL)):
+        if is_held(old.with_suffix(PARTIAL), own):
             continue
         if not folder.exists():
             os.rename(old, folder)
@@ -121,7 +129,7 @@ def settle(folder: Path) -> None:
                 os.rename(entry, folder / entry.name)
         os.rename(old, old.with_suffix(PARTIAL))  # what is called old is always whole
     for partial in siblings(folder, PARTIAL):
-        if not is_held(partial):
+        if not is_held(partial, own):
             shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -135,18 +143,25 @@ def siblings(folder: Path, kind: str) -> list[Path]:
 
 @contextmanager
 def held(partial: Path) -> Iterator[None]:
-    """Show other runs that this one is alive: the lock ends with the process."""
+    """Show other runs that this one is alive: the lock ends with the process; without locks, leftovers stay."""
+    if not LOCKS:
+        yield
+        return
     opened = os.open(partial, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network file systems have no locks: there, leftovers stay
+        with suppress(OSError):  # some network file systems have no locks
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(opened)
 
 
-def is_held(partial: Path) -> bool:
-    """Whether a living run writes this folder, or nobody can say."""
+def is_held(partial: Path, own: Path | None = None) -> bool:
+    """Whether a living run other than this one writes this folder, or nobody can say."""
+    if partial == own:
+        return False
+    if not LOCKS:
+        return partial.exists()
     try:
         opened = os.open(partial, os.O_RDONLY)
     except FileNotFoundError:
@@ -230,7 +245,7 @@ def keys(path: Path) -> set[str]:
     """The keys of the mapping in a JSON or YAML file; none for any other file, an empty one included."""
     try:
         text = path.read_text(encoding="utf-8")
-        found = json.loads(text) if text.startswith("{") else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        found = json.loads(text) if text.startswith("{") else yaml_values(text)
+    except (OSError, ValueError, RecursionError):
         return set()
     return {str(key) for key in found} if isinstance(found, dict) else set()

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from tenfold.protocols import TenfoldError
+from tenfold.protocols import TenfoldError, within
 from tenfold.surgery.memory import beside, views
 from tenfold.surgery.references import redirected
 
@@ -120,10 +120,14 @@ def identity(slot: Slot) -> object:
 
 def is_permuted(tensor: Tensor) -> bool:
     """Whether the numbers fill their memory without gaps in another order than row by row (`channels_last`)."""
-    if tensor.stride() == torch.empty(tensor.shape, device="meta").stride():
-        return False
+    by_rows = torch.empty(tensor.shape, device="meta").stride()
+    return tensor.stride() != by_rows and fills(tensor.shape, tensor.stride())
+
+
+def fills(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether numbers that lie so fill their memory, each in a place of its own."""
     expected = 1
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+    for stride, size in sorted(zip(strides, shape, strict=True)):
         if size != 1 and stride != expected:
             return False
         expected *= size
@@ -133,6 +137,17 @@ def is_permuted(tensor: Tensor) -> bool:
 def dtype_name(tensor: Tensor) -> str:
     """`bfloat16`."""
     return str(tensor.dtype).removeprefix("torch.")
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """`torch.bfloat16` by its name.
+
+    Raises: TenfoldError for a name that is none of a dtype that can be stored.
+    """
+    found = next((dtype for dtype in STORABLE if str(dtype) == f"torch.{name}"), None)
+    if found is None:
+        raise TenfoldError(f"{name!r:.60} is no dtype of tensors that can be stored.")
+    return found
 
 
 def fill(
@@ -155,7 +170,9 @@ def fill(
             for name, slot in own.items():
                 source = tied.get(name, name), slot.is_parameter
                 if source not in made:
-                    numbers = aligned(file.get_tensor(source[0]), strides.get(source[0]))
+                    with within(f"'{source[0]}'"):
+                        numbers = aligned(file.get_tensor(source[0]), strides.get(source[0]))
+                        check_numbers(slot.tensor, numbers)
                     made[source] = in_place_of(slot, numbers.to(slot.tensor.device))
                 swaps |= views(slot.tensor, made[source], kept) | {slot.tensor: made[source]}
                 setattr(slot.module, slot.key, made[source])
@@ -164,14 +181,23 @@ def fill(
     redirected(model, swaps)
     for name, slot in slots(model, persistent=False).items():
         if remade.get(name, dtype_name(slot.tensor)) != dtype_name(slot.tensor):
-            setattr(slot.module, slot.key, slot.tensor.to(getattr(torch, remade[name])))
+            setattr(slot.module, slot.key, slot.tensor.to(dtype_named(remade[name])))
 
 
 def aligned(numbers: Tensor, strides: Sequence[int] | None) -> Tensor:
     """A copy in memory of torch's own, laid out as it was: kernels round differently on a file mapped unaligned."""
     if strides is None:
         return numbers.clone(memory_format=torch.contiguous_format)
+    fit = len(strides) == numbers.ndim and all(0 <= each < 2**62 for each in strides)
+    if not fit or not fills(numbers.shape, strides):
+        raise TenfoldError(f"{times(numbers.shape)} numbers cannot lie in steps of {times(strides)}.")
     return torch.empty_strided(tuple(numbers.shape), tuple(strides), dtype=numbers.dtype).copy_(numbers)
+
+
+def check_numbers(place: Tensor, numbers: Tensor) -> None:
+    """Raise for whole numbers in the place of others: any precision may be stored of one kind of numbers."""
+    if (place.is_floating_point(), place.is_complex()) != (numbers.is_floating_point(), numbers.is_complex()):
+        raise TenfoldError(f"it is {dtype_name(place)} there and {dtype_name(numbers)} in the file.")
 
 
 def in_place_of(slot: Slot, numbers: Tensor) -> Tensor:
