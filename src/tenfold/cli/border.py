@@ -1,20 +1,25 @@
 """What was typed, checked and made into values before any work."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from tenfold.api import Opened, given_only, is_dense, open_network, parse_inputs
-from tenfold.cli.screen import note
+from tenfold.cli.screen import be_silent, note
 from tenfold.data import DATA_SETS, load_data
 from tenfold.inputs import Inputs
 from tenfold.planning import Asked
-from tenfold.protocols import BatchDim, Data, TenfoldError
+from tenfold.processes import rank
+from tenfold.protocols import BatchDim, Data, TenfoldError, near_misses
+from tenfold.recovery import Machine, join_processes
 from tenfold.storage import Document, alone, check_writable
 from tenfold.tasks import task_named
+
+PRECISIONS = ("no", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -163,24 +168,44 @@ def asked_for(layer: Sequence[str] | None, **given: Any) -> Asked:
 
 
 def machine(device: str | None, threads: int | None) -> torch.device | None:
-    """Set torch's threads, and the device by its name.
+    """Set torch's threads, and the device by its name; meet the processes that torchrun started, of which one speaks.
 
     Raises: TenfoldError for one that is not there.
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    if device is None:
-        return None
-    try:
+    found = None if device is None else device_named(device)
+    join_processes(found)
+    if rank() > 0:
+        be_silent()
+    return found
+
+
+def device_named(device: str) -> torch.device:
+    """The device of a name.
+
+    Raises: TenfoldError for one that is not there.
+    """
+    found = None
+    with suppress(RuntimeError):
         found = torch.device(device.lower())
-    except RuntimeError:
-        found = None
     if found is None or found.type not in ("cpu", "cuda"):
         raise TenfoldError(f"there is no device '{device}'; use cpu, cuda or cuda:1.")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise TenfoldError(f"device '{device}' is not there: torch finds {count} CUDA devices; use cpu.")
     return found
+
+
+def trained_by(mixed_precision: str, accumulate: int, shard: bool, checkpoint_minutes: float) -> Machine:
+    """How a training runs, as it was typed.
+
+    Raises: TenfoldError for a precision that there is not.
+    """
+    if mixed_precision not in PRECISIONS:
+        raise TenfoldError(f"there is no precision '{mixed_precision}'{near_misses(mixed_precision, PRECISIONS)}")
+    precision = cast(Any, mixed_precision)
+    return Machine(mixed_precision=precision, accumulate=accumulate, shard=shard, checkpoint_minutes=checkpoint_minutes)
 
 
 def check_out(out: Path, overwrite: bool) -> None:
