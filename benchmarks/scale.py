@@ -9,7 +9,9 @@ on the test images, of three seeds.
 """
 
 import argparse
+import contextlib
 import hashlib
+import importlib
 import os
 import random
 import signal
@@ -74,6 +76,7 @@ def main() -> None:
         torch.distributed.destroy_process_group()
         return
     kills = killed(given.kills, given.seed)
+    print(kills, flush=True)
     text = page("Killed, and over processes", __doc__, "## Kills", kills, "## Processes", spread())
     print(text)
     written("scale", text)
@@ -82,8 +85,7 @@ def main() -> None:
 # ---- kills
 def killed(kills: int, seed: int) -> str:
     """A run that is killed so often, and one that is not."""
-    with tempfile.TemporaryDirectory() as place:
-        os.chdir(place)
+    with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
         code, seconds = attempt("whole", None)
         assert code == 0
         draw, steps = random.Random(seed), []
@@ -112,7 +114,9 @@ def attempt(out: str, delay: float | None, *, trains: bool = True) -> tuple[int,
     lock = Path(out, "state", "lock")
     lock.unlink(missing_ok=True)  # of a run that was killed
     before = last_kept(out)
-    child = os.fork()  # what is imported need not be imported again
+    for needed in ("accelerate", "torch._dynamo"):  # what is imported need not be imported again
+        importlib.import_module(needed)
+    child = os.fork()
     if not child:
         run(out)
     began: float | None = None
