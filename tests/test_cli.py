@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from tenfold.data import load_data
 from tenfold.models import resolve
 from tenfold.planning import Asked
 from tenfold.protocols import TenfoldError
+from tenfold.recovery import Machine
 
 NET = """
 import torch
@@ -141,8 +143,9 @@ def test_python_and_the_command_line_have_the_same_names() -> None:
     typed.
     """
     singular = {"inputs": "input", "layers": "layer", "calibration": "calibrate_data"}
-    live = {"document", "settings", "watch", "state", "asked"}
-    verb = set(inspect.signature(tenfold.compress).parameters) | set(Asked.__annotations__)
+    live = {"document", "settings", "watch", "state", "asked", "machine"}
+    spread = set(Asked.__annotations__) | set(Machine.__annotations__)
+    verb = set(inspect.signature(tenfold.compress).parameters) | spread
     wanted = {singular.get(name, name) for name in verb - live}
     extra = {"weights", "mean", "std", "batch_size", "batch_dim", "task", "trust_code", "out"}
     extra |= {"overwrite", "dry_run", "threads", "as_json"}
@@ -158,7 +161,7 @@ def test_python_and_the_command_line_have_the_same_names() -> None:
         "options",
     }
     assert training <= options("recover")
-    verb = set(inspect.signature(tenfold.train).parameters) | set(Asked.__annotations__)
+    verb = set(inspect.signature(tenfold.train).parameters) | spread
     wanted = {singular.get(name, name) for name in verb - live}
     assert options("train") == wanted | extra - {"weights", "dry_run"}
 
@@ -627,13 +630,13 @@ def hear_the_keyboard() -> None:
 
 
 def stopped(place: Path, how: signal.Signals, words: list[str] | None = None) -> subprocess.Popen[str]:
-    """A run that got this signal once an epoch or a block was kept."""
+    """A run that got this signal once a step or a block was kept."""
     running = subprocess.Popen(
         words or command("cut"), cwd=place, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         preexec_fn=hear_the_keyboard,
     )  # fmt: skip
     end = time.monotonic() + 60
-    while not list(place.glob("cut/state/[be]*[0-9s]")) and time.monotonic() < end and running.poll() is None:
+    while not list(place.glob("cut/state/[bs]*[0-9s]")) and time.monotonic() < end and running.poll() is None:
         time.sleep(0.01)
     running.send_signal(how)
     return running
@@ -725,7 +728,8 @@ def test_a_stop_by_the_keyboard_says_how_to_go_on(place: Path) -> None:
     run = stopped(place, signal.SIGINT)
     _, said = run.communicate()
     assert run.returncode == 130
-    assert "the same command goes on after the last whole epoch" in said
+    assert "the same command goes on after the last step, block or" in said
+    assert f"tenfold {shlex.join(command('cut')[3:])}" in said
     assert "Traceback" not in said
 
 
@@ -770,7 +774,7 @@ def test_finished_training_survives_all_that_comes_after_it(place: Path, verb: s
     (place / "kill").touch()
     run = subprocess.run([sys.executable, "-m", "tenfold", *words], cwd=place, capture_output=True, text=True)
     assert run.returncode == -signal.SIGKILL, run.stderr
-    assert [path.name for path in (place / "cut/state").iterdir()] == ["epoch-2"]
+    assert [path.name for path in (place / "cut/state").iterdir()] == ["step-12"]
     (place / "kill").rename(place / "fail")
     with pytest.raises(ValueError, match="cannot read"):
         tenfold_(*words)
@@ -790,7 +794,7 @@ def test_the_checkpoints_of_another_command_do_not_vanish(place: Path) -> None:
     small = ["compress", "net.py:build", "--data", "own.py:own", "--params", "1.5x", "--out", "cut"]
     for more in ([], ["--epochs", "1"]):
         said = refused(*small, *more)
-        assert "'cut/state' keeps epoch" in said
+        assert "'cut/state' keeps step" in said
         assert "of a run of 'train'" in said
         assert "repeat that command, delete the folder to give it up, or name another place" in said
         assert files(place / "cut") == before - {"state/lock"}  # the dead run's

@@ -343,7 +343,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     cut = small()
     for step in islice(recover(cut, used, epochs=3, lr=0.1, state=state), stop):
         assert isinstance(step, Step)
-    assert [p.name for p in state.iterdir()] == [f"epoch-{stop // STEPS}"]
+    assert [p.name for p in state.iterdir()] == [f"step-{stop // STEPS * STEPS}"]
     assert not cut.training
     (state / "saving").mkdir()  # as a killed process leaves it
     (state / "saving" / "run.json").write_text("{}")
@@ -361,7 +361,9 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     assert [s.loss for s in rest] == [s.loss for s in expected[stop // STEPS * STEPS :]]
     assert same(state_of(again), state_of(whole))
     assert not again.training
-    assert {p.name for p in state.iterdir()} - {"saving"} == {"epoch-3"}  # for whoever writes the network to delete
+    assert {p.name for p in state.iterdir()} - {"saving"} == {
+        f"step-{3 * STEPS}"
+    }  # for whoever writes the network to delete
     finished = small()
     assert list(recover(finished, used, epochs=3, lr=0.1, state=state)) == []
     assert same(state_of(finished), state_of(whole))
@@ -403,7 +405,7 @@ def test_the_files_of_others_are_neither_used_nor_deleted(data: Data, tmp_path: 
     list(finetune(small(), data, epochs=1, state=tmp_path))
     remove(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
-    for name in ("epoch-7", "saving"):  # of another program
+    for name in ("step-7", "saving"):  # of another program
         (tmp_path / name / "numbers").mkdir(parents=True)
         with pytest.raises(TenfoldError, match="is not a checkpoint that tenfold wrote") as caught:
             list(finetune(small(), data, epochs=1, state=tmp_path))
@@ -420,7 +422,7 @@ def test_two_runs_do_not_share_a_state(data: Data, tmp_path: Path) -> None:
         next(second)
     assert len(list(first)) == 2 * STEPS - 1
     assert list(finetune(small(), data, epochs=2, state=tmp_path / "state")) == []
-    assert [p.name for p in (tmp_path / "state").iterdir()] == ["epoch-2"]
+    assert [p.name for p in (tmp_path / "state").iterdir()] == [f"step-{2 * STEPS}"]
 
 
 def test_a_state_of_another_run_is_refused(data: Data, tmp_path: Path) -> None:
@@ -436,7 +438,7 @@ def test_a_state_of_another_run_is_refused(data: Data, tmp_path: Path) -> None:
         with pytest.raises(TenfoldError) as caught:
             finetune(model, data, epochs=2, state=tmp_path, **changed)
         assert all(part in str(caught.value) for part in [str(tmp_path), f"differs in {names};", "delete it"])
-    assert json.loads((tmp_path / "epoch-1" / "run.json").read_text())["epochs"] == 2
+    assert json.loads((tmp_path / f"step-{STEPS}" / "run.json").read_text())["epochs"] == 2
 
 
 def test_tied_weights_come_back_tied(data: Data, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache, wraps
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from tenfold.protocols import TenfoldError, near_misses
 
@@ -89,6 +89,9 @@ def is_a(value: Any, kind: Any) -> bool:
         return isinstance(value, Collection) and not isinstance(value, str) and all(is_a(x, inner[0]) for x in value)
     if origin is Mapping:
         return isinstance(value, Mapping) and all(is_a(k, inner[0]) and is_a(x, inner[1]) for k, x in value.items())
+    if is_typeddict(kind):
+        own = get_type_hints(kind)
+        return isinstance(value, Mapping) and all(key in own and is_a(x, own[key]) for key, x in value.items())
     home = NUMBERS.get(kind) or origin or kind
     return not isinstance(home, type) or home is Any or isinstance(value, home)
 
@@ -102,6 +105,8 @@ def expected(kind: Any) -> str:
         return " or ".join(repr(each) for each in inner)
     if origin in (Sequence, Mapping):
         return f"a {'list' if origin is Sequence else 'mapping'} of {' to '.join(expected(each) for each in inner)}"
+    if is_typeddict(kind):
+        return f"a mapping of {', '.join(get_type_hints(kind))}"
     if kind in WORDS:
         return WORDS[kind]
     home = origin or kind

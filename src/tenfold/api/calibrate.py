@@ -12,12 +12,12 @@ from tenfold.api.border import bytes_asked
 from tenfold.arguments import typed
 from tenfold.inputs import Inputs, chunks_of, first_samples
 from tenfold.measure import weights_hash
+from tenfold.processes import rank
 from tenfold.protocols import BatchDim, Data, TenfoldError, Watch
 from tenfold.statistics import Statistics, gather
 from tenfold.statistics import file as statistics_file
 from tenfold.statistics.gather import hash_of
 from tenfold.statistics.gradients import ALL, Outputs, floating
-from tenfold.statistics.processes import rank
 from tenfold.statistics.statistics import key_of
 from tenfold.surgery import unwrapped
 from tenfold.tasks import Objective

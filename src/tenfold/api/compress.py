@@ -18,15 +18,16 @@ from tenfold.api.judge import labelled
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import clock_of, curves_of, plan_from, profiled
 from tenfold.api.predicted import predicted
-from tenfold.api.recover import Training, whose
+from tenfold.api.recover import Training, tried, whose
 from tenfold.api.run import Networks, Run
 from tenfold.api.samples import given_inputs, timed, unseen_inputs
 from tenfold.arguments import typed
 from tenfold.inputs import Inputs
 from tenfold.measure import calls, inspect
 from tenfold.planning import Asked
+from tenfold.processes import agreed
 from tenfold.protocols import Data, Watch
-from tenfold.recovery import check_state, rehearse
+from tenfold.recovery import Machine, check_state, rehearse
 from tenfold.report import Report, compare, layer_rows, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Plan, check_finite, copied, unwrapped
@@ -53,6 +54,7 @@ def compress(
     lr: float = 0.02,
     seed: int = 0,
     device: str | torch.device | None = None,
+    machine: Machine | None = None,
     profile: str | Path | None = None,
     state: str | Path | None = None,
     document: Document | None = None,
@@ -83,7 +85,9 @@ def compress(
         bn: estimate batch norms anew on the training batches (no labels needed), where nothing was reconstructed.
         distill: share of the loss, 0 to 1, that is the distance to the dense network's classes; by default 0.9 where
             the task of the data has classes and its own loss, and 0 elsewhere.
-        device: where to recover and measure; by default where the model is.
+        device: where to recover and measure; by default where the model is, and training where accelerate finds best.
+        machine: how it is trained there: `mixed_precision`, `accumulate`, `shard` and `checkpoint_minutes` of
+            `tenfold.recovery.finetune`.
         profile: folder that keeps what was measured and found, for the next budget.
         state: folder that keeps checkpoints, by which a run that was stopped or failed goes on, its finished training
             included; `tenfold.save` deletes them.
@@ -105,17 +109,17 @@ def compress(
         each is not None for each in (inputs, data, profile)))  # fmt: skip
     run = begun(
         model, data, inputs, calibration, calibrating, training, budgeted(wanted, goal), seed=seed, batch=batch,
-        device=device, profile=profile, state=state, whose=whose(settings), watch=watch,
+        device=device, machine=machine or {}, profile=profile, state=state, whose=whose(settings), watch=watch,
     )  # fmt: skip
 
     found = None if goal is None else smallest(run, goal, wanted)
     made = None if found is None else (found.plan, found.networks)
-    chosen, networks = made or run.finished(read or run.planned(wanted), run.state)
+    chosen, networks = made or run.finished(agreed(read or run.planned(wanted)), run.state)
 
     how = {"calibrate": calibrating.calibrate, "reconstruct": calibrating.reconstruct, "distil": distil}
     used = {**wanted, **how, "epochs": epochs, "bn": training.bn, "distill": training.distill, "lr": lr, "seed": seed,
-            "device": device, "threads": torch.get_num_threads(), **searched(goal, found), **sampled(run.inputs),
-            **(settings or {})}  # fmt: skip
+            "device": device, **(machine or {}), "threads": torch.get_num_threads(), **searched(goal, found),
+            **sampled(run.inputs), **(settings or {})}  # fmt: skip
     noted = {key: plain(value) for key, value in used.items()}
     report, words = reported(run, networks, chosen, noted, wanted.get("of", ()))
     return Compressed(
@@ -160,6 +164,7 @@ def begun(
     seed: int,
     batch: int | None,
     device: str | torch.device | None,
+    machine: Machine,
     profile: str | Path | None,
     state: str | Path | None,
     whose: Mapping[str, JSON],
@@ -173,15 +178,17 @@ def begun(
     dense = copied(model).eval()
     dense = dense if device is None else dense.to(device)
     given = given_inputs(dense, data, inputs)
+    how = {"device": device, **machine}
     if data is not None:
-        rehearse(dense, data, epochs=training.epochs, bn=training.bn, teacher=dense if training.distill else None)
+        teacher = dense if training.distill else None
+        rehearse(dense, data, epochs=training.epochs, bn=training.bn, teacher=teacher, **tried(how))
     called = None if given is None else calls(model, given.samples(1))
     before = profiled(dense, given, profile=profile)
     known = calibrated(dense, data, batches, calibration.calibrate, seed=seed, profile=profile, watch=watch)
     curves = curves_of(before, None if known is None else known.statistics, profile)
     clock = clock_of(dense, before, given, batch, asked, profile or kept)
-    return Run(dense, before, data, given, called, known, curves, clock, calibration, training, seed, batch, profile,
-               kept, whose, watch)  # fmt: skip
+    return Run(dense, before, data, given, called, known, curves, clock, calibration, training, how, seed, batch,
+               profile, kept, whose, watch)  # fmt: skip
 
 
 def budgeted(asked: Asked, goal: Goal | None) -> Asked:

@@ -9,11 +9,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from tenfold import storage
+from tenfold.api.evaluate import evaluate
 from tenfold.arguments import typed
 from tenfold.inputs import Inputs
 from tenfold.inputs.containers import held
+from tenfold.processes import rank
+from tenfold.protocols import Data
 from tenfold.recovery.checkpoint import remove
-from tenfold.report import Report
+from tenfold.report import Report, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Plan
 
@@ -36,15 +39,22 @@ class Compressed:
     document: Document
     state: Path | None = None
 
+    def measured(self, data: Data | None = None, *, inputs: Any = None) -> "Compressed":
+        """The same with a report of the network as it is now, after a training of your own; arguments of `evaluate`."""
+        report = replace(self.report, recovered=evaluate(self.model, data, inputs=inputs))
+        return replace(self, report=report, words=tuple(sentences(report)))
+
 
 @typed
 def save(compressed: Compressed, folder: str | Path, *, overwrite: bool = False) -> None:
     """Write the folder that a colleague can load, read and run: all of it or nothing.
 
-    Only then are the checkpoints deleted by which the training could go on.
+    Only then are the checkpoints deleted by which the training could go on. Of several processes the first writes.
 
     Raises: TenfoldError for a folder that cannot be written.
     """
+    if rank() > 0:
+        return
     report = json.loads(compressed.report.to_json())
     storage.save(
         folder, compressed.model, compressed.plan, compressed.document, report=report, words=compressed.words,

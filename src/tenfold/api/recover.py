@@ -23,7 +23,7 @@ from tenfold.measure import OutputError, output_errors, outputs, weights_hash
 from tenfold.measure.score import device_of
 from tenfold.models import load_weights
 from tenfold.protocols import Data, TenfoldError, Watch
-from tenfold.recovery import rehearse
+from tenfold.recovery import Machine, rehearse
 from tenfold.report import Report, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import copied
@@ -105,16 +105,22 @@ def recover(
 
     Args:
         teacher: the dense network, to learn from its outputs.
-        state: folder that keeps a checkpoint after each epoch, the last one included; yours to delete when the network
-            is saved. A run that is repeated goes on from there.
+        state: folder that keeps the last checkpoint, that of the end included; yours to delete when the network is
+            saved. A run that is repeated goes on from there.
         run: what tells this run from others that could use the folder; by default the weights that it starts from.
-        options: more arguments of `tenfold.recovery.finetune` (`lr`, `distill`, `temperature`, ..).
+        options: more arguments of `tenfold.recovery.finetune` (`lr`, `distill`, `accumulate`, `device`, ..).
     Raises: TenfoldError as `tenfold.recovery.recover` does; before any work, where one batch shows that it cannot work.
     """
-    rehearse(small, data, epochs=epochs, bn=bn, teacher=teacher, judged_on=("validation",) if epochs else ())
+    judged_on = ("validation",) if epochs else ()
+    rehearse(small, data, epochs=epochs, bn=bn, teacher=teacher, judged_on=judged_on, **tried(options))
     return recovered(
         small, data, teacher=teacher, epochs=epochs, bn=bn, seed=seed, state=state, run=run, watch=watch, **options
     )
+
+
+def tried(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the arguments of `finetune` a rehearsal needs to know, too."""
+    return {name: options[name] for name in ("device", "accumulate", "shard", "temperature") if name in options}
 
 
 def recovered(
@@ -154,6 +160,7 @@ def recover_folder(
     lr: float = 0.02,
     seed: int = 0,
     device: str | torch.device | None = None,
+    machine: Machine | None = None,
     state: Path | None = None,
     settings: Mapping[str, JSON] | None = None,
     watch: Watch = iter,
@@ -181,12 +188,21 @@ def recover_folder(
     if weights is not None:
         teacher = build(opened.document.origin, folder).eval().to(device_of(model))
         load_weights(teacher, weights)
-    rehearse(model, data, epochs=epochs, bn=bn, teacher=teacher)
+    how: dict[str, Any] = {"device": device, **(machine or {})}
+    rehearse(model, data, epochs=epochs, bn=bn, teacher=teacher, **tried(how))
     run = {"command": "recover", "weights": weights_hash(model), "plan": sha256(opened.plan.to_yaml()),
            **whose(settings)}  # fmt: skip
     recovered(model, data, teacher=teacher, epochs=epochs, bn=bn, lr=lr, distill=distill, seed=seed, state=state,
-              run=run, watch=watch)  # fmt: skip
-    used = {"epochs": epochs, "bn": bn, "distill": distill, "lr": lr, "seed": seed, **(settings or {})}
+              run=run, watch=watch, **how)  # fmt: skip
+    used = {
+        "epochs": epochs,
+        "bn": bn,
+        "distill": distill,
+        "lr": lr,
+        "seed": seed,
+        **(machine or {}),
+        **(settings or {}),
+    }
     past = before.settings.get("recover", [])
     again = [*past, {key: plain(value) for key, value in used.items()}]
     errors = {} if teacher is None else differences(teacher, model, data, before.final.macs)

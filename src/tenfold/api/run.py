@@ -39,6 +39,7 @@ class Run:
         known: unlabelled samples, and what the network showed on them.
         curves: of errors, for all plans of the run; clock: of times, where networks are to be fast.
         calibration, training: settled options of these steps.
+        machine: on what device and how is trained, as arguments of `tenfold.recovery.finetune`.
         kept: folder of profiles and error curves.
         state: folder by which a stopped run goes on.
         whose: what tells this run from others that could use the folder.
@@ -55,6 +56,7 @@ class Run:
     clock: Clock | None
     calibration: Calibration
     training: Training
+    machine: Mapping[str, Any]
     seed: int
     batch: int | None
     kept: str | Path | None
@@ -103,7 +105,7 @@ class Run:
         recovered(
             further, self.data, teacher=self.dense if self.training.distill else None, epochs=self.training.epochs,
             bn=self.training.bn, lr=self.training.lr, distill=self.training.distill, seed=self.seed, state=self.state,
-            run=self.about(plan), watch=self.watch,
+            run=self.about(plan), watch=self.watch, **self.machine,
         )  # fmt: skip
         return {**networks, "recovered": further}
 

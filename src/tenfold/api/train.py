@@ -15,15 +15,16 @@ from tenfold.api.evaluate import judged, promised
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import clock_of, kept_clock, plan_from
 from tenfold.api.predicted import predicted
-from tenfold.api.recover import Training, recovered, whose
+from tenfold.api.recover import Training, recovered, tried, whose
 from tenfold.api.samples import given_inputs, timed
 from tenfold.arguments import typed
 from tenfold.inputs import Inputs
 from tenfold.measure import Clock, Profile, calls, check_calls, inspect
 from tenfold.planning import BUDGETS, Asked
 from tenfold.planning import plan as found_plan
+from tenfold.processes import agreed
 from tenfold.protocols import Data, TenfoldError, Watch
-from tenfold.recovery import check_state, rehearse
+from tenfold.recovery import Machine, check_state, rehearse
 from tenfold.report import Report, compare, layer_rows, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Init, Plan, Row, check_init, copied, fresh, sites, unwrapped
@@ -44,6 +45,7 @@ def train(
     lr: float = 0.01,
     seed: int = 0,
     device: str | torch.device | None = None,
+    machine: Machine | None = None,
     state: str | Path | None = None,
     document: Document | None = None,
     settings: Mapping[str, JSON] | None = None,
@@ -63,7 +65,7 @@ def train(
         plan: a plan, or a plan file, instead of a format with a budget or ranks.
         init: how cores are drawn, as in `tenfold.fresh`.
         epochs: passes over `data.train`.
-        device, state, settings, watch: as in `tenfold.compress`.
+        device, machine, state, settings, watch: as in `tenfold.compress`.
         asked: format, budgets, ranks and the other arguments of `tenfold.plan`.
     Returns: the trained network and a report without a score of the dense one, which was not trained.
     Raises: TenfoldError, one sentence.
@@ -81,17 +83,19 @@ def train(
     dense = dense if device is None else dense.to(device)
     given = given_inputs(dense, data, inputs)
     assert given is not None  # the data have inputs
-    rehearse(dense, data, epochs=epochs)
+    how: dict[str, Any] = {"device": device, **(machine or {})}
+    rehearse(dense, data, epochs=epochs, **tried(how))
     before = inspect(dense, given.samples(1))
     clock = clock_of(dense, before, given, None, wanted, state)
     with kept_clock(clock, state):
-        chosen = read if read is not None else planned(dense, before, seed, wanted, clock, watch)
+        chosen = agreed(read if read is not None else planned(dense, before, seed, wanted, clock, watch))
     small = fresh(dense, chosen, init=init, seed=seed)
     check_calls(small, calls(model, given.samples(1)), given.samples(1))
     run = {"command": "train", "weights": before.weights_hash, "plan": sha256(chosen.to_yaml()), "init": init,
            **whose(settings)}  # fmt: skip
-    recovered(small, data, epochs=epochs, bn=False, lr=lr, seed=seed, state=state, run=run, watch=watch, **RECIPE)
-    used = {**wanted, "init": init, "epochs": epochs, "lr": lr, "seed": seed, "device": device,
+    recovered(small, data, epochs=epochs, bn=False, lr=lr, seed=seed, state=state, run=run, watch=watch, **RECIPE,
+              **how)  # fmt: skip
+    used = {**wanted, "init": init, "epochs": epochs, "lr": lr, "seed": seed, "device": device, **(machine or {}),
             "threads": torch.get_num_threads(), **sampled(given), **(settings or {})}  # fmt: skip
     noted = {key: plain(value) for key, value in used.items()}
     report, words = reported(dense, small, chosen, before, data, given, noted, wanted.get("of", ()), watch)

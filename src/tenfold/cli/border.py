@@ -3,18 +3,22 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from tenfold.api import Opened, device_named, given_only, is_dense, open_network, parse_inputs
-from tenfold.cli.screen import note
+from tenfold.cli.screen import be_silent, note
 from tenfold.data import DATA_SETS, load_data
 from tenfold.inputs import Inputs
 from tenfold.planning import Asked
-from tenfold.protocols import BatchDim, Data, TenfoldError
+from tenfold.processes import rank
+from tenfold.protocols import BatchDim, Data, TenfoldError, near_misses
+from tenfold.recovery import Machine, join_processes
 from tenfold.storage import Document, alone, check_writable
 from tenfold.tasks import task_named
+
+PRECISIONS = ("no", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -163,13 +167,28 @@ def asked_for(layer: Sequence[str] | None, **given: Any) -> Asked:
 
 
 def machine(device: str | None, threads: int | None) -> torch.device | None:
-    """Set torch's threads, and the device by its name.
+    """Set torch's threads, and the device by its name; meet the processes that torchrun started, of which one speaks.
 
     Raises: TenfoldError for one that is not there.
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    return device_named(device)
+    found = device_named(device)
+    join_processes(found)
+    if rank() > 0:
+        be_silent()
+    return found
+
+
+def trained_by(mixed_precision: str, accumulate: int, shard: bool, checkpoint_minutes: float) -> Machine:
+    """How a training runs, as it was typed.
+
+    Raises: TenfoldError for a precision that there is not.
+    """
+    if mixed_precision not in PRECISIONS:
+        raise TenfoldError(f"there is no precision '{mixed_precision}'{near_misses(mixed_precision, PRECISIONS)}")
+    precision = cast(Any, mixed_precision)
+    return Machine(mixed_precision=precision, accumulate=accumulate, shard=shard, checkpoint_minutes=checkpoint_minutes)
 
 
 def check_out(out: Path, overwrite: bool) -> None:

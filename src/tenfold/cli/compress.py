@@ -44,6 +44,10 @@ def compress(
     lr: o.Lr = 0.02,
     distill: o.DefaultDistill = None,
     bn: o.Bn = True,
+    mixed_precision: o.MixedPrecision = "no",
+    accumulate: o.Accumulate = 1,
+    shard: o.Shard = False,
+    checkpoint_minutes: o.CheckpointMinutes = 10.0,
     out: o.Out = None,
     overwrite: o.Overwrite = False,
     dry_run: o.DryRun = False,
@@ -56,7 +60,7 @@ def compress(
     """Measure, plan, decompose, recover and measure again; leave a folder that anyone can load."""
     from tenfold import api
     from tenfold.cli import screen
-    from tenfold.cli.border import asked_for, check_out, dense_only, machine, prepare
+    from tenfold.cli.border import asked_for, check_out, dense_only, machine, prepare, trained_by
     from tenfold.cli.planned import plan_document, show_plan
     from tenfold.cli.reported import show_compressed
     from tenfold.protocols import TenfoldError
@@ -65,6 +69,7 @@ def compress(
     if out is None and not dry_run:
         raise TenfoldError("nowhere to write; give --out FOLDER, or --dry-run to see the plan only.")
     where = machine(device, threads)
+    how = trained_by(mixed_precision, accumulate, shard, checkpoint_minutes)
     if out is not None and not dry_run:
         check_out(out, overwrite)
     asked = asked_for(
@@ -111,8 +116,8 @@ def compress(
             given.opened.model, given.data, inputs=given.inputs, plan=read, batch=batch, max_drop=max_drop,
             objective=objective, memory=memory,
             calibrate=calibrate, calibration=given.calibration, reconstruct=reconstruct, distil=distil, epochs=epochs,
-            bn=bn, distill=distill, lr=lr, seed=seed, device=where, profile=profile, state=state, document=document,
-            settings=settings, watch=watch, **asked,
+            bn=bn, distill=distill, lr=lr, seed=seed, device=where, machine=how, profile=profile, state=state,
+            document=document, settings=settings, watch=watch, **asked,
         )  # fmt: skip
         api.save(result, out, overwrite=overwrite)
     if as_json:

@@ -257,6 +257,41 @@ _DISTILL = typer.Option(
 Distill = Annotated[float, _DISTILL]
 DefaultDistill = Annotated[float | None, _DISTILL]
 Bn = Annotated[bool, typer.Option("--bn/--no-bn", help="Estimate batch norms anew.", rich_help_panel=RECOVERY)]
+MixedPrecision = Annotated[
+    str,
+    typer.Option(
+        "--mixed-precision",
+        metavar="PRECISION",
+        help="Numbers of activations in training: no (float32), bf16 or fp16.",
+        rich_help_panel=RECOVERY,
+    ),
+]
+Accumulate = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Parts that a batch goes through in, for less memory; the gradient is the same.",
+        rich_help_panel=RECOVERY,
+    ),
+]
+Shard = Annotated[
+    bool,
+    typer.Option(
+        "--shard",
+        help="Processes share the network out (FSDP2), where one device cannot hold it.",
+        rich_help_panel=RECOVERY,
+    ),
+]
+CheckpointMinutes = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="MINUTES",
+        help="Between checkpoints within an epoch; 0: after each step.",
+        rich_help_panel=RECOVERY,
+    ),
+]
 
 # ---- training from the start
 TrainFormat = Annotated[

@@ -16,6 +16,10 @@ def recover(
     lr: o.Lr = 0.02,
     distill: o.Distill = 0.0,
     bn: o.Bn = True,
+    mixed_precision: o.MixedPrecision = "no",
+    accumulate: o.Accumulate = 1,
+    shard: o.Shard = False,
+    checkpoint_minutes: o.CheckpointMinutes = 10.0,
     seed: o.Seed = 0,
     device: o.Device = None,
     threads: o.Threads = None,
@@ -26,10 +30,11 @@ def recover(
 
     from tenfold import api, storage
     from tenfold.cli import screen
-    from tenfold.cli.border import check_out, machine, prepare
+    from tenfold.cli.border import check_out, machine, prepare, trained_by
     from tenfold.protocols import TenfoldError
 
     where = machine(device, threads)
+    how = trained_by(mixed_precision, accumulate, shard, checkpoint_minutes)
     if not storage.is_folder(folder):
         raise TenfoldError(f"'{folder}' is not a folder that tenfold wrote; tenfold compress makes one.")
     if data is None:
@@ -50,7 +55,7 @@ def recover(
     with storage.alone(place), screen.resumable(state), screen.bar() as watch:
         report = api.recover_folder(
             place, given.opened, given.data, document=given.document, weights=weights, epochs=epochs, bn=bn, lr=lr,
-            distill=distill, seed=seed, device=where, state=state, settings=settings, watch=watch,
+            distill=distill, seed=seed, device=where, machine=how, state=state, settings=settings, watch=watch,
         )  # fmt: skip
     if as_json:
         screen.show_json(report.to_json().rstrip("\n"))

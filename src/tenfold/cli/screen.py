@@ -2,6 +2,8 @@
 
 import json
 import logging
+import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +20,16 @@ from tenfold.recovery import kept
 
 WIDE = 110  # columns from which tables show all they know
 LONG = 24 * 3600.0  # seconds that the pace of a bar is taken from
-GOES_ON = "goes on after the last whole epoch, block or network of a search"
-STARTS_ANEW = "no epoch or block had ended; the same command starts anew."
+GOES_ON = "goes on after the last step, block or network of a search that was kept"
+STARTS_ANEW = "nothing had been kept; the same command starts anew:"
 
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+
+
+def be_silent() -> None:
+    """Leave what there is to say to the first of several processes; errors are still said."""
+    out.quiet = err.quiet = True
+    logging.getLogger("tenfold").setLevel(logging.ERROR)
 
 
 def is_wide() -> bool:
@@ -59,6 +67,8 @@ def is_quiet() -> bool:
 
 def show_json(document: Mapping[str, Any] | str) -> None:
     """The one document of `--json`."""
+    if out.quiet:
+        return
     typer.echo(document if isinstance(document, str) else json.dumps(document, indent=1, ensure_ascii=False), nl=True)
 
 
@@ -89,13 +99,16 @@ def bar() -> Iterator[protocols.Watch]:
 
 @contextmanager
 def resumable(state: Path) -> Iterator[None]:
-    """A stop by the keyboard says what became of the run; so does an error after an epoch or a block was kept."""
+    """A stop by the keyboard says what became of the run, and the command that goes on; so does an error after a step
+    or a block was kept.
+    """
     before = kept(state)
     try:
         yield
     except KeyboardInterrupt:
-        way = f"the same command {GOES_ON} (kept in {state})." if kept(state) else STARTS_ANEW
-        typer.echo(f"stopped; {way}", err=True)
+        way = f"the same command {GOES_ON} (kept in {state}):" if kept(state) else STARTS_ANEW
+        if not out.quiet:
+            typer.echo(f"stopped; {way}\n    {shlex.join(['tenfold', *sys.argv[1:]])}", err=True)
         raise typer.Exit(130) from None
     except TenfoldError:
         if kept(state) - before:

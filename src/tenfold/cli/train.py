@@ -34,6 +34,10 @@ def train(
     init: o.Init = "dense",
     epochs: o.TrainEpochs = 10,
     lr: o.TrainLr = 0.01,
+    mixed_precision: o.MixedPrecision = "no",
+    accumulate: o.Accumulate = 1,
+    shard: o.Shard = False,
+    checkpoint_minutes: o.CheckpointMinutes = 10.0,
     out: o.Out = None,
     overwrite: o.Overwrite = False,
     seed: o.Seed = 0,
@@ -46,7 +50,7 @@ def train(
 
     from tenfold import api, storage
     from tenfold.cli import screen
-    from tenfold.cli.border import asked_for, check_out, machine, prepare
+    from tenfold.cli.border import asked_for, check_out, machine, prepare, trained_by
     from tenfold.cli.reported import show_compressed, show_trained
     from tenfold.protocols import TenfoldError
     from tenfold.surgery import Init
@@ -56,6 +60,7 @@ def train(
     if data is None:
         raise TenfoldError("there is nothing to train on; give --data.")
     where = machine(device, threads)
+    how = trained_by(mixed_precision, accumulate, shard, checkpoint_minutes)
     if storage.is_folder(model):
         raise TenfoldError(
             f"'{model}' is trained already; name its architecture, or train it on with tenfold recover {model}."
@@ -82,7 +87,8 @@ def train(
     with storage.alone(out), screen.resumable(state), screen.bar() as watch:
         result = api.train(
             given.opened.model, given.data, inputs=given.inputs, plan=read, init=cast(Init, init), epochs=epochs, lr=lr,
-            seed=seed, device=where, state=state, document=document, settings=settings, watch=watch, **asked,
+            seed=seed, device=where, machine=how, state=state, document=document, settings=settings,
+            watch=watch, **asked,
         )  # fmt: skip
         api.save(result, out, overwrite=overwrite)
     if as_json:

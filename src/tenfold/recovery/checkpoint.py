@@ -1,11 +1,12 @@
 """The folder `state/`: what a training needs to go on, finished or not; gone when its result has been written.
 
-state/epoch-3/   what accelerate saves (network as safetensors; optimiser and schedule pickled, hence never
-                 shipped), and run.json: what tells the run that it belongs to from others
+state/step-120/  what accelerate saves after so many steps (network as safetensors, or what each process holds of it;
+                 optimiser and schedule pickled, hence never shipped), and run.json: what tells the run that it
+                 belongs to from others
 state/blocks.safetensors   the network after the last block that was reconstructed
 state/ratio-2.5/ the same of one network of a search, and attempt.json, what it lost
 state/clock.json what was timed here to plan, where no profile keeps it
-state/saving/    an epoch that is being written; renamed when complete
+state/saving/    a step that is being written; renamed when complete
 state/lock       held by the run that trains
 """
 
@@ -24,7 +25,7 @@ from tenfold.recovery.reconstruction.progress import FILE as BLOCKS
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-RUN, SAVING, LOCK, ATTEMPT, CLOCK = "run.json", "saving", "lock", "attempt.json", "clock.json"
+STEP, RUN, SAVING, LOCK, ATTEMPT, CLOCK = "step-", "run.json", "saving", "lock", "attempt.json", "clock.json"
 
 
 def check_state(state: Path | None, command: str, *, trains: bool = True) -> None:
@@ -40,14 +41,14 @@ def check_state(state: Path | None, command: str, *, trains: bool = True) -> Non
     if (state / LOCK).exists():
         with claimed(state):
             pass
-    epoch = max(_epochs(state), default=0)
-    if not epoch:
+    step = max(_steps(state), default=0)
+    if not step:
         return
-    other = _run(state, epoch).get("command")
+    other = _run(state, step).get("command")
     if other != command or not trains:
         what = "a training" if other is None else f"a run of '{other}'"
         raise TenfoldError(
-            f"'{state}' keeps epoch {epoch} of {what}, which this run would not go on with; repeat that command, "
+            f"'{state}' keeps step {step} of {what}, which this run would not go on with; repeat that command, "
             "delete the folder to give it up, or name another place."
         )
 
@@ -62,45 +63,49 @@ def claimed(state: Path) -> Iterator[None]:
         yield
 
 
-def saved_epoch(state: Path, run: Mapping[str, Any]) -> int:
-    """The last whole epoch that the folder holds; 0 where there is none.
+def saved_step(state: Path, run: Mapping[str, Any]) -> int:
+    """The last step after which the folder holds everything; 0 where there is none.
 
     Raises: TenfoldError if another run wrote it, or tenfold did not.
     """
-    epoch = max(_epochs(state), default=0)
-    if epoch:
-        saved = _run(state, epoch)
+    step = max(_steps(state), default=0)
+    if step:
+        saved = _run(state, step)
         others = [name for name, value in run.items() if saved.get(name) != value]
         if others:
             raise TenfoldError(
-                f"{state} holds epoch {epoch} of a run that differs in {', '.join(others)}; "
+                f"{state} holds step {step} of a run that differs in {', '.join(others)}; "
                 "continue with the settings it had, or delete it to start anew."
             )
-    return epoch
+    return step
 
 
-def save_epoch(accelerator: "Accelerator", state: Path, epoch: int, run: Mapping[str, Any]) -> None:
-    """Keep the state after an epoch in place of the earlier ones: whole, or not at all."""
+def save_step(accelerator: "Accelerator", state: Path, step: int, run: Mapping[str, Any]) -> None:
+    """Keep the state after a step in place of the earlier ones: whole, or not at all; all processes must call it."""
     saving = state / SAVING
-    _discard(saving)
-    saving.mkdir(parents=True)
-    (saving / RUN).write_text(json.dumps(run, indent=1), encoding="utf-8")
+    if accelerator.is_main_process:
+        _discard(saving)
+        saving.mkdir(parents=True)
+        (saving / RUN).write_text(json.dumps(run, indent=1), encoding="utf-8")
+    accelerator.wait_for_everyone()
     accelerator.save_state(str(saving))
-    earlier = _epochs(state)
-    saving.rename(state / f"epoch-{epoch}")
-    for old in earlier:
-        _discard(state / f"epoch-{old}")
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        earlier = _steps(state)
+        saving.rename(state / f"{STEP}{step}")
+        for old in earlier:
+            _discard(state / f"{STEP}{old}")
 
 
-def load_epoch(accelerator: "Accelerator", state: Path, epoch: int) -> None:
-    """Put network, optimiser and schedule where they stood after an epoch."""
+def load_step(accelerator: "Accelerator", state: Path, step: int) -> None:
+    """Put network, optimiser and schedule where they stood after a step."""
     with undisturbed(accelerator.device):
-        accelerator.load_state(str(state / f"epoch-{epoch}"))
+        accelerator.load_state(str(state / f"{STEP}{step}"))
 
 
 def kept(state: Path) -> set[Path]:
-    """What the folder keeps of work that is done: whole epochs, and the network after a block."""
-    return {path for path in (*state.glob("epoch-*"), state / BLOCKS, *attempts(state)) if path.exists()}
+    """What the folder keeps of work that is done: the last steps, and the network after a block."""
+    return {path for path in (*state.glob(f"{STEP}*"), state / BLOCKS, *attempts(state)) if path.exists()}
 
 
 def attempt_folder(state: Path, ratio: float) -> Path:
@@ -115,7 +120,7 @@ def attempts(state: Path) -> list[Path]:
 
 def remove(state: Path) -> None:
     """Delete what this file wrote, and the folder if nothing else is in it."""
-    for path in (state / SAVING, *(state / f"epoch-{epoch}" for epoch in _epochs(state))):
+    for path in (state / SAVING, *(state / f"{STEP}{step}" for step in _steps(state))):
         _discard(path)
     for path in (state / BLOCKS, state / CLOCK, *attempts(state), *state.rglob(f".{BLOCKS}.*.partial")):
         path.unlink(missing_ok=True)
@@ -129,16 +134,22 @@ def remove(state: Path) -> None:
 def _discard(path: Path) -> None:
     """Delete a folder of ours. Raises: TenfoldError for one that tenfold did not write."""
     if (path / RUN).is_file():
-        shutil.rmtree(path)
+        for entry in path.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry.name != RUN:
+                entry.unlink()
+        (path / RUN).unlink()  # the last: a kill before leaves a folder that is known for ours, one after an empty one
+        path.rmdir()
     elif path.is_dir() and not any(path.iterdir()):
         path.rmdir()
     elif path.exists():
         raise TenfoldError(f"'{path}' is not a checkpoint that tenfold wrote; name another folder for the state.")
 
 
-def _run(state: Path, epoch: int) -> dict[str, Any]:
-    """What tells the run that wrote an epoch from others."""
-    path = state / f"epoch-{epoch}" / RUN
+def _run(state: Path, step: int) -> dict[str, Any]:
+    """What tells the run that wrote a checkpoint from others."""
+    path = state / f"{STEP}{step}" / RUN
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -149,5 +160,5 @@ def _run(state: Path, epoch: int) -> dict[str, Any]:
     return found
 
 
-def _epochs(state: Path) -> list[int]:
-    return [int(path.name.removeprefix("epoch-")) for path in state.glob("epoch-*") if path.name[6:].isdecimal()]
+def _steps(state: Path) -> list[int]:
+    return [int(number) for path in state.glob(f"{STEP}*") if (number := path.name.removeprefix(STEP)).isdecimal()]

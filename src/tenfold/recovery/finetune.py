@@ -1,33 +1,38 @@
 """Fine-tuning: a few epochs of gradient descent on all cores, with the dense network as a teacher if there is one."""
 
 import importlib.util
-import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import torch
-from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import OneCycleLR
+from torch import nn
 
-from tenfold.inputs import call, to_device, unchanged
-from tenfold.measure.finite import because
-from tenfold.measure.score import device_of, score
+from tenfold import processes
+from tenfold.measure.score import device_of
 from tenfold.protocols import Data, TenfoldError
-from tenfold.recovery.batchnorm import check_statistics, restored_on_error, tracking
-from tenfold.recovery.checkpoint import claimed, load_epoch, save_epoch, saved_epoch
-from tenfold.recovery.distillation import distance_to_teacher
-from tenfold.recovery.randomness import at_epoch, seeded
+from tenfold.recovery.accelerated import check_shard, training_device
+from tenfold.recovery.checkpoint import claimed, load_step, save_step, saved_step
+from tenfold.recovery.randomness import seeded
+from tenfold.recovery.stops import Stop, held_back
+from tenfold.recovery.trainer import Settings, Trainer
 from tenfold.tasks import Objective
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-CLIP = 5.0  # norm of all gradients: a sound network stays below it; cores that nearly cancel (CP) shoot far above
+
+class Machine(TypedDict, total=False):
+    """How a training runs, whatever it learns: arguments of `finetune`, which says what they are."""
+
+    mixed_precision: Literal["no", "bf16", "fp16"]
+    accumulate: int
+    shard: bool
+    checkpoint_minutes: float
 
 
 @dataclass(frozen=True)
@@ -59,51 +64,6 @@ class Step:
         return f"loss {self.loss:.3f}" + ("" if self.score is None else f"  score {self.score:.4g}")
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """What fixes the course of a run; two runs that agree in it may continue each other."""
-
-    epochs: int
-    lr: float
-    momentum: float
-    weight_decay: float
-    optimizer: str
-    warmup: float
-    temperature: float
-    distill: float  # 0 without a teacher
-    seed: int
-    mixed_precision: str
-    batches: int  # an epoch
-    network: int  # checksum of the names, shapes and types of all tensors
-
-    def check(self) -> None:
-        bounds: dict[str, tuple[bool, str]] = {
-            "epochs": (self.epochs >= 1, "1 or more"),
-            "lr": (self.lr > 0, "a number above 0, such as 0.01"),
-            "momentum": (0 < self.momentum < 1, "a number between 0 and 1, such as 0.9"),
-            "weight_decay": (self.weight_decay >= 0, "0 or more"),
-            "optimizer": (self.optimizer in OPTIMIZERS, " or ".join(OPTIMIZERS)),
-            "warmup": (0 < self.warmup < 1, "a share of the steps between 0 and 1, such as 0.1"),
-            "temperature": (self.temperature > 0, "a number above 0, such as 4"),
-            "distill": (0 <= self.distill <= 1, "0 (labels only) to 1 (teacher only)"),
-            "batches": (self.batches >= 1, "training data of at least one batch"),
-        }
-        for name, (fine, allowed) in bounds.items():
-            if not fine:
-                raise TenfoldError(f"cannot fine-tune with {name}={getattr(self, name)}; use {allowed}.")
-
-
-def _sgd(groups: list[dict[str, Any]], settings: _Settings) -> Optimizer:
-    return SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=True)
-
-
-def _adam(groups: list[dict[str, Any]], settings: _Settings) -> Optimizer:
-    return AdamW(groups, lr=settings.lr, betas=(settings.momentum, 0.99))
-
-
-OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], _Settings], Optimizer]] = {"sgd": _sgd, "adam": _adam}
-
-
 def finetune(
     model: nn.Module,
     data: Data,
@@ -119,6 +79,10 @@ def finetune(
     distill: float = 0.9,
     seed: int = 0,
     mixed_precision: Literal["no", "bf16", "fp16"] = "no",
+    accumulate: int = 1,
+    shard: bool = False,
+    device: torch.device | str | None = None,
+    checkpoint_minutes: float = 10.0,
     state: Path | None = None,
     run: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
@@ -126,8 +90,10 @@ def finetune(
 
     Arguments are checked at once; training happens as the iterator is drawn from. The final weights are those after
     the last step: no epoch is chosen, and `data.test` is never read. When the iterator has ended, by whatever, the
-    network is in eval mode on the device where it was. A run uses one process and one device, the one that
-    accelerate finds. Gradients are clipped at a norm of 5.
+    network is in eval mode on the device where it was. Gradients are clipped at a norm of 5.
+
+    Of the processes that `torchrun` started each draws all batches and trains on its part of them: the gradient is
+    that of the whole batch, however many there are, but for batch norms, whose statistics are of a part.
 
     Every draw that torch makes within a step (dropout, augmentation, the order of a shuffling DataLoader) depends on
     `seed` and the step alone, and the global random state is left as it was. Where `data.train` has a method
@@ -147,9 +113,16 @@ def finetune(
         distill: weight of the distillation loss; the loss on the labels has the rest.
         seed: for what is drawn.
         mixed_precision: as accelerate knows it; one for all runs of a process.
-        state: a folder to resume from, written after each epoch. A run that is repeated with the same arguments goes on
-            after its last whole epoch; after the last of all it has nothing left to train. The folder is the
-            caller's to delete (`tenfold.recovery.checkpoint.remove`), once the network is in a safe place.
+        accumulate: parts that a batch goes through in, one after the other, where all of it does not fit the memory.
+        shard: whether processes share the network and its optimiser out (FSDP2), where one device cannot hold them;
+            one way for all runs of a process.
+        device: where to train; by default the one that accelerate finds. Of several processes each has its own.
+        checkpoint_minutes: between checkpoints within an epoch; 0 for one after each step.
+        state: a folder to resume from, written after each epoch, every `checkpoint_minutes`, and at a stop by the
+            keyboard or SIGTERM, which come after the step they fall in. A run that is repeated with the same arguments
+            goes on there, and ends with the same weights; after the last step it has nothing left to train. Several
+            processes have to see one folder, which is the caller's to delete (`tenfold.recovery.checkpoint.remove`),
+            once the network is in a safe place.
         run: what else tells this run from others that could use the folder, in values that JSON knows.
     Raises: TenfoldError if a setting is out of range, the task of the data does not suit, accelerate is missing or
         refuses, `state` is that of another run, or a loss, a gradient or a running statistic is not finite (weights and
@@ -165,7 +138,11 @@ def finetune(
     objective = Objective.of(data)
     if teacher is not None:
         objective.check_distils()
-    settings = _Settings(
+    if not checkpoint_minutes >= 0:
+        raise TenfoldError(f"no checkpoint every {checkpoint_minutes} minutes; use 0 (after each step) or more.")
+    where = training_device(device)
+    check_shard(shard)
+    settings = Settings(
         epochs=epochs,
         lr=lr,
         momentum=momentum,
@@ -176,177 +153,65 @@ def finetune(
         distill=0.0 if teacher is None else distill,
         seed=seed,
         mixed_precision=mixed_precision,
+        accumulate=accumulate,
+        processes=processes.count(),
+        shard=shard,
         batches=_length(data.train, seed, device_of(model)),
         network=_fingerprint(model),
     )
     settings.check()
-    kept = None if state is None else _Kept(state, {**asdict(settings), **(run or {})})
+    kept = None if state is None else _Kept(state, {**asdict(settings), **(run or {})}, checkpoint_minutes)
     if kept is not None:
-        saved_epoch(kept.state, kept.run)  # refuses a foreign state before any work
-    return _epochs(model, objective, teacher, settings, kept)
+        saved_step(kept.state, kept.run)  # refuses a foreign state before any work
+    return _steps(model, objective, teacher, settings, where, kept)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Kept:
-    """Where a run's epochs are kept, and what tells it from others."""
+    """Where checkpoints of a run are kept, what tells it from others, and how often it writes one."""
 
     state: Path
     run: Mapping[str, Any]
+    minutes: float
+    written: float = 0.0  # when, by the monotonic clock
+
+    def after_step(self, accelerator: "Accelerator", step: int, stop: Stop, *, ends: bool) -> None:
+        """Write a checkpoint where an epoch ends, time is up, or a stop was asked for; of several processes all do."""
+        if stop.asked or monotonic() - self.written >= 60 * self.minutes:
+            accelerator.set_trigger()
+        if accelerator.check_trigger() or ends:
+            save_step(accelerator, self.state, step, self.run)
+            self.written = monotonic()
 
 
-def _epochs(
-    model: nn.Module, objective: Objective, teacher: nn.Module | None, settings: _Settings, kept: _Kept | None
+def _steps(
+    model: nn.Module,
+    objective: Objective,
+    teacher: nn.Module | None,
+    settings: Settings,
+    device: torch.device,
+    kept: _Kept | None,
 ) -> Iterator[Step]:
     with ExitStack() as after:
         if kept is not None:
             after.enter_context(claimed(kept.state))
-        trainer = _Trainer(after, model, objective, teacher, settings)
-        done = 0 if kept is None else saved_epoch(kept.state, kept.run)
-        if kept is not None and done:
-            load_epoch(trainer.accelerator, kept.state, done)
-        steps = settings.epochs * settings.batches
-        for epoch in range(done, settings.epochs):
-            for k, loss in enumerate(trainer.epoch(epoch), start=1):
-                step = epoch * settings.batches + k
-                found = None
-                if k == settings.batches:
-                    if kept is not None:
-                        save_epoch(trainer.accelerator, kept.state, epoch + 1, kept.run)
-                    found = trainer.score(epoch)
-                yield Step(epoch + 1, step, steps, loss, found)
-
-
-class _Trainer:
-    """A network with its optimiser and schedule, on accelerate's device until `after` is left."""
-
-    def __init__(
-        self, after: ExitStack, model: nn.Module, objective: Objective, teacher: nn.Module | None, settings: _Settings
-    ) -> None:
-        self.accelerator = _accelerator(settings.mixed_precision)
-        self.device: torch.device = self.accelerator.device
-        after.callback(model.eval)
-        after.callback(model.zero_grad)
-        _lend(after, model, self.device)
-        if teacher is not None:
-            _lend(after, teacher, self.device)
-            after.enter_context(unchanged(teacher))
-            teacher.eval()
-        self.model, self.objective, self.data = model, objective, objective.data
-        self.teacher, self.settings = teacher, settings
-        self.norms = tracking(model)
-        optimizer = OPTIMIZERS[settings.optimizer](_groups(model, settings.weight_decay), settings)
-        steps = settings.epochs * settings.batches
-        rise = _rise(settings.warmup, steps)
-        cycle = OneCycleLR(optimizer, settings.lr, steps, pct_start=rise, cycle_momentum=False)
-        self.network, self.optimizer, self.schedule = self.accelerator.prepare(_Shell(model), optimizer, cycle)
-
-    def epoch(self, epoch: int) -> Iterator[float]:
-        """Train on every batch once; yields the loss of each."""
-        seed, count = self.settings.seed, self.settings.batches
-        self.model.train()
-        with seeded(seed, f"epoch {epoch}", self.device):
-            batches = iter(at_epoch(self.data.train, epoch))
-        for k in range(count):
-            with seeded(seed, f"epoch {epoch}/batch {k}", self.device):
-                batch = next(batches, None)
-                if batch is None:
-                    raise TenfoldError(
-                        f"epoch {epoch + 1} of the training data had {k} batches where {count} were expected; "
-                        "give data that can be iterated again and again."
-                    )
-                loss = self.step(to_device(batch, self.device), epoch * count + k + 1)
-            yield loss
-
-    def step(self, batch: Any, number: int) -> float:
-        """One step down the gradient; the loss before it."""
-        inputs = self.data.feed(batch)
-        with restored_on_error(list(self.model.buffers())):
-            loss = self.loss(inputs, batch)
-            value = loss.item()
-            self.expect_finite(value, "loss", number, inputs)
-            check_statistics(self.norms, inputs, self.place(number))
-            self.optimizer.zero_grad()
-            self.accelerator.backward(loss)
-            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), CLIP)
-            if self.accelerator.scaler is None:  # a scaler skips such steps by itself
-                self.expect_finite(float(norm), "gradient", number, inputs)
-        self.optimizer.step()
-        self.schedule.step()
-        return value
-
-    def loss(self, inputs: Any, batch: Any) -> Tensor:
-        """Of the labels, and of the teacher if there is one; scalar."""
-        outputs = self.network(inputs)
-        loss = self.objective.loss(outputs, batch)
-        if self.teacher is None:
-            return loss
-        with torch.no_grad(), self.accelerator.autocast():
-            wanted = call(self.teacher, inputs)
-        distance = distance_to_teacher(self.objective, outputs, wanted, batch, self.settings.temperature)
-        return (1 - self.settings.distill) * loss + self.settings.distill * distance
-
-    def score(self, epoch: int) -> float | None:
-        """On the validation batches, in full precision."""
-        with seeded(self.settings.seed, f"epoch {epoch}/validation", self.device):
-            return score(self.model, self.data.validation, self.data, device=self.device)
-
-    def expect_finite(self, value: float, what: str, number: int, inputs: Any) -> None:
-        if math.isfinite(value):
-            return
-        rate, other = self.schedule.get_last_lr()[0], self.settings.lr / 10
-        raise TenfoldError(
-            f"the {what} is {value} at {self.place(number)}, where the learning rate is {rate:.3g}"
-            + because(inputs, f"try lr={other:.3g}, and see that inputs and targets are finite")
-        )
-
-    def place(self, number: int) -> str:
-        """A step, counted over the whole run and within its epoch."""
-        epoch, batch = divmod(number - 1, self.settings.batches)
-        steps = self.settings.epochs * self.settings.batches
-        return f"step {number} of {steps} (batch {batch + 1} of epoch {epoch + 1})"
-
-
-class _Shell(nn.Module):
-    """The network as accelerate sees it: what it patches for mixed precision is this, and is thrown away."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, inputs: Any) -> Any:
-        return call(self.network, inputs)
-
-
-def _accelerator(mixed_precision: str) -> "Accelerator":
-    from accelerate import Accelerator
-
-    try:
-        accelerator = Accelerator(mixed_precision=mixed_precision)
-    except ValueError as error:  # a second precision in one process, or one that the device lacks
-        raise TenfoldError(f"accelerate refuses mixed_precision={mixed_precision!r} here: {error}") from error
-    if accelerator.num_processes > 1:
-        raise TenfoldError(f"fine-tuning runs in one process, not {accelerator.num_processes}; use python to start it.")
-    return accelerator
-
-
-def _lend(after: ExitStack, model: nn.Module, device: torch.device) -> None:
-    """Move a network, and back when `after` is left."""
-    after.callback(model.to, device_of(model))
-    model.to(device)
-
-
-def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
-
-
-def _rise(warmup: float, steps: int) -> float:
-    """The warm-up as a share of the steps; torch divides by zero where that is one step, so it is two then."""
-    return 2 / steps if warmup * steps == 1 else warmup
+        trainer = Trainer(after, model, objective, teacher, settings, device)
+        done = 0
+        if kept is not None and (done := saved_step(kept.state, kept.run)):
+            load_step(trainer.accelerator, kept.state, done)
+            trainer.settle()
+        if kept is not None:
+            kept.written = monotonic()
+        for number, batch in trainer.batches(done):
+            ends = number % settings.batches == 0
+            with nullcontext(Stop()) if kept is None else held_back() as stop:
+                loss = trainer.step(batch, number)
+                if kept is not None:
+                    kept.after_step(trainer.accelerator, number, stop, ends=ends)
+            epoch = (number - 1) // settings.batches
+            if ends:
+                trainer.settle()
+            yield Step(epoch + 1, number, settings.steps, loss, trainer.score(epoch) if ends else None)
 
 
 def _length(batches: Iterable[Any], seed: int, device: torch.device) -> int:

@@ -7,11 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tenfold import processes
 from tenfold.inputs import call, to_device
 from tenfold.measure.score import device_of, score
 from tenfold.protocols import Data, TenfoldError
+from tenfold.recovery.accelerated import check_shard, training_device
 from tenfold.recovery.batchnorm import reestimate
 from tenfold.recovery.distillation import distance_to_teacher
+from tenfold.recovery.parts import parts_of
 from tenfold.recovery.randomness import first, undisturbed
 from tenfold.surgery import copied
 from tenfold.tasks import Objective
@@ -25,6 +28,9 @@ def rehearse(
     bn: bool = False,
     teacher: nn.Module | None = None,
     temperature: float = 4.0,
+    device: torch.device | str | None = None,
+    accumulate: int = 1,
+    shard: bool = False,
     judged_on: Sequence[str] = ("validation", "test"),
 ) -> None:
     """Try on one batch what recovery and judging will do: feed, both modes, loss and its slope, distillation, score.
@@ -34,11 +40,16 @@ def rehearse(
 
     Args:
         model: the network to be trained, or the dense one whose place it will take.
-        epochs: 0 where there is no training; bn: whether batch norms are estimated anew; teacher: as in `finetune`.
+        epochs: 0 where there is no training; bn: whether batch norms are estimated anew; the others: as in
+            `finetune`. A network that is to be shared out is tried where it is, on a part of a batch as all.
         judged_on: the splits that are scored.
     Raises: TenfoldError, one sentence that says which split and which part cannot work.
     """
-    where = _device(model, trains=epochs > 0)
+    where = device_of(model)
+    if epochs:
+        found = training_device(device)
+        check_shard(shard)
+        where = where if shard else found
     with undisturbed(where):
         trial = copied(model).to(where)
         for split in judged_on:
@@ -56,7 +67,10 @@ def rehearse(
                 reestimate(trial, [batch], feed=data.feed, device=where)
         if epochs:
             lesson = None if teacher is None else copied(teacher).eval().to(where)
-            _train(trial.train(), Objective.of(data), to_device(batch, where), lesson, temperature)
+            objective, parts = Objective.of(data), accumulate * processes.count()
+            with trying("train", "cutting it into parts", "tensors have to have the samples first"):
+                part = next(parts_of(batch, objective, [0], parts))
+            _train(trial.train(), objective, to_device(part.batch, where), lesson, temperature)
 
 
 def _train(trial: nn.Module, objective: Objective, batch: Any, teacher: nn.Module | None, temperature: float) -> None:
@@ -95,16 +109,6 @@ def trying(split: str, what: str, way: str) -> Iterator[None]:
             f"one batch of data.{split} was tried before any work, and {what} raised {type(error).__name__}"
             f"{f': {said}' if said else ''}; {way}."
         ) from error
-
-
-def _device(model: nn.Module, *, trains: bool) -> torch.device:
-    """Where the training will run, or else where the network is."""
-    if not trains:
-        return device_of(model)
-    from accelerate.state import PartialState
-
-    found: torch.device = PartialState().device
-    return found
 
 
 def _described(value: object) -> str:

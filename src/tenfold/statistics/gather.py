@@ -18,13 +18,14 @@ from tenfold.inputs import Inputs, evaluating, run, tensors_in
 from tenfold.layers.recurrence import differentiable
 from tenfold.measure import weights_hash
 from tenfold.measure.finite import all_finite, spoiled
+from tenfold.processes import gathered
 from tenfold.protocols import Done, TenfoldError, listed
 from tenfold.protocols import Watch as Watcher
 from tenfold.statistics.begun import Begun
 from tenfold.statistics.gradients import ALL, Outputs, floating, project, revealed
 from tenfold.statistics.moment import Moment, is_full
 from tenfold.statistics.places import UNSEEN, Applied, taken_apart
-from tenfold.statistics.processes import gathered, summed_over_processes
+from tenfold.statistics.processes import summed_over_processes
 from tenfold.statistics.shifts import shiftable
 from tenfold.statistics.slope import Slope
 from tenfold.statistics.statistics import Halves, Seen, Statistics

@@ -7,29 +7,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
+from tenfold.processes import gathered, several
 from tenfold.statistics.sums import Sums
 
 Key = TypeVar("Key", bound=Hashable)
-Value = TypeVar("Value")
-
-
-def several() -> bool:
-    """Whether there is more than one process."""
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-
-
-def rank() -> int:
-    """The number of this process among them."""
-    return distributed.get_rank() if several() else 0
-
-
-def gathered(value: Value) -> list[Value]:
-    """The value that every process has, in the order of their ranks; all processes must call it."""
-    if not several():
-        return [value]
-    found: list[Value | None] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(found, value)
-    return found  # type: ignore[return-value]  # (all are filled)
 
 
 def summed_over_processes(sums: Mapping[Key, Sums]) -> dict[Key, Any]:

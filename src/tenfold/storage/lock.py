@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from tenfold.processes import rank
 from tenfold.protocols import TenfoldError
 
 HOLDER = "process "  # how the text of our lock files begins
@@ -28,7 +29,13 @@ def alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def holding(file: Path, guarded: Path) -> Iterator[None]:
-    """Hold a lock file as long as the block lasts; afterwards it is gone, and so are the folders made for it."""
+    """Hold a lock file as long as the block lasts; afterwards it is gone, and so are the folders made for it.
+
+    Of the processes of one run the first holds it for all.
+    """
+    if rank() > 0:
+        yield
+        return
     made = [parent for parent in file.parents if not parent.exists()]
     lock = FileLock(file)
     try:
