@@ -192,6 +192,35 @@ def test_what_is_written_to_in_place_between_blocks_is_written_once() -> None:
     assert torch.equal(outputs[0], run(model, chunk.value))
 
 
+class WritesOver(nn.Module):
+    """Adds to what a layer was given, in place, where it can."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.in_place = nn.Linear(5, 6), nn.Linear(6, 6, bias=False), in_place
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.first(x)
+        z = self.second(y)
+        if self.in_place:
+            y += z
+            return y
+        return y + z
+
+
+def test_what_a_layer_was_given_may_be_written_over() -> None:
+    plan = tenfold.Plan({name: tenfold.Row(name, "svd", ranks=(2,)) for name in ("0.first", "0.second")})
+    found = []
+    for in_place in (True, False):
+        torch.manual_seed(0)
+        model = nn.Sequential(WritesOver(in_place), nn.Linear(6, 3)).eval()
+        small = tenfold.decompose(model, plan)
+        tenfold.reconstruct(model, small, [normal(64, 5)], distil=2)
+        assert not any(module._forward_pre_hooks for module in small.modules())
+        found.append(small.state_dict())
+    assert all(torch.equal(found[0][name], tensor) for name, tensor in found[1].items())
+
+
 @settings(max_examples=20)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.sampled_from([(3,), (2, 3), (3, 2, 2)]), st.booleans())
 def test_variance_is_about_the_mean_of_all_samples(sizes: list[int], shape: tuple[int, ...], weighs: bool) -> None:

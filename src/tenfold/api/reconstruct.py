@@ -11,7 +11,7 @@ from tenfold import recovery
 from tenfold.api.border import bytes_asked
 from tenfold.api.calibrate import SAMPLES, Unlabelled, unlabelled
 from tenfold.arguments import typed
-from tenfold.inputs import Inputs
+from tenfold.inputs import Inputs, as_given
 from tenfold.protocols import BatchDim, Data, Progress, Watch
 from tenfold.recovery import Distillation
 from tenfold.recovery.reconstruction import blocks_of
@@ -82,8 +82,9 @@ def reconstructed(
     steps = recovery.reconstruct(
         dense, small, known.chunks, named=blocks, outputs=known.outputs, seed=seed, state=kept, run=whole, memory=memory
     )
-    for _ in watch(itertools.chain(steps, distilled(dense, small, known, distil))):
-        pass
+    with as_given(small, known.chunks[0].samples(2).value):
+        for _ in watch(itertools.chain(steps, distilled(dense, small, known, distil))):
+            pass
     return small
 
 

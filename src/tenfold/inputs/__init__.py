@@ -6,8 +6,10 @@ from tenfold.inputs.forward import arguments, call, described, device_of, evalua
 from tenfold.inputs.gathered import chunks_of, first_samples
 from tenfold.inputs.inputs import ENTRIES, Inputs
 from tenfold.inputs.states import unchanged
+from tenfold.inputs.written_over import as_given, on_copies
 
 __all__ = [
-    "ENTRIES", "Inputs", "arguments", "between", "call", "chunks_of", "described", "device_of", "evaluating",
-    "exchanged", "first_samples", "inputs_for", "run", "run_hooked", "tensors_in", "to_device", "unchanged",
+    "ENTRIES", "Inputs", "arguments", "as_given", "between", "call", "chunks_of", "described", "device_of",
+    "evaluating", "exchanged", "first_samples", "inputs_for", "on_copies", "run", "run_hooked", "tensors_in",
+    "to_device", "unchanged",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
-from tenfold.inputs import Inputs, evaluating, run, tensors_in
+from tenfold.inputs import Inputs, evaluating, on_copies, run, tensors_in
 from tenfold.layers.recurrence import differentiable
 from tenfold.measure import weights_hash
 from tenfold.measure.finite import all_finite, spoiled
@@ -139,13 +139,6 @@ class Watch:
         """Add what was seen."""
         known = self.sums.get((side, held))
         self.sums[side, held] = seen if known is None else known + seen
-
-
-def on_copies(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
-    """What a module is given, copied: a network may write over it afterwards, and gradients need it as it was."""
-    del module
-    copies = [each.clone() if isinstance(each, Tensor) else each for each in args]
-    return tuple(copies), {name: each.clone() if isinstance(each, Tensor) else each for name, each in kwargs.items()}
 
 
 class Watched:
