@@ -90,7 +90,8 @@ def test_a_report_says_what_was_asked(tmp_path: Path) -> None:
         settings={"data": "mine"},
     )  # fmt: skip
     document = json.loads(result.report.to_json())
-    assert set(document) == {"schema", "dense", "compressed", "recovered", "ratio", "part", "layers", "settings"}
+    keys = {"schema", "dense", "compressed", "recovered", "ratio", "part", "layers", "settings", "planned", "course"}
+    assert set(document) == keys
     said = document["settings"]
     assert (said["params"], said["include"], said["layers"], said["multiple"]) == ("2x", ["3", "7"], {"7": "svd:4"}, 2)
     assert (said["seed"], said["data"], said["epochs"], said["inputs"]) == (3, "mine", 0, [[2, 10, 10]])

@@ -440,7 +440,8 @@ def test_json_is_the_report_and_all_else_is_elsewhere(place: Path) -> None:
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report == json.loads((place / "small/report.json").read_text())
-    assert set(report) == {"schema", "dense", "compressed", "recovered", "ratio", "part", "layers", "settings"}
+    keys = "schema dense compressed recovered ratio part layers settings planned course"
+    assert set(report) == {*keys.split()}
     assert report["recovered"]["score"]["name"] == "top-1"
     assert (report["settings"]["data"], report["settings"]["params"]) == ("own.py:own", "1.5x")
     assert report["settings"]["inputs"] == [[1, 8, 8]]

@@ -44,7 +44,9 @@ from tenfold.report import (
 )
 from tenfold.surgery import Plan, Row, decompose, lower, sites
 
-KEYS = ["compressed", "dense", "layers", "part", "ratio", "recovered", "schema", "settings"]
+KEYS = [
+    "compressed", "course", "dense", "layers", "part", "planned", "ratio", "recovered", "schema", "settings",
+]  # fmt: skip
 X = torch.zeros(2, 3, 8, 8)
 
 
@@ -219,8 +221,9 @@ def test_a_report_has_exactly_these_keys_and_comes_back() -> None:
     assert sorted(document["dense"]["ms_per_batch"]) == ["batch", "median", "spread", "threads"]
     assert sorted(document["dense"]["score"]) == ["higher_is_better", "name", "value"]
     assert sorted(document["layers"][1]) == sorted(
-        ["name", "kind", "shape", "format", "modes", "ranks", "stages", "params", "macs", "rel_error", "reason"]
-    )
+        ["name", "kind", "shape", "format", "modes", "ranks", "stages", "params", "macs", "rel_error", "reason",
+         "macs_before", "seconds_before", "seconds", "spectra", "foreseen"]
+    )  # fmt: skip
     assert Report.from_json(given.to_json()) == given
 
 

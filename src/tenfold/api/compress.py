@@ -28,7 +28,7 @@ from tenfold.planning import Asked
 from tenfold.processes import agreed
 from tenfold.protocols import Data, Watch
 from tenfold.recovery import Machine, check_state, rehearse
-from tenfold.report import Report, compare, layer_rows, sentences
+from tenfold.report import Known, Report, compare, layer_rows, runnable, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Plan, check_finite, copied, unwrapped
 
@@ -213,9 +213,14 @@ def reported(
     if run.known is not None and run.data is not None:
         others = unseen_inputs(run.dense, run.data)
     measured = compare(networks, batch, scores=scores, reference="dense", others=others)
-    rows = layer_rows(run.dense, networks["compressed"], plan, run.profile)
-    part = predicted(run.dense, plan, run.profile, of).part
-    report = Report(measured["dense"], measured["compressed"], measured.get("recovered"), rows, settings, part)
     final = list(networks.values())[-1]
-    after = inspect(final, None if run.inputs is None else run.inputs.samples(1))
+    one = None if run.inputs is None else run.inputs.samples(1)
+    after = inspect(final if one is None else runnable(final, one), one)
+    knowing = Known(run.curves, {} if run.known is None else run.known.statistics.metrics)
+    rows = layer_rows(run.dense, networks["compressed"], plan, run.profile, after=after, knowing=knowing)
+    foretold = predicted(run.dense, plan, run.profile, of)
+    report = Report(
+        measured["dense"], measured["compressed"], measured.get("recovered"), rows, settings, foretold.part,
+        foretold.ratio, tuple(run.courses.get(final, ())),
+    )  # fmt: skip
     return report, (*sentences(report, run.profile, after), *promised(run.dense, final, plan, batch))

@@ -1,7 +1,7 @@
 """What a plan will make of a network, known before any weight is decomposed."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -9,15 +9,16 @@ from torch import nn
 
 from tenfold.api.border import check_asked, check_one, given_only
 from tenfold.api.calibrate import Calibration, calibrated
-from tenfold.api.plan import profiled
+from tenfold.api.plan import curves_of, profiled
 from tenfold.api.samples import given_inputs
 from tenfold.api.settled import settled
 from tenfold.measure import Profile, part
 from tenfold.network import Stages
 from tenfold.planning import Asked
 from tenfold.protocols import Data, Watch
-from tenfold.report import Part
-from tenfold.surgery import Plan, unwrapped
+from tenfold.report import Known, Part, PlannedRatios, Spectrum
+from tenfold.report.layer_row import numbers, weight_at
+from tenfold.surgery import Plan, sites, unwrapped
 from tenfold.surgery.carry_out import networks
 
 
@@ -32,22 +33,16 @@ class PlannedLayer:
 
 
 @dataclass(frozen=True)
-class PlannedRatios:
-    """Dense over planned, of the whole network."""
-
-    params: float
-    bytes: float
-    macs: float | None
-    deployed_params: float
-
-
-@dataclass(frozen=True)
 class Predicted:
-    """What a plan will make of a network; `layers` by name; `part`: of the part that was asked for, if one was."""
+    """What a plan will make of a network; `layers` by name; `part`: of the part that was asked for, if one was.
+
+    `spectra`: by name, of the bonds that are cut, where the plan was found here.
+    """
 
     layers: Mapping[str, PlannedLayer] = field(hash=False)
     ratio: PlannedRatios
     part: Part | None = None
+    spectra: Mapping[str, tuple[Spectrum, ...]] = field(default_factory=dict, hash=False)
 
 
 def predicted(model: nn.Module, plan: Plan, profile: Profile, of: Sequence[str] = ()) -> Predicted:
@@ -106,8 +101,24 @@ def foreseen(
         check_asked(model, wanted, known_macs=any(each is not None for each in (inputs, data, profile)))
     given = given_inputs(model, data, inputs)
     measured = profiled(model, given, profile=profile)
-    if plan is None:
-        known = calibrated(model, data, calibration, samples, seed=seed, profile=profile, watch=watch)
-        plan, _ = settled(model, measured, known, profile=profile, inputs=given, batch=batch, seed=seed, watch=watch,
-                          **wanted)  # fmt: skip
-    return plan, predicted(model, plan, measured, wanted.get("of", ()))
+    if plan is not None:
+        return plan, predicted(model, plan, measured)
+    known = calibrated(model, data, calibration, samples, seed=seed, profile=profile, watch=watch)
+    statistics = None if known is None else known.statistics
+    curves = curves_of(measured, statistics, profile)
+    plan, _ = settled(model, measured, known, profile=profile, inputs=given, batch=batch, seed=seed, curves=curves,
+                      watch=watch, **wanted)  # fmt: skip
+    knowing = Known(curves, {} if statistics is None else statistics.metrics)
+    found = predicted(model, plan, measured, wanted.get("of", ()))
+    return plan, replace(found, spectra=spectra(model, plan, knowing))
+
+
+def spectra(model: nn.Module, plan: Plan, knowing: Known) -> dict[str, tuple[Spectrum, ...]]:
+    """Of every weight that a plan puts into cores, by name."""
+    found = {}
+    for name, site in sites(model).items():
+        row = plan.rows[name]
+        if not row.is_dense:
+            weight = numbers(weight_at(site, model))
+            found[name] = knowing.spectra(row, weight, site.axes)
+    return found

@@ -12,10 +12,11 @@ from tenfold.api.border import bytes_asked
 from tenfold.api.calibrate import SAMPLES, Unlabelled, unlabelled
 from tenfold.arguments import typed
 from tenfold.inputs import Inputs, as_given
-from tenfold.protocols import BatchDim, Data, Progress, Watch
+from tenfold.protocols import BatchDim, Data, Watch
 from tenfold.recovery import Distillation
-from tenfold.recovery.reconstruction import blocks_of
+from tenfold.recovery.reconstruction import BlockDone, StepDone, blocks_of
 from tenfold.recovery.reconstruction.samples import laid_out
+from tenfold.report import CoursePoint, noted
 from tenfold.statistics.gather import hash_of
 from tenfold.surgery import unwrapped
 
@@ -75,20 +76,27 @@ def reconstructed(
     run: Mapping[str, Any],
     memory: int | None = None,
     watch: Watch,
+    course: list[CoursePoint] | None = None,
 ) -> nn.Module:
-    """`reconstruct` on samples that have been drawn."""
+    """`reconstruct` on samples that have been drawn; `course`: where to note how the losses go."""
     kept = None if state is None else Path(state)
     whole = {**run, "samples": hash_of(known.chunks), "counted": known.counted}
     steps = recovery.reconstruct(
         dense, small, known.chunks, named=blocks, outputs=known.outputs, seed=seed, state=kept, run=whole, memory=memory
     )
+    every = itertools.chain(steps, distilled(dense, small, known, distil))
     with as_given(small, known.chunks[0].samples(2).value):
-        for _ in watch(itertools.chain(steps, distilled(dense, small, known, distil))):
+        for _ in watch(noted(every, [] if course is None else course, part_of)):
             pass
     return small
 
 
-def distilled(dense: nn.Module, small: nn.Module, known: Unlabelled, steps: int) -> Iterator[Progress]:
+def part_of(step: BlockDone | StepDone) -> str:
+    """The part of the recovery that a step is of."""
+    return "blocks" if isinstance(step, BlockDone) else step.title
+
+
+def distilled(dense: nn.Module, small: nn.Module, known: Unlabelled, steps: int) -> Iterator[StepDone]:
     """The steps on batches that follow the samples, judged on the first of them; these are not trained on where there
     are more. Where that brings nothing there, they are taken again at a lower rate.
     """

@@ -24,7 +24,7 @@ from tenfold.measure.score import device_of
 from tenfold.models import load_weights
 from tenfold.protocols import Data, TenfoldError, Watch
 from tenfold.recovery import Machine, rehearse
-from tenfold.report import Report, sentences
+from tenfold.report import CoursePoint, Report, noted, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import copied
 from tenfold.tasks import Objective
@@ -134,15 +134,17 @@ def recovered(
     state: str | Path | None,
     run: Mapping[str, JSON] | None,
     watch: Watch,
+    course: list[CoursePoint] | None = None,
     **options: Any,
 ) -> nn.Module:
-    """`recover`, where one batch has been rehearsed."""
+    """`recover`, where one batch has been rehearsed; `course`: where to note how the losses go."""
     if teacher is None:
         options.pop("distill", None)
     if state is not None and run is None:
         run = {"command": "recover", "weights": weights_hash(small)}
     training = {**options, "state": None if state is None else Path(state), "run": run} if epochs else {}
-    for _ in watch(recovery.recover(small, data, epochs=epochs, teacher=teacher, bn=bn, seed=seed, **training)):
+    steps = recovery.recover(small, data, epochs=epochs, teacher=teacher, bn=bn, seed=seed, **training)
+    for _ in watch(noted(steps, [] if course is None else course, lambda _: "epochs")):
         pass
     return small.eval()
 
@@ -192,8 +194,9 @@ def recover_folder(
     rehearse(model, data, epochs=epochs, bn=bn, teacher=teacher, **tried(how))
     run = {"command": "recover", "weights": weights_hash(model), "plan": sha256(opened.plan.to_yaml()),
            **whose(settings)}  # fmt: skip
+    course = [*before.course]
     recovered(model, data, teacher=teacher, epochs=epochs, bn=bn, lr=lr, distill=distill, seed=seed, state=state,
-              run=run, watch=watch, **how)  # fmt: skip
+              run=run, watch=watch, course=course, **how)  # fmt: skip
     used = {
         "epochs": epochs,
         "bn": bn,
@@ -206,8 +209,8 @@ def recover_folder(
     past = before.settings.get("recover", [])
     again = [*past, {key: plain(value) for key, value in used.items()}]
     errors = {} if teacher is None else differences(teacher, model, data, before.final.macs)
-    noted = replace(before, settings={**before.settings, "recover": again})
-    report = replace(noted, recovered=replace(noted.final, score=judged(model, data, watch), outputs=errors))
+    known = replace(before, settings={**before.settings, "recover": again}, course=tuple(course))
+    report = replace(known, recovered=replace(known.final, score=judged(model, data, watch), outputs=errors))
     words = tuple(sentences(report))
     result = Compressed(model.cpu(), opened.plan, report, words, document, state if epochs else None)
     save(result, folder, overwrite=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -19,7 +20,7 @@ from tenfold.measure import Clock, Profile, check_calls, in_fastest_layout
 from tenfold.measure.layouts import runs
 from tenfold.planning import Asked, ErrorCurves
 from tenfold.protocols import Data, Watch
-from tenfold.report import runnable
+from tenfold.report import CoursePoint, runnable
 from tenfold.storage import JSON
 from tenfold.surgery import Plan, copied, laid_out
 from tenfold.surgery.layout import CONTIGUOUS
@@ -44,6 +45,7 @@ class Run:
         state: folder by which a stopped run goes on.
         whose: what tells this run from others that could use the folder.
         made: the network of the last plan, where it was carried out to choose it.
+        courses: by recovered network, how its losses went.
     """
 
     dense: nn.Module
@@ -64,6 +66,7 @@ class Run:
     whose: Mapping[str, JSON]
     watch: Watch
     made: Networks = field(default_factory=dict)
+    courses: WeakKeyDictionary[nn.Module, list[CoursePoint]] = field(default_factory=WeakKeyDictionary)
 
     def planned(self, asked: Asked) -> Plan:
         """A plan for what was asked."""
@@ -90,9 +93,11 @@ class Run:
             check_calls(small, self.calls, self.inputs.samples(1))
         networks = {"dense": self.dense, "compressed": small}
         if self.known is not None and self.calibration.reconstruct:
-            networks["recovered"] = reconstructed(
-                self.dense, copied(small), self.known, distil=self.calibration.distil, seed=self.seed, state=state,
+            refined = networks["recovered"] = copied(small)
+            reconstructed(
+                self.dense, refined, self.known, distil=self.calibration.distil, seed=self.seed, state=state,
                 run=self.about(plan), memory=bytes_asked(self.calibration.memory), watch=self.watch,
+                course=self.courses.setdefault(refined, []),
             )  # fmt: skip
         return networks
 
@@ -105,7 +110,7 @@ class Run:
         recovered(
             further, self.data, teacher=self.dense if self.training.distill else None, epochs=self.training.epochs,
             bn=self.training.bn, lr=self.training.lr, distill=self.training.distill, seed=self.seed, state=self.state,
-            run=self.about(plan), watch=self.watch, **self.machine,
+            run=self.about(plan), watch=self.watch, course=self.courses.setdefault(further, []), **self.machine,
         )  # fmt: skip
         return {**networks, "recovered": further}
 

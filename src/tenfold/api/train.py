@@ -25,7 +25,7 @@ from tenfold.planning import plan as found_plan
 from tenfold.processes import agreed
 from tenfold.protocols import Data, TenfoldError, Watch
 from tenfold.recovery import Machine, check_state, rehearse
-from tenfold.report import Report, compare, layer_rows, sentences
+from tenfold.report import CoursePoint, Report, compare, layer_rows, runnable, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Init, Plan, Row, check_init, copied, fresh, sites, unwrapped
 from tenfold.tasks import Objective
@@ -93,12 +93,14 @@ def train(
     check_calls(small, calls(model, given.samples(1)), given.samples(1))
     run = {"command": "train", "weights": before.weights_hash, "plan": sha256(chosen.to_yaml()), "init": init,
            **whose(settings)}  # fmt: skip
-    recovered(small, data, epochs=epochs, bn=False, lr=lr, seed=seed, state=state, run=run, watch=watch, **RECIPE,
-              **how)  # fmt: skip
+    course: list[CoursePoint] = []
+    recovered(small, data, epochs=epochs, bn=False, lr=lr, seed=seed, state=state, run=run, watch=watch, course=course,
+              **RECIPE, **how)  # fmt: skip
     used = {**wanted, "init": init, "epochs": epochs, "lr": lr, "seed": seed, "device": device, **(machine or {}),
             "threads": torch.get_num_threads(), **sampled(given), **(settings or {})}  # fmt: skip
     noted = {key: plain(value) for key, value in used.items()}
     report, words = reported(dense, small, chosen, before, data, given, noted, wanted.get("of", ()), watch)
+    report = replace(report, course=tuple(course))
     kept = None if state is None else Path(state)
     return Compressed(small, chosen, report, words, documented(document or Document(origin_of(model)), given), kept)
 
@@ -142,14 +144,15 @@ def reported(
     watch: Watch,
 ) -> tuple[Report, tuple[str, ...]]:
     """What was measured on the trained network, beside the sizes and costs of the dense one it stands for."""
-    rows = tuple(replace(row, rel_error=None) for row in layer_rows(dense, small, plan, before))
+    one = inputs.samples(1)
+    after = None if is_dense(plan) else inspect(runnable(small, one), one)
+    rows = tuple(replace(row, rel_error=None) for row in layer_rows(dense, small, plan, before, after=after))
     networks = {"compressed": small} if is_dense(plan) else {"dense": dense, "compressed": small}
     batch = timed(inputs, before.macs or 1)
     first = next(iter(networks))
     measured = compare(networks, batch, scores={"compressed": judged(small, data, watch)}, reference=first)
     final = replace(measured["compressed"], outputs={})  # the dense network was not trained
     report = Report(measured[first], final, None, rows, settings, predicted(dense, plan, before, of).part)
-    after = None if is_dense(plan) else inspect(small, inputs.samples(1))
     return report, (*sentences(report, before, after), *promised(dense, small, plan, batch))
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tenfold import documents
+from tenfold.report.course import CoursePoint
 from tenfold.report.layer_row import LayerRow
 from tenfold.report.measurement import Measurement
 
@@ -29,6 +30,16 @@ class Ratios:
 
 
 @dataclass(frozen=True)
+class PlannedRatios:
+    """Dense over planned, of the whole network; macs None where they were not measured."""
+
+    params: float
+    bytes: float
+    macs: float | None
+    deployed_params: float
+
+
+@dataclass(frozen=True)
 class Part:
     """The part of a network that budgets were asked of, dense over final; `of`: patterns of its modules' names."""
 
@@ -48,6 +59,8 @@ class Report:
         recovered: None where there was no recovery.
         layers: what became of every weight.
         settings: what was asked for, in values that JSON knows.
+        planned: what the plan foretold of the whole network.
+        course: how the losses went in the recovery, as far as this run saw it.
     """
 
     dense: Measurement
@@ -56,6 +69,8 @@ class Report:
     layers: tuple[LayerRow, ...]
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     part: Part | None = None
+    planned: PlannedRatios | None = None
+    course: tuple[CoursePoint, ...] = ()
 
     @property
     def final(self) -> Measurement:
@@ -77,7 +92,7 @@ class Report:
         )
 
     def to_json(self) -> str:
-        """The report as a JSON document; keys `schema dense compressed recovered ratio part layers settings`."""
+        """The report as a JSON document; keys `schema`, `ratio`, and the attributes."""
         return documents.to_json({"schema": SCHEMA, **asdict(self), "ratio": asdict(self.ratio)})
 
     @staticmethod

@@ -1,11 +1,12 @@
 """A report in plain words."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from tenfold.measure import OutputError, Profile, Speedup
 from tenfold.measure.weights import COMPRESSED
+from tenfold.report.layer_row import seconds_at
 from tenfold.report.measurement import Measurement, furthest
 from tenfold.report.report import Part, Report
 from tenfold.surgery.plan import DENSE
@@ -138,10 +139,14 @@ def reasons(rows: Iterable[Explained]) -> list[str]:
     """Why layers are as they are: `fc, conv1: excluded by 'fc'`, a line for all that have a reason in common."""
     found: dict[str, list[str]] = {}
     for row in rows:
-        parts = [part for part in row.reason.split("; ") if part and not MEASURED.match(part)]
-        for part in [row.reason] if row.format == "dense" and row.reason else parts:
+        for part in [row.reason] if row.format == "dense" and row.reason else untabled(row.reason):
             found.setdefault(part, []).append(row.name)
     return [f"{some(names)}: {reason}." for reason, names in found.items()]
+
+
+def untabled(reason: str) -> list[str]:
+    """The parts of a reason that tables do not have as numbers."""
+    return [part for part in reason.split("; ") if part and not MEASURED.match(part)]
 
 
 def notes(profile: Profile) -> list[str]:
@@ -229,9 +234,9 @@ def growths(before: Profile, after: Profile) -> list[Growth]:
 
     A layer that was lowered to several modules (`conv1.0`, `conv1.1`) takes what they take together.
     """
-    spent = {name: layer.seconds or 0.0 for name, layer in after.layers.items()}
+    spent = {name: layer.seconds for name, layer in after.layers.items()}
     found = [
-        Growth(name, seconds_at(name, spent) - layer.seconds)
+        Growth(name, (seconds_at(name, spent) or 0.0) - layer.seconds)
         for name, layer in before.layers.items()
         if layer.seconds is not None
     ]
@@ -243,8 +248,3 @@ def blame(report: Report, before: Profile, after: Profile) -> list[Growth]:
     dense = {row.name for row in report.layers if row.format == DENSE}
     replaced = {name for name, layer in after.layers.items() if layer.obstacle == COMPRESSED}
     return [each for each in growths(before, after) if each.name not in dense - replaced]
-
-
-def seconds_at(name: str, spent: Mapping[str, float]) -> float:
-    """Seconds of a layer under its own name, or of the modules that stand in its place."""
-    return sum(s for other, s in spent.items() if name in (other, "model") or other.startswith(f"{name}."))
