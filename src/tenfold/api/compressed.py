@@ -17,6 +17,7 @@ from tenfold.processes import rank
 from tenfold.protocols import Data
 from tenfold.recovery.checkpoint import remove
 from tenfold.report import Report, sentences
+from tenfold.report.html import compressed_page
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Plan
 
@@ -56,8 +57,10 @@ def save(compressed: Compressed, folder: str | Path, *, overwrite: bool = False)
     if rank() > 0:
         return
     report = json.loads(compressed.report.to_json())
+    name, versions = compressed.document.origin.name, storage.versions()
     storage.save(
-        folder, compressed.model, compressed.plan, compressed.document, report=report, words=compressed.words,
+        folder, compressed.model, compressed.plan, compressed.document, report=report,
+        report_html=compressed_page(name, compressed.report, compressed.words, versions), words=compressed.words,
         overwrite=overwrite,
     )  # fmt: skip
     if compressed.state is not None:

@@ -1,6 +1,7 @@
 """The program `tenfold`: its commands, and how errors leave it."""
 
 import logging
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from tenfold.cli.inspect import inspect
 from tenfold.cli.plan import plan
 from tenfold.cli.recover import recover
 from tenfold.cli.train import train
+from tenfold.cli.typed import COMMAND
 
 HELP = """Trained PyTorch networks several times smaller: every weight a tensor network, under a budget, measured.
 
@@ -26,6 +28,10 @@ UsageError: Any = typer.BadParameter.__base__  # click's, which typer brings alo
 
 class Commands(TyperGroup):
     """All commands; an error of the user's is one sentence and exit code 2, a stop by the keyboard exit code 130."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        COMMAND.set(shlex.join(["tenfold", *args]))
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:

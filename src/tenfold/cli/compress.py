@@ -63,6 +63,7 @@ def compress(
     from tenfold.cli.border import asked_for, check_out, dense_only, machine, prepare, trained_by
     from tenfold.cli.planned import plan_document, show_plan
     from tenfold.cli.reported import show_compressed
+    from tenfold.cli.typed import COMMAND
     from tenfold.protocols import TenfoldError
     from tenfold.storage import JSON, alone, check_storable, with_sources
 
@@ -104,6 +105,7 @@ def compress(
     document = with_sources(given.document)
     state = out / "state"
     settings: dict[str, JSON] = {
+        "command": COMMAND.get(),
         "model": model,
         "weights": None if weights is None else str(weights),
         "data": data,

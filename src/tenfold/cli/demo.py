@@ -21,6 +21,7 @@ def demo(
     from tenfold.cli import screen
     from tenfold.cli.border import check_out, machine
     from tenfold.cli.reported import show_compressed
+    from tenfold.cli.typed import COMMAND
     from tenfold.data import load_data
 
     machine(None, threads)
@@ -34,7 +35,7 @@ def demo(
         dense = api.recover(opened.model, data, epochs=15, lr=0.1, bn=False, seed=seed, watch=watch)
     screen.note("2. Compress it: every weight becomes a tensor network, ten times fewer parameters in all.")
     screen.note("3. Recover: batch norms estimated anew, then 20 epochs of fine-tuning on the same images.")
-    settings: dict[str, storage.JSON] = {"model": NETWORK, "data": DATA, "batch_size": 64}
+    settings: dict[str, storage.JSON] = {"command": COMMAND.get(), "model": NETWORK, "data": DATA, "batch_size": 64}
     with screen.bar() as watch:
         result = api.compress(
             dense, data, params="10x", epochs=20, lr=0.05, distill=0.0, seed=seed,

@@ -18,6 +18,7 @@ def evaluate(
     device: o.Device = None,
     threads: o.Threads = None,
     runtimes: o.Runtimes = False,
+    html: o.Html = None,
     as_json: o.Json = False,
 ) -> None:
     """Score, size, multiply-adds, memory and time; several networks are put side by side, timed in turn."""
@@ -26,10 +27,14 @@ def evaluate(
     from tenfold import api, storage
     from tenfold.cli import screen
     from tenfold.cli.border import machine, prepare
+    from tenfold.cli.typed import COMMAND
     from tenfold.protocols import TenfoldError
     from tenfold.report import runtimes_table, side_by_side
+    from tenfold.report.html import check_page, compared_page, write_page
 
     where = machine(device, threads)
+    if html is not None:
+        check_page(html)
     dense = [model for model in models if not storage.is_folder(model)]
     if len(set(models)) < len(models):
         raise TenfoldError("a network is named twice; name each once.")
@@ -50,6 +55,8 @@ def evaluate(
     with screen.bar() as watch:
         found = api.side_by_side(subjects, inputs=inputs, watch=watch)
     ways = api.in_runtimes(subjects, inputs=inputs) if runtimes else None
+    if html is not None:
+        write_page(html, compared_page(found, COMMAND.get(), storage.versions()))
     if as_json:
         beside = {} if ways is None else {"runtimes": ways.document()}
         screen.show_json({"schema": 1, "networks": {model: asdict(each) for model, each in found.items()}, **beside})
@@ -60,3 +67,5 @@ def evaluate(
         screen.say(*ways.sentences)
     if all(each.macs is None for each in found.values()):
         screen.say("Without inputs there are no multiply-adds, memory or time; give --input 3x224x224, or --data.")
+    if html is not None:
+        screen.say_unbroken(f"The page: {html}")

@@ -15,14 +15,20 @@ def inspect(
     seed: o.Seed = 0,
     device: o.Device = None,
     threads: o.Threads = None,
+    html: o.Html = None,
     as_json: o.Json = False,
 ) -> None:
     """Measure every layer: parameters, multiply-adds, time, memory, and whether it can gain."""
     from tenfold.api import given_inputs, profiled
     from tenfold.cli import screen
     from tenfold.cli.border import machine, prepare
+    from tenfold.cli.typed import COMMAND
     from tenfold.report import notes, profile_table
+    from tenfold.report.html import check_page, inspected_page, write_page
+    from tenfold.storage import versions
 
+    if html is not None:
+        check_page(html)
     where = machine(device, threads)
     given = prepare(
         model, weights=weights, data=data, shapes=input, batch_dim=batch_dim, batch_size=batch_size, seed=seed,
@@ -30,6 +36,8 @@ def inspect(
     )  # fmt: skip
     network = given.opened.model if where is None else given.opened.model.to(where)
     found = profiled(network, given_inputs(network, given.data, given.inputs), profile=profile)
+    if html is not None:
+        write_page(html, inspected_page(model, found, COMMAND.get(), versions()))
     if as_json:
         screen.show_json(found.to_json().rstrip("\n"))
         return
@@ -37,3 +45,5 @@ def inspect(
     screen.say(*notes(found))
     if profile is not None:
         screen.say(f"Kept in {profile / 'profile.json'}.")
+    if html is not None:
+        screen.say_unbroken(f"The page: {html}")

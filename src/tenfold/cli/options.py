@@ -331,6 +331,10 @@ PlanOut = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+Html = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE", help="A page for the browser with all of it, too.", rich_help_panel=RUN),
+]
 ExportOut = Annotated[
     Path, typer.Option("--out", metavar="FILE", help="The file to write: model.onnx or model.pt2.", rich_help_panel=RUN)
 ]

@@ -40,6 +40,7 @@ def plan(
     seed: o.Seed = 0,
     device: o.Device = None,
     threads: o.Threads = None,
+    html: o.Html = None,
     as_json: o.Json = False,
 ) -> None:
     """Find what becomes of every layer under budgets or by a rule, and leave it as a file to edit."""
@@ -47,12 +48,19 @@ def plan(
     from tenfold.cli import screen
     from tenfold.cli.border import asked_for, dense_only, machine, prepare
     from tenfold.cli.planned import plan_document, show_frontier, show_plan
+    from tenfold.cli.typed import COMMAND
     from tenfold.protocols import TenfoldError
     from tenfold.report import check_picture
+    from tenfold.report.html import check_page, planned_page, write_page
+    from tenfold.storage import versions
 
     where = machine(device, threads)
     if frontier and batch is not None:
         raise TenfoldError("--batch times the stages of one plan, and --frontier makes many; give one of them.")
+    if frontier and html is not None:
+        raise TenfoldError("--html shows one plan, and --frontier makes many; name a picture with --out instead.")
+    if html is not None:
+        check_page(html)
     written = out or Path("plan.yaml")
     if not frontier:
         api.check_file(written, overwrite)
@@ -95,9 +103,16 @@ def plan(
             calibration=given.calibration, watch=watch, **asked,
         )  # fmt: skip
     api.write_plan(written, found, overwrite=overwrite)
+    if html is not None:
+        numbers = plan_document(found, expected)
+        write_page(
+            html, planned_page(model, found, expected.layers, expected.spectra, numbers, COMMAND.get(), versions())
+        )
     if as_json:
         screen.show_json(plan_document(found, expected))
         return
     show_plan(found, expected)
+    if html is not None:
+        screen.say_unbroken(f"The page: {html}")
     screen.say_unbroken(f"Written to {written}; edit it and hand it back:")
     screen.say_unbroken(f"    tenfold compress {model} --plan {written} --out FOLDER")

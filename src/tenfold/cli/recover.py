@@ -31,6 +31,7 @@ def recover(
     from tenfold import api, storage
     from tenfold.cli import screen
     from tenfold.cli.border import check_out, machine, prepare, trained_by
+    from tenfold.cli.typed import COMMAND
     from tenfold.protocols import TenfoldError
 
     where = machine(device, threads)
@@ -49,7 +50,7 @@ def recover(
     )
     assert given.data is not None
     state = place / "state"
-    settings: dict[str, storage.JSON] = {"data": data, "batch_size": batch_size}
+    settings: dict[str, storage.JSON] = {"command": COMMAND.get(), "data": data, "batch_size": batch_size}
     settings |= {} if task is None else {"task": task}
     settings |= {} if weights is None else {"weights": str(weights)}
     with storage.alone(place), screen.resumable(state), screen.bar() as watch:

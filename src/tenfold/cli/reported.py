@@ -5,6 +5,7 @@ from pathlib import Path
 from tenfold.api import Compressed
 from tenfold.cli import screen
 from tenfold.report import layer_table, reasons, side_by_side, summary_table
+from tenfold.storage.document import PAGE
 from tenfold.storage.readme import argument
 
 
@@ -15,6 +16,7 @@ def show_compressed(result: Compressed, folder: Path) -> None:
     screen.show(summary_table(result.report))
     screen.say(*result.words, "")
     screen.say_unbroken(f"Written to {folder}", f"    model = tenfold.load({str(folder)!r}{argument(result.document)})")
+    screen.say_unbroken(f"The report: {folder / PAGE}")
 
 
 def show_trained(result: Compressed, folder: Path) -> None:

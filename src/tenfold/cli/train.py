@@ -52,6 +52,7 @@ def train(
     from tenfold.cli import screen
     from tenfold.cli.border import asked_for, check_out, machine, prepare, trained_by
     from tenfold.cli.reported import show_compressed, show_trained
+    from tenfold.cli.typed import COMMAND
     from tenfold.protocols import TenfoldError
     from tenfold.surgery import Init
 
@@ -80,7 +81,12 @@ def train(
     assert given.data is not None
     storage.check_storable(given.opened.model)
     document = storage.with_sources(given.document)
-    settings: dict[str, storage.JSON] = {"model": model, "data": data, "batch_size": batch_size}
+    settings: dict[str, storage.JSON] = {
+        "command": COMMAND.get(),
+        "model": model,
+        "data": data,
+        "batch_size": batch_size,
+    }
     settings |= {} if task is None else {"task": task}
     settings |= {} if plan is None else {"plan": str(plan)}
     state = out / "state"

@@ -1,0 +1,52 @@
+"""How a recovery went: losses of blocks and steps, and scores on the way."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from xml.etree.ElementTree import Element
+
+from tenfold.report.course import CoursePoint
+from tenfold.report.html.elements import element
+from tenfold.report.html.page import figure, folded
+from tenfold.report.html.plot import Axis, Dot, Line, plot
+from tenfold.report.html.tables import table
+
+STEEP = 20  # largest over smallest loss from which its axis is logarithmic
+MEANING = {"blocks": "what is left, over the variance of a block's outputs", "epochs": "loss of training"}
+
+
+def courses(course: Sequence[CoursePoint], score: str) -> Element | None:
+    """A plot for every part of a recovery, one more where there were scores; None where nothing was noted."""
+    drawn: list[Element] = []
+    for part, group in groupby(course, key=lambda point: point.part):
+        points = [*group]
+        loss = MEANING.get(part, "loss")
+        drawn.append(drawing(part, loss, [(point.step, point.loss) for point in points]))
+        scores = [(point.step, point.score) for point in points if point.score is not None]
+        if scores:
+            drawn.append(drawing(part, f"{score} on the validation split", scores))
+    if not drawn:
+        return None
+    told = [point for point in course if point.part == "blocks" or point.score is not None] or course
+    rows = {f"{point.part} {point.step}": texts(point) for point in told}
+    return element(
+        "div",
+        element("div", *drawn, class_="plots"),
+        folded("The numbers of blocks and scores as a table", table(["step", "loss", "score"], rows)),
+    )
+
+
+def texts(point: CoursePoint) -> list[str]:
+    """The numbers of a point."""
+    return [f"{point.loss:.4g}", "" if point.score is None else f"{point.score:.4g}"]
+
+
+def drawing(part: str, what: str, points: Sequence[tuple[int, float]]) -> Element:
+    """One curve over the steps of a part."""
+    values = [value for _, value in points]
+    steep = min(values) > 0 and max(values) > STEEP * min(values)
+    x = Axis.around("block" if part == "blocks" else "step", [step for step, _ in points])
+    y = Axis.around("", values, log=steep)
+    last = points[-1]
+    marks: list[Line | Dot] = [Line(points), Dot(*last, label=f"{last[1]:.4g}", style="chosen")]
+    caption = f"{part}: {what}"
+    return figure(plot(caption, x, y, marks), caption)
