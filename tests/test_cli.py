@@ -434,6 +434,35 @@ def test_a_dry_run_writes_nothing_and_promises_what_comes(place: Path) -> None:
     assert made["ratio"]["macs"] == found["ratio"]["macs"]
 
 
+@pytest.mark.parametrize("command", ["compress", "train"])
+def test_a_folder_holds_the_recipe_by_which_it_is_made_again(place: Path, command: str) -> None:
+    asked = [command, "net.py:build", "--data", "own.py:own", "--params", "1.5x", "--format", "svd", "--epochs", "1"]
+    assert tenfold_(*asked, "--exclude", "7", "--batch-size", "16", "--out", "one").exit_code == 0
+    again = tenfold_(command, "--recipe", "one/recipe.yaml", "--out", "two")
+    assert again.exit_code == 0, again.output
+    for name in ("recipe.yaml", "plan.yaml", "model.safetensors"):
+        assert (place / "two" / name).read_bytes() == (place / "one" / name).read_bytes()
+    given = tenfold_(command, "--recipe", "one/recipe.yaml", "--seed", "3", "--params", "1.2x", "--out", "three")
+    assert given.exit_code == 0, given.output
+    lines = dict(line.split(": ", 1) for line in (place / "three/recipe.yaml").read_text().splitlines())
+    assert (lines["seed"], lines["params"], lines["exclude"]) == ("3", "1.2x", "['7']")
+    assert "out" not in lines
+
+
+def test_a_recipe_is_checked_before_any_work(place: Path) -> None:
+    for text, words in {
+        "parms: 4x": "'r.yaml': tenfold compress has no option 'parms'; did you mean 'params'",
+        "- params": "'r.yaml': it is no recipe",
+        "params: [": "'r.yaml': not a YAML file",
+        "params: 2x\nepochs: many": "Invalid value for '--epochs'",
+    }.items():
+        (place / "r.yaml").write_text(text)
+        result = tenfold_("compress", "net.py:build", "--recipe", "r.yaml", "--out", "small")
+        assert result.exit_code == 2
+        assert words in result.stderr.replace("\n", " ")
+        assert not (place / "small").exists()
+
+
 def test_json_is_the_report_and_all_else_is_elsewhere(place: Path) -> None:
     result = tenfold_("-v", "compress", "net.py:build", "--data", "own.py:own", "--params", "1.5x", "--epochs", "1",
                       "--out", "small", "--json")  # fmt: skip

@@ -61,7 +61,7 @@ def save(compressed: Compressed, folder: str | Path, *, overwrite: bool = False)
     storage.save(
         folder, compressed.model, compressed.plan, compressed.document, report=report,
         report_html=compressed_page(name, compressed.report, compressed.words, versions), words=compressed.words,
-        overwrite=overwrite,
+        recipe=compressed.report.settings.get("recipe"), overwrite=overwrite,
     )  # fmt: skip
     if compressed.state is not None:
         remove(compressed.state)

@@ -1,9 +1,13 @@
 """`tenfold compress`."""
 
+import typer
+
 from tenfold.cli import options as o
+from tenfold.cli.recipe import recipe_of
 
 
 def compress(
+    ctx: typer.Context,
     model: o.Model,
     weights: o.Weights = None,
     data: o.DataSpec = None,
@@ -52,6 +56,7 @@ def compress(
     overwrite: o.Overwrite = False,
     dry_run: o.DryRun = False,
     profile: o.Profile = None,
+    recipe: o.Recipe = None,
     seed: o.Seed = 0,
     device: o.Device = None,
     threads: o.Threads = None,
@@ -106,6 +111,7 @@ def compress(
     state = out / "state"
     settings: dict[str, JSON] = {
         "command": COMMAND.get(),
+        "recipe": recipe_of(ctx),
         "model": model,
         "weights": None if weights is None else str(weights),
         "data": data,

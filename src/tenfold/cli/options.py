@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from tenfold.cli.recipe import take_recipe
+
 NETWORK, BUDGET, LAYERS = "Network and data", "Budgets and rules", "Formats and layers"
 CALIBRATION, RECOVERY, TRAINING, RUN = "Calibration", "Recovery", "Training", "Run"
 
@@ -345,6 +347,16 @@ Profile = Annotated[
     typer.Option(metavar="DIR", help="Folder that keeps what was measured, for the next budget.", rich_help_panel=RUN),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.", rich_help_panel=RUN)]
+Recipe = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        callback=take_recipe,
+        is_eager=True,
+        help="Options from a file, such as the recipe.yaml of a folder; what is typed counts first.",
+        rich_help_panel=RUN,
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of everything that is drawn.", rich_help_panel=RUN)]
 Device = Annotated[str | None, typer.Option(metavar="DEVICE", help="cpu, cuda or cuda:1.", rich_help_panel=RUN)]
 Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Of torch.", rich_help_panel=RUN)]

@@ -1,9 +1,13 @@
 """`tenfold train`."""
 
+import typer
+
 from tenfold.cli import options as o
+from tenfold.cli.recipe import recipe_of
 
 
 def train(
+    ctx: typer.Context,
     model: o.Model,
     data: o.DataSpec = None,
     task: o.Task = None,
@@ -40,6 +44,7 @@ def train(
     checkpoint_minutes: o.CheckpointMinutes = 10.0,
     out: o.Out = None,
     overwrite: o.Overwrite = False,
+    recipe: o.Recipe = None,
     seed: o.Seed = 0,
     device: o.Device = None,
     threads: o.Threads = None,
@@ -83,6 +88,7 @@ def train(
     document = storage.with_sources(given.document)
     settings: dict[str, storage.JSON] = {
         "command": COMMAND.get(),
+        "recipe": recipe_of(ctx),
         "model": model,
         "data": data,
         "batch_size": batch_size,

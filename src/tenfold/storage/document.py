@@ -16,10 +16,11 @@ Kind = Literal["zoo", "file", "package", "given"]
 MARK = "tenfold"  # what `format` in model.json says of a folder of ours, in every schema
 SCHEMA, UNSEALED = 2, 1  # of what is written; the older one has no hash of model.json and no sizes
 SEAL = '\n  "sha256": "{}"'  # where model.json holds its own hash: that of its text with none between the quotes
-WEIGHTS, PLAN, MODEL, CODE, REPORT, PAGE, README, STATE = (
-    "model.safetensors", "plan.yaml", "model.json", "code", "report.json", "report.html", "README.md", "state",
+WEIGHTS, PLAN, MODEL, CODE, REPORT, PAGE, RECIPE, README, STATE = (
+    "model.safetensors", "plan.yaml", "model.json", "code", "report.json", "report.html", "recipe.yaml", "README.md",
+    "state",
 )  # fmt: skip
-OWN = (WEIGHTS, PLAN, MODEL, CODE, REPORT, PAGE, README)  # what a replacement replaces; all else in a folder stays
+OWN = (WEIGHTS, PLAN, MODEL, CODE, REPORT, PAGE, RECIPE, README)  # what a replacement replaces; all else stays
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from tenfold.documents import text_of
+from tenfold.documents import text_of, to_yaml
 from tenfold.layers import FactoredWeight
 from tenfold.neighbours import neighbours
 from tenfold.protocols import TenfoldError, within
@@ -23,6 +23,7 @@ from tenfold.storage.document import (
     PAGE,
     PLAN,
     README,
+    RECIPE,
     REPORT,
     WEIGHTS,
     Document,
@@ -51,6 +52,7 @@ def save(
     *,
     report: Mapping[str, Any] | None = None,
     report_html: str | None = None,
+    recipe: Mapping[str, Any] | None = None,
     words: Sequence[str] = (),
     readme: str | None = None,
     overwrite: bool = False,
@@ -61,6 +63,7 @@ def save(
         folder: its parents are made; files in it that are not tenfold's stay.
         model: what `decompose` made with `plan`, trained on or not; compiled or not.
         words: what was measured, in sentences for that page.
+        recipe: the options of the run that made it.
         readme: the page for whoever gets the folder; written from plan and document otherwise.
         overwrite: replace a folder that tenfold wrote; its `state/`, by which a run that was stopped goes on, stays.
     Raises: TenfoldError for a folder that cannot be written, a plan that is not the model's, a tensor that cannot
@@ -80,6 +83,7 @@ def save(
         else readme,
         REPORT: None if report is None else json_text(REPORT, report),
         PAGE: report_html,
+        RECIPE: None if recipe is None else to_yaml(recipe),
     }
     json_text(MODEL, {"settings": document.settings})  # what cannot be written is refused before anything is
     with replacing(place) as partial:

@@ -75,7 +75,8 @@ def folded(summary: str, content: Element) -> Element:
 
 def made(command: str, versions: Mapping[str, str], settings: Mapping[str, Any] | None = None) -> Element | None:
     """The part that says how the page came about."""
-    known = {key: value for key, value in (settings or {}).items() if key != "command" and value is not None}
+    said = ("command", "recipe")  # above, and in a file of its own
+    known = {key: value for key, value in (settings or {}).items() if key not in said and value is not None}
     told = ", ".join(f"{name} {number}" for name, number in versions.items())
     rows = [
         element("tr", element("th", key), element("td", shown(value), class_="text")) for key, value in known.items()

@@ -1,0 +1,38 @@
+"""`--recipe FILE`: the options of a run in one YAML file, read for the next run and known of this one."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+ELSEWHERE = ("recipe", "out", "overwrite", "dry_run", "as_json", "help")  # where a run writes, and what it shows
+
+
+def take_recipe(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Let a recipe give the options that are not typed.
+
+    Raises: TenfoldError for what is no mapping of options of this command.
+    """
+    from tenfold.documents import text_of, yaml_values
+    from tenfold.protocols import TenfoldError, near_misses, within
+
+    if path is None:
+        return None
+    text = text_of(path)
+    with within(f"'{path}'"):
+        given = yaml_values(text)
+        if not isinstance(given, dict):
+            raise TenfoldError("it is no recipe, which has lines such as `params: 4x`.")
+        known = [str(option.name) for option in ctx.command.params if option.name not in ELSEWHERE]
+        for name in given:
+            if name not in known:
+                raise TenfoldError(f"tenfold {ctx.command.name} has no option '{name}'{near_misses(name, known)}")
+    ctx.default_map = given
+    return path
+
+
+def recipe_of(ctx: typer.Context) -> dict[str, Any]:
+    """The options of this run, typed or from a recipe or by default, but for those that nobody gave."""
+    names = [str(option.name) for option in ctx.command.params if option.name not in ELSEWHERE]
+    options = {name: ctx.params[name] for name in names if ctx.params[name] not in (None, (), [])}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
