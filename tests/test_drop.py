@@ -139,7 +139,7 @@ def test_a_stopped_search_goes_on_to_the_same_network(
     [
         ({"max_drop": 0.0}, "max_drop=0.0 is no number of points above 0"),
         ({"max_drop": float("nan")}, "max_drop=nan is no number"),
-        ({"max_drop": "3"}, "max_drop='3' is no number"),
+        ({"max_drop": "3"}, "max_drop is '3', where a number or None belongs"),
         ({"max_drop": 1.0, "objective": "tme"}, "objective 'tme' is unknown; did you mean 'time'"),
         ({"objective": "time", "params": "2x"}, "objective='time' says what max_drop gains; give max_drop, too"),
         ({"objective": "tme", "params": "2x"}, "objective='tme' says what max_drop gains; give max_drop, too"),

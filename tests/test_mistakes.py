@@ -4,6 +4,7 @@ A case is a line: of the shell where it starts with `tenfold`, else of Python. W
 message that changes shows there.
 """
 
+import logging
 import os
 import re
 import shlex
@@ -171,7 +172,10 @@ def said(case: str, known: dict[str, Any]) -> str:
         with pytest.raises(TenfoldError) as caught:
             eval(case, dict(known))
         return str(caught.value)
+    log = logging.getLogger("tenfold")
+    level = log.level
     result = CliRunner().invoke(app, ["--quiet", *shlex.split(case)[1:]])
+    log.setLevel(level)
     assert result.exit_code == 2, (case, result.output, result.exception)
     assert result.stdout == ""
     return result.stderr.removeprefix("error: ").removesuffix("\n")

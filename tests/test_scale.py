@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice, product
@@ -124,6 +125,17 @@ def test_a_kill_while_an_old_checkpoint_is_deleted_does_no_harm(
     assert [path.name for path in tmp_path.iterdir()] == ["step-4"]
 
 
+@pytest.fixture
+def hears() -> Iterator[None]:
+    """Signals are heard, also where the tests are a job in the background, which ignores SIGINT."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("hears")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_comes_after_the_step_and_leaves_it_kept(tmp_path: Path, number: signal.Signals) -> None:
     whole, cut, again = network(), network(), network()
@@ -146,6 +158,26 @@ def test_a_stop_comes_after_the_step_and_leaves_it_kept(tmp_path: Path, number: 
     assert same(again, whole)
 
 
+@pytest.mark.usefixtures("hears")
+def test_a_stop_while_a_batch_is_made_keeps_the_steps_before(tmp_path: Path) -> None:
+    used = data()
+
+    class Slow:
+        def __len__(self) -> int:
+            return len(used.train)
+
+        def __iter__(self) -> Iterator[Any]:
+            for number, batch in enumerate(used.train):
+                if number == 1:
+                    signal.raise_signal(signal.SIGTERM)
+                yield batch
+
+    with pytest.raises(KeyboardInterrupt):
+        list(finetune(network(), replace(used, train=Slow()), epochs=EPOCHS, state=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-2"]
+
+
+@pytest.mark.usefixtures("hears")
 def test_a_second_stop_comes_at_once() -> None:
     asked = []
 

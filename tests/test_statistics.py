@@ -824,3 +824,15 @@ def test_inputs_that_are_written_over_are_seen_as_they_were() -> None:
         chunks = [Inputs(torch.randn(8, 5, dtype=torch.float64), (0,))]
         found.append(gather(model, chunks, seed=0).metrics["second"])
     assert all(torch.equal(found[0].moments[key], found[1].moments[key]) for key in ("i", "o"))
+
+
+def test_a_weight_that_meets_zeros_has_no_metric_and_is_planned_by_its_own_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.Threshold(1e9, 0.0), nn.Linear(8, 8), nn.Linear(8, 3)).eval()
+    found = gather(model, [Inputs(torch.randn(32, 6), (0,))], seed=0)
+    assert "2: on these samples it meets zeros" in caplog.text
+    assert "2" in found.seen
+    assert "2" not in found.metrics
+    plan = tenfold.plan(model, tenfold.inspect(model), params="1.3x", format="svd", metrics=found.metrics)
+    assert tenfold.decompose(model, plan, statistics=found)(torch.randn(2, 6)).isfinite().all()

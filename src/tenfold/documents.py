@@ -63,7 +63,8 @@ def to_json(values: Mapping[str, Any], *, indent: int | None = 1, sort: bool = F
 def to_yaml(values: Mapping[str, Any]) -> str:
     """A document as YAML that a person edits, its keys in their order."""
     plain = msgspec.to_builtins(values)
-    text: str = yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+    flow = None if any(isinstance(value, dict | list) for value in plain.values()) else False  # a key a line
+    text: str = yaml.safe_dump(plain, sort_keys=False, default_flow_style=flow, width=110, allow_unicode=True)
     return text
 
 

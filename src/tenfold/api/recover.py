@@ -210,7 +210,8 @@ def recover_folder(
     again = [*past, {key: plain(value) for key, value in used.items()}]
     errors = {} if teacher is None else differences(teacher, model, data, before.final.macs)
     known = replace(before, settings={**before.settings, "recover": again}, course=tuple(course))
-    report = replace(known, recovered=replace(known.final, score=judged(model, data, watch), outputs=errors))
+    final = replace(known.final, elsewhere={})  # of a network that is no more
+    report = replace(known, recovered=replace(final, score=judged(model, data, watch), outputs=errors))
     words = tuple(sentences(report))
     result = Compressed(model.cpu(), opened.plan, report, words, document, state if epochs else None)
     save(result, folder, overwrite=True)

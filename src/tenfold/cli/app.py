@@ -37,9 +37,8 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except UsageError as error:
-            typer.echo(
-                f"error: {error.format_message().rstrip('.')}; {ctx.command_path} -h says what there is.", err=True
-            )
+            where = (error.ctx or ctx).command_path
+            typer.echo(f"error: {error.format_message().rstrip('.')}; {where} -h says what there is.", err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             typer.echo("stopped; nothing was written.", err=True)

@@ -23,10 +23,18 @@ def take_recipe(ctx: typer.Context, path: Path | None) -> Path | None:
         given = yaml_values(text)
         if not isinstance(given, dict):
             raise TenfoldError("it is no recipe, which has lines such as `params: 4x`.")
-        known = [str(option.name) for option in ctx.command.params if option.name not in ELSEWHERE]
-        for name in given:
+        options = {str(option.name): option for option in ctx.command.params}
+        known = [name for name in options if name not in ELSEWHERE]
+        for name, value in given.items():
+            if name in ELSEWHERE and name in options:
+                raise TenfoldError(f"'{name}' is no part of a recipe; type it.")
             if name not in known:
                 raise TenfoldError(f"tenfold {ctx.command.name} has no option '{name}'{near_misses(name, known)}")
+            several = getattr(options[name], "multiple", False)
+            if isinstance(value, dict) or (isinstance(value, list) and not several):
+                raise TenfoldError(f"'{name}' is {value!r:.60}, where one value belongs.")
+            if several and not isinstance(value, list):
+                given[name] = [value]
     ctx.default_map = given
     return path
 

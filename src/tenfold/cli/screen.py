@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tenfold import protocols
+from tenfold import processes, protocols
 from tenfold.protocols import TenfoldError
 from tenfold.recovery import kept
 
@@ -108,9 +109,17 @@ def resumable(state: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         way = f"the same command {GOES_ON} (kept in {state}):" if kept(state) else STARTS_ANEW
         if not out.quiet:
-            typer.echo(f"stopped; {way}\n    {shlex.join(['tenfold', *sys.argv[1:]])}", err=True)
+            typer.echo(f"stopped; {way}\n    {typed_again()}", err=True)
         raise typer.Exit(130) from None
     except TenfoldError:
         if kept(state) - before:
             note(f"What was done is kept in {state}: once that is mended, the command {GOES_ON}.")
         raise
+
+
+def typed_again() -> str:
+    """The command that was typed, fit to be pasted into a shell; of several processes on a machine with torchrun."""
+    command = shlex.join(["tenfold", *sys.argv[1:]])
+    if not processes.several():
+        return command
+    return f"torchrun --nproc-per-node {os.environ.get('LOCAL_WORLD_SIZE', processes.count())} -m {command}"

@@ -2,6 +2,7 @@
 
 import pickle
 import struct
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ def _content(path: Path) -> Any:
             raise TenfoldError(f"a damaged safetensors file ({error}); fetch it again.") from error
     if not head.startswith((b"PK\x03\x04", b"\x80\x02")):
         raise TenfoldError("neither safetensors nor a torch file.")
+    if is_torchscript(path):
+        raise TenfoldError("a TorchScript program; save the state_dict() of torch.jit.load(..) and use that file.")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -57,6 +60,14 @@ def _content(path: Path) -> Any:
         raise TenfoldError(words) from error
     except _DAMAGE as error:
         raise TenfoldError("a torch file that is damaged or cut off; fetch it again.") from error
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is an archive with code in it."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.partition("/")[2].startswith("code/") for name in archive.namelist())
 
 
 def _state_dict(content: Any) -> dict[str, Tensor]:

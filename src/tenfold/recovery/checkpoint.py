@@ -71,13 +71,19 @@ def saved_step(state: Path, run: Mapping[str, Any]) -> int:
     step = max(_steps(state), default=0)
     if step:
         saved = _run(state, step)
-        others = [name for name, value in run.items() if saved.get(name) != value]
+        others = [f"{name} ({short(saved.get(name))}, now {short(value)})" for name, value in run.items()
+                  if saved.get(name) != value]  # fmt: skip
         if others:
             raise TenfoldError(
                 f"{state} holds step {step} of a run that differs in {', '.join(others)}; "
                 "continue with the settings it had, or delete it to start anew."
             )
     return step
+
+
+def short(value: Any) -> str:
+    """A setting in an error."""
+    return f"{value}" if len(f"{value}") <= 40 else f"{value}"[:37] + "..."
 
 
 def save_step(accelerator: "Accelerator", state: Path, step: int, run: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import importlib.util
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
@@ -175,9 +175,9 @@ class _Kept:
     minutes: float
     written: float = 0.0  # when, by the monotonic clock
 
-    def after_step(self, accelerator: "Accelerator", step: int, stop: Stop, *, ends: bool) -> None:
+    def after_step(self, accelerator: "Accelerator", step: int, *, asked: bool, ends: bool) -> None:
         """Write a checkpoint where an epoch ends, time is up, or a stop was asked for; of several processes all do."""
-        if stop.asked or monotonic() - self.written >= 60 * self.minutes:
+        if asked or monotonic() - self.written >= 60 * self.minutes:
             accelerator.set_trigger()
         if accelerator.check_trigger() or ends:
             save_step(accelerator, self.state, step, self.run)
@@ -202,12 +202,15 @@ def _steps(
             trainer.settle()
         if kept is not None:
             kept.written = monotonic()
+        stop = Stop() if kept is None else after.enter_context(held_back())  # while batches are made, too
         for number, batch in trainer.batches(done):
             ends = number % settings.batches == 0
-            with nullcontext(Stop()) if kept is None else held_back() as stop:
-                loss = trainer.step(batch, number)
-                if kept is not None:
-                    kept.after_step(trainer.accelerator, number, stop, ends=ends)
+            loss = trainer.step(batch, number)
+            if kept is not None:
+                asked = stop.asked
+                kept.after_step(trainer.accelerator, number, asked=asked, ends=ends)
+                if asked:
+                    return
             epoch = (number - 1) // settings.batches
             if ends:
                 trainer.settle()

@@ -12,7 +12,7 @@ from tenfold.inputs import call, to_device
 from tenfold.measure.score import device_of, score
 from tenfold.protocols import Data, TenfoldError
 from tenfold.recovery.accelerated import check_shard, training_device
-from tenfold.recovery.batchnorm import reestimate
+from tenfold.recovery.batchnorm import reestimate, tracking
 from tenfold.recovery.distillation import distance_to_teacher
 from tenfold.recovery.parts import parts_of
 from tenfold.recovery.randomness import first, undisturbed
@@ -57,11 +57,12 @@ def rehearse(
             if batch is not None:
                 with trying(split, "the network in eval mode, or the score", "feed and score have to suit the network"):
                     score(trial, [batch], data, device=where)
-        if not epochs and not bn:
+        if not epochs and not (bn and tracking(model)):
             return
         batch = first("train", data.train)
         if batch is None:
-            raise TenfoldError("data.train is empty; give training data of at least one batch.")
+            without = "" if epochs else ", or leave batch norms as they are (--no-bn, bn=False)"
+            raise TenfoldError(f"data.train is empty; give training data of at least one batch{without}.")
         if bn:
             with trying("train", "estimating batch norms", "the batches have to be inputs of the network"):
                 reestimate(trial, [batch], feed=data.feed, device=where)

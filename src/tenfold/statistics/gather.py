@@ -82,7 +82,12 @@ def gather(
     shifts = {
         name: owner for name, owner in shiftable(model, chunks[0].samples(2)).items() if name not in watched.within
     }
-    return Statistics(weights, hash_of(chunks), samples, seed, counted, found, watched.reasons, watched.notes, shifts)
+    statistics = Statistics(
+        weights, hash_of(chunks), samples, seed, counted, found, watched.reasons, watched.notes, shifts
+    )
+    if blank := [name for name in found if name not in statistics.metrics]:
+        log.warning("%s: on these samples it meets zeros or counts for nothing; its own error counts", listed(blank))
+    return statistics
 
 
 def passing(

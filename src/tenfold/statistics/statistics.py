@@ -130,12 +130,14 @@ class Statistics:
         """By weight what an error of it costs: the expected square of what it does to the network's outputs.
 
         Moments of inputs are about the mean where a shift is made good (`shift_means`). Of a weight with several places
-        the costs are added up, and the product nearest to the sum is kept.
+        the costs are added up, and the product nearest to the sum is kept. Weights that met nothing but zeros (or one
+        value, whose shift is made good), or whose outputs count for nothing, have none: nobody knows what they cost.
         """
         found = {}
         for name, seen in self.seen.items():
             places = [each.moments(centred=name in self.shifts) for each in seen]
-            found[name] = Metric(places[0] if len(places) == 1 else summed(places))
+            if all(float(trace(moment)) > 0 for place in places for moment in place.values()):
+                found[name] = Metric(places[0] if len(places) == 1 else summed(places))
         return found
 
     def mean(self, name: str) -> Tensor:

@@ -78,13 +78,15 @@ def save(
     check_finite(model)
     texts = {
         PLAN: plan.to_yaml(),
-        README: page(place.name, model, plan, document, found.tensors, versions()["tenfold"], words)
-        if readme is None
-        else readme,
         REPORT: None if report is None else json_text(REPORT, report),
         PAGE: report_html,
         RECIPE: None if recipe is None else to_yaml(recipe),
     }
+    there = [name for name, text in texts.items() if text is not None]
+    if readme is None:
+        version = versions()["tenfold"]
+        readme = page(place.name, model, plan, document, found.tensors, version, words, beside=there)
+    texts[README] = readme
     json_text(MODEL, {"settings": document.settings})  # what cannot be written is refused before anything is
     with replacing(place) as partial:
         write(partial, found, texts, document)

@@ -1,13 +1,14 @@
 """The page for whoever gets the folder: what it is, how to load and run it, how large it is."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from tenfold.layers import FactoredWeight
-from tenfold.storage.document import Document
+from tenfold.storage.document import PAGE as PAGE_HTML
+from tenfold.storage.document import RECIPE, REPORT, Document
 from tenfold.surgery import Plan
 
 PAGE = """\
@@ -36,6 +37,13 @@ Layers that are not listed are as they were.
 """
 
 
+BESIDE = {
+    REPORT: "what was measured, as JSON",
+    PAGE_HTML: "the same, as a page for the browser",
+    RECIPE: "all options of the command that made this",
+}
+
+
 def page(
     name: str,
     model: nn.Module,
@@ -44,8 +52,9 @@ def page(
     tensors: Mapping[str, Tensor],
     version: str,
     words: Sequence[str] = (),
+    beside: Collection[str] = (),
 ) -> str:
-    """The page, in Markdown. Args: words: what was measured, in sentences."""
+    """The page, in Markdown. Args: words: what was measured, in sentences; beside: further files that are there."""
     weights = factored(model)
     saved = {row: math.prod(weight.net.axes.values()) for row, weight in weights.items()}
     params = sum(parameter.numel() for parameter in model.parameters())
@@ -53,7 +62,8 @@ def page(
     dense = params - sum(cores.values()) + sum(saved.values())
     origin = document.origin
     said = ["the architecture's source", *["imported by it"] * len(origin.neighbours)]
-    files = [f"| `{name}` | {what} |" for name, what in zip(origin.sources, said, strict=False)]
+    others = {name: text for name, text in BESIDE.items() if name in beside}
+    files = [f"| `{name}` | {text} |" for name, text in [*others.items(), *zip(origin.sources, said, strict=False)]]
     return PAGE.format(
         name=name,
         what=what(origin.name, len(weights), params, dense),

@@ -78,12 +78,14 @@ def made(command: str, versions: Mapping[str, str], settings: Mapping[str, Any] 
     said = ("command", "recipe")  # above, and in a file of its own
     known = {key: value for key, value in (settings or {}).items() if key not in said and value is not None}
     told = ", ".join(f"{name} {number}" for name, number in versions.items())
+    later = [str(each.get("command", "")) for each in (settings or {}).get("recover", ())]
+    commands = [each for each in (command, *later) if each]
     rows = [
         element("tr", element("th", key), element("td", shown(value), class_="text")) for key, value in known.items()
     ]
     return part(
         "How it was made",
-        element("pre", command) if command else None,
+        element("pre", "\n".join(commands)) if commands else None,
         muted(f"With {told}."),
         folded("All settings", element("table", element("tbody", *rows))) if rows else None,
     )

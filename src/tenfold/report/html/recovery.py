@@ -1,7 +1,6 @@
 """How a recovery went: losses of blocks and steps, and scores on the way."""
 
 from collections.abc import Sequence
-from itertools import groupby
 from xml.etree.ElementTree import Element
 
 from tenfold.report.course import CoursePoint
@@ -17,22 +16,37 @@ MEANING = {"blocks": "what is left, over the variance of a block's outputs", "ep
 def courses(course: Sequence[CoursePoint], score: str) -> Element | None:
     """A plot for every part of a recovery, one more where there were scores; None where nothing was noted."""
     drawn: list[Element] = []
-    for part, group in groupby(course, key=lambda point: point.part):
-        points = [*group]
-        loss = MEANING.get(part, "loss")
+    for part, points in rounds(course):
+        loss = MEANING.get(points[0].part, "loss")
         drawn.append(drawing(part, loss, [(point.step, point.loss) for point in points]))
         scores = [(point.step, point.score) for point in points if point.score is not None]
         if scores:
             drawn.append(drawing(part, f"{score} on the validation split", scores))
     if not drawn:
         return None
-    told = [point for point in course if point.part == "blocks" or point.score is not None] or course
-    rows = {f"{point.part} {point.step}": texts(point) for point in told}
+    shown = any(point.part == "blocks" or point.score is not None for point in course)
+    rows = {
+        f"{part} {point.step}": texts(point)
+        for part, points in rounds(course)
+        for point in points
+        if not shown or point.part == "blocks" or point.score is not None
+    }
     return element(
         "div",
         element("div", *drawn, class_="plots"),
         folded("The numbers of blocks and scores as a table", table(["step", "loss", "score"], rows)),
     )
+
+
+def rounds(course: Sequence[CoursePoint]) -> list[tuple[str, list[CoursePoint]]]:
+    """The parts with their points, `epochs, again 1` where a network was recovered once more."""
+    found: list[tuple[str, list[CoursePoint]]] = []
+    for point in course:
+        if not found or found[-1][1][-1].part != point.part or point.step <= found[-1][1][-1].step:
+            before = sum(points[0].part == point.part for _, points in found)
+            found.append((f"{point.part}, again {before}" if before else point.part, []))
+        found[-1][1].append(point)
+    return found
 
 
 def texts(point: CoursePoint) -> list[str]:
@@ -44,7 +58,7 @@ def drawing(part: str, what: str, points: Sequence[tuple[int, float]]) -> Elemen
     """One curve over the steps of a part."""
     values = [value for _, value in points]
     steep = min(values) > 0 and max(values) > STEEP * min(values)
-    x = Axis.around("block" if part == "blocks" else "step", [step for step, _ in points])
+    x = Axis.around("block" if part.startswith("blocks") else "step", [step for step, _ in points])
     y = Axis.around("", values, log=steep)
     last = points[-1]
     marks: list[Line | Dot] = [Line(points), Dot(*last, label=f"{last[1]:.4g}", style="chosen")]
