@@ -48,7 +48,8 @@ class Exported:
 
 def export_sentences(found: Exported) -> list[str]:
     """What the file is, and how it was checked."""
-    return [f"'{found.path}' takes {batches(found)}.", checked(found)]
+    fixed = "its other sizes are those of the inputs that it was made with"
+    return [f"'{found.path}' takes {batches(found)}; {fixed}.", checked(found)]
 
 
 def batches(found: Exported) -> str:
