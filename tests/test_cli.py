@@ -937,7 +937,7 @@ def test_a_killed_training_goes_on_where_it_was(place: Path) -> None:
     more = ["--epochs", "20", "--format", "svd", "--ranks", "4", "--threads", "1"]
     stopped(place, signal.SIGKILL, [sys.executable, "-m", "tenfold", *training("cut", *more)]).communicate()
     assert {path.name for path in (place / "cut").iterdir()} == {"state"}
-    assert "of a run that differs in init;" in refused(*training("cut", *more, "--init", "cores"))
+    assert "of a run that differs in init (dense, now cores);" in refused(*training("cut", *more, "--init", "cores"))
     assert tenfold_(*training("cut", *more)).exit_code == 0
     assert tenfold_(*training("whole", *more)).exit_code == 0
     assert (place / "cut/model.safetensors").read_bytes() == (place / "whole/model.safetensors").read_bytes()

@@ -429,15 +429,15 @@ def test_a_state_of_another_run_is_refused(data: Data, tmp_path: Path) -> None:
     for _ in islice(finetune(small(), data, epochs=2, state=tmp_path), STEPS):
         pass
     others: list[tuple[nn.Module, dict[str, Any], str]] = [
-        (small(), {"lr": 0.5, "seed": 3}, "lr, seed"),
+        (small(), {"lr": 0.5, "seed": 3}, "lr (0.02, now 0.5), seed (0, now 3)"),
         (small()[:-1], {}, "network"),
-        (small(), {"teacher": small()}, "distill"),
-        (small(), {"optimizer": "adam", "warmup": 0.1}, "optimizer, warmup"),
+        (small(), {"teacher": small()}, "distill (0.0, now 0.9)"),
+        (small(), {"optimizer": "adam", "warmup": 0.1}, "optimizer (sgd, now adam), warmup (0.3, now 0.1)"),
     ]
     for model, changed, names in others:
         with pytest.raises(TenfoldError) as caught:
             finetune(model, data, epochs=2, state=tmp_path, **changed)
-        assert all(part in str(caught.value) for part in [str(tmp_path), f"differs in {names};", "delete it"])
+        assert all(part in str(caught.value) for part in [str(tmp_path), f"differs in {names}", "delete it"])
     assert json.loads((tmp_path / f"step-{STEPS}" / "run.json").read_text())["epochs"] == 2
 
 

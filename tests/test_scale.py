@@ -270,7 +270,8 @@ TRAIN = ["--data", "digits", "--format", "svd", "--params", "2x", "--epochs", "1
 
 
 def train_a_part(rank: int, folder: Path, port: int) -> None:
-    where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port,
+             "OMP_NUM_THREADS": 1}  # fmt: skip
     os.environ |= {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in where.items()}}
     torch.set_num_threads(1)
     out = ["--out", str(folder / "out"), "--checkpoint-minutes", "0"]

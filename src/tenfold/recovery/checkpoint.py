@@ -71,8 +71,7 @@ def saved_step(state: Path, run: Mapping[str, Any]) -> int:
     step = max(_steps(state), default=0)
     if step:
         saved = _run(state, step)
-        others = [f"{name} ({short(saved.get(name))}, now {short(value)})" for name, value in run.items()
-                  if saved.get(name) != value]  # fmt: skip
+        others = [told(name, saved.get(name), value) for name, value in run.items() if saved.get(name) != value]
         if others:
             raise TenfoldError(
                 f"{state} holds step {step} of a run that differs in {', '.join(others)}; "
@@ -81,9 +80,10 @@ def saved_step(state: Path, run: Mapping[str, Any]) -> int:
     return step
 
 
-def short(value: Any) -> str:
-    """A setting in an error."""
-    return f"{value}" if len(f"{value}") <= 40 else f"{value}"[:37] + "..."
+def told(name: str, before: Any, now: Any) -> str:
+    """A setting that differs, with both values where they say something: those of sums and long texts do not."""
+    values = f"{before}", f"{now}"
+    return f"{name} ({values[0]}, now {values[1]})" if max(map(len, values)) <= 20 else name
 
 
 def save_step(accelerator: "Accelerator", state: Path, step: int, run: Mapping[str, Any]) -> None:
