@@ -220,7 +220,8 @@ def show(network: Network, results: Path, models: Path) -> None:
     text = page("Step by step: what calibration brings and costs", __doc__, *parts)
     print(text)
     written("ladder", text)
-    draw(climbed)
+    if climbed:
+        draw(climbed)
 
 
 SHOWN = "weights", "batch-norms", "metric", "blocks"
