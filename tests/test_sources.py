@@ -138,3 +138,9 @@ def test_a_folder_that_claims_a_zoo_name_runs_nothing(tmp_path: Path) -> None:
     with pytest.raises(TenfoldError, match="no network of the zoo is called"):
         tenfold.load(tmp_path / "out")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["", "/nowhere", "./nowhere"])
+def test_a_folder_that_is_not_there_is_said_before_a_package_is_asked_for(name: str) -> None:
+    with pytest.raises(TenfoldError, match=rf"'hf:{name}' names no folder that is there"):
+        resolve(f"hf:{name}")

@@ -13,14 +13,17 @@ CONFIG = "config.json"
 
 def hf(name: str) -> Source:
     """A network and its weights, whole or in shards; the architecture alone where a config is named."""
+    place = Path(name).expanduser()
+    if not name or (name.startswith(("/", ".", "~")) and not place.exists()):
+        raise TenfoldError(f"'hf:{name}' names no folder that is there; name one that save_pretrained wrote.")
     transformers = imported("transformers", "transformers")
-    alone = Path(name).expanduser().is_file()
-    path = Path(name).expanduser() if alone else config_of(name)
+    alone = place.is_file()
+    path = place if alone else config_of(name)
     with within(f"'hf:{name}'"), foreign(f"reading {path.name}"):
         config = transformers.AutoConfig.from_pretrained(path, trust_remote_code=False)
         kind = architecture(transformers, config)
     build = partial(kind._from_config, config) if alone else partial(kind.from_pretrained, path.parent)
-    own = path.absolute().parent.name if Path(name).expanduser().exists() else name
+    own = path.absolute().parent.name if place.exists() else name
     return Source("zoo", f"hf:{own}", partial(built, f"hf:{name}", build), path.absolute(), trained=not alone)
 
 
