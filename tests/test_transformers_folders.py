@@ -230,9 +230,11 @@ def test_a_folder_that_cannot_be_opened_gets_one_sentence(tmp_path: Path, monkey
         "small": "stored by 'tenfold'; name the folder of the dense network",
         "empty": "has no config.json",
         "bare": "raised OSError",
-        "nowhere": "neither a folder nor a network that the hub gives us",
+        "nowhere": "names no folder that is there",
     }.items():
         with pytest.raises(TenfoldError, match=words):
             open_network(f"hf:{tmp_path / name}")
+    with pytest.raises(TenfoldError, match="neither a folder nor a network that the hub gives us"):
+        open_network("hf:nobody/nothing")
     with pytest.raises(TenfoldError, match="has weights of its own; leave --weights out"):
         open_network(f"hf:{tmp_path / 'bare'}", weights="weights.pt")
