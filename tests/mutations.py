@@ -134,7 +134,7 @@ def write(folder: Path, code: Path, seed: int) -> None:
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.is_floating_point():
             tensor.data = torch.rand(tensor.shape, generator=draw) / 2 + 0.1
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # (torch's stubs lack this one)
     rows = [Row("conv2", "tucker2", ranks=(2, 3)), Row("tail.fc1", "svd", ranks=(2,)), Row("conv1")]
     plan = Plan({row.name: row for row in rows})
     document = Document(

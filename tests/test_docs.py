@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 LINKED = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES]
-THEIRS = {"transformers": [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]}  # pages that need more
+# pages that need a package more, whose warnings are its own
+THEIRS = {"transformers": [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 FILE = re.compile(r"# (\w+\.py)\n")

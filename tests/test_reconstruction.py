@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import tenfold
+from networks import WritesOver
 from tenfold.api.border import bytes_asked
 from tenfold.api.calibrate import Unlabelled
 from tenfold.api.reconstruct import distilled
@@ -190,22 +191,6 @@ def test_what_is_written_to_in_place_between_blocks_is_written_once() -> None:
     for block in blocks_of(model, chunk):
         outputs = flow.passed(block, flow.entering(block))
     assert torch.equal(outputs[0], run(model, chunk.value))
-
-
-class WritesOver(nn.Module):
-    """Adds to what a layer was given, in place, where it can."""
-
-    def __init__(self, in_place: bool) -> None:
-        super().__init__()
-        self.first, self.second, self.in_place = nn.Linear(5, 6), nn.Linear(6, 6, bias=False), in_place
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.first(x)
-        z = self.second(y)
-        if self.in_place:
-            y += z
-            return y
-        return y + z
 
 
 def test_what_a_layer_was_given_may_be_written_over() -> None:

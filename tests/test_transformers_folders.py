@@ -19,7 +19,7 @@ from tenfold.surgery import Plan, Row
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed; pip install 'tenfold[transformers]'"
 )
-hf = pytest.importorskip("tenfold.hf")
+import tenfold.hf as hf  # noqa: E402  (not before transformers is known to be there)
 from test_transformers import NETWORKS, compressed, inputs, network, run  # noqa: E402
 
 pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore")]  # theirs

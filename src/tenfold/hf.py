@@ -181,4 +181,4 @@ class TenfoldQuantizer(HfQuantizer):
 
 
 KEEPERS.append(keep)
-TensorLike._is_hf_initialized = True  # type: ignore[attr-defined]  # not to be drawn at random
+TensorLike._is_hf_initialized = True  # type: ignore[attr-defined]  # transformers' own mark: not to be drawn

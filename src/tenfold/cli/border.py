@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
 
@@ -14,11 +14,9 @@ from tenfold.inputs import Inputs
 from tenfold.planning import Asked
 from tenfold.processes import rank
 from tenfold.protocols import BatchDim, Data, TenfoldError, near_misses
-from tenfold.recovery import Machine, join_processes
+from tenfold.recovery import Machine, Precision, join_processes
 from tenfold.storage import Document, alone, check_writable
 from tenfold.tasks import task_named
-
-PRECISIONS = ("no", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -185,9 +183,10 @@ def trained_by(mixed_precision: str, accumulate: int, shard: bool, checkpoint_mi
 
     Raises: TenfoldError for a precision that there is not.
     """
-    if mixed_precision not in PRECISIONS:
-        raise TenfoldError(f"there is no precision '{mixed_precision}'{near_misses(mixed_precision, PRECISIONS)}")
-    precision = cast(Any, mixed_precision)
+    known = get_args(Precision)
+    if mixed_precision not in known:
+        raise TenfoldError(f"there is no precision '{mixed_precision}'{near_misses(mixed_precision, known)}")
+    precision = cast(Precision, mixed_precision)
     return Machine(mixed_precision=precision, accumulate=accumulate, shard=shard, checkpoint_minutes=checkpoint_minutes)
 
 

@@ -3,8 +3,6 @@
 import json
 import logging
 import os
-import shlex
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from tenfold import processes, protocols
+from tenfold.cli.typed import COMMAND
 from tenfold.protocols import TenfoldError
 from tenfold.recovery import kept
 
@@ -119,7 +118,6 @@ def resumable(state: Path) -> Iterator[None]:
 
 def typed_again() -> str:
     """The command that was typed, fit to be pasted into a shell; of several processes on a machine with torchrun."""
-    command = shlex.join(["tenfold", *sys.argv[1:]])
     if not processes.several():
-        return command
-    return f"torchrun --nproc-per-node {os.environ.get('LOCAL_WORLD_SIZE', processes.count())} -m {command}"
+        return COMMAND.get()
+    return f"torchrun --nproc-per-node {os.environ.get('LOCAL_WORLD_SIZE', processes.count())} -m {COMMAND.get()}"

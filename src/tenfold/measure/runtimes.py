@@ -73,6 +73,7 @@ def quiet_exporter() -> Iterator[None]:
         for log in logs:
             log.setLevel(logging.ERROR)
         with warnings.catch_warnings():
+            # what they deprecate is theirs to change; warnings of a network's own code are shown
             warnings.filterwarnings("ignore", module=r"(torch|onnx|onnxscript|onnx_ir|copyreg)\b")
             yield
     finally:

@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+Precision = Literal["no", "bf16", "fp16"]  # as accelerate knows them
+
+
 class Machine(TypedDict, total=False):
     """How a training runs, whatever it learns: arguments of `finetune`, which says what they are."""
 
-    mixed_precision: Literal["no", "bf16", "fp16"]
+    mixed_precision: Precision
     accumulate: int
     shard: bool
     checkpoint_minutes: float
@@ -78,7 +81,7 @@ def finetune(
     temperature: float = 4.0,
     distill: float = 0.9,
     seed: int = 0,
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no",
+    mixed_precision: Precision = "no",
     accumulate: int = 1,
     shard: bool = False,
     device: torch.device | str | None = None,

@@ -1,9 +1,11 @@
-"""`Course`: how the losses of a network went while it was recovered."""
+"""`CoursePoint`: how the losses of a network went while it was recovered."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isfinite
 from typing import Protocol, TypeVar
+
+from tenfold.protocols import Progress
 
 POINTS = 60  # of one part that are kept, besides those with a score
 
@@ -25,14 +27,8 @@ class CoursePoint:
     score: float | None = None
 
 
-class Lossy(Protocol):
+class Lossy(Progress, Protocol):
     """A step of a recovery."""
-
-    @property
-    def step(self) -> int: ...
-
-    @property
-    def steps(self) -> int: ...
 
     @property
     def loss(self) -> float: ...

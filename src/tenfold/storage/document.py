@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 from tenfold.documents import Natural, read, text_of, to_json
 from tenfold.protocols import TenfoldError, within
 
+# parts are Any: get_type_hints, by which arguments are compared with their types, knows no type that holds itself
 JSON: TypeAlias = bool | int | float | str | Sequence[Any] | Mapping[str, Any] | None
 Kind = Literal["zoo", "file", "package", "given"]
 

@@ -10,6 +10,7 @@ from tenfold.report.html.plot import Axis, Dot, Line, plot
 from tenfold.report.html.tables import table
 
 STEEP = 20  # largest over smallest loss from which its axis is logarithmic
+UNITS = {"blocks": "block"}
 MEANING = {"blocks": "what is left, over the variance of a block's outputs", "epochs": "loss of training"}
 
 
@@ -17,11 +18,12 @@ def courses(course: Sequence[CoursePoint], score: str) -> Element | None:
     """A plot for every part of a recovery, one more where there were scores; None where nothing was noted."""
     drawn: list[Element] = []
     for part, points in rounds(course):
-        loss = MEANING.get(points[0].part, "loss")
-        drawn.append(drawing(part, loss, [(point.step, point.loss) for point in points]))
+        kind = points[0].part
+        unit = UNITS.get(kind, "step")
+        drawn.append(drawing(f"{part}: {MEANING.get(kind, 'loss')}", unit, [(each.step, each.loss) for each in points]))
         scores = [(point.step, point.score) for point in points if point.score is not None]
         if scores:
-            drawn.append(drawing(part, f"{score} on the validation split", scores))
+            drawn.append(drawing(f"{part}: {score} on the validation split", unit, scores))
     if not drawn:
         return None
     shown = any(point.part == "blocks" or point.score is not None for point in course)
@@ -54,13 +56,12 @@ def texts(point: CoursePoint) -> list[str]:
     return [f"{point.loss:.4g}", "" if point.score is None else f"{point.score:.4g}"]
 
 
-def drawing(part: str, what: str, points: Sequence[tuple[int, float]]) -> Element:
+def drawing(caption: str, unit: str, points: Sequence[tuple[int, float]]) -> Element:
     """One curve over the steps of a part."""
     values = [value for _, value in points]
     steep = min(values) > 0 and max(values) > STEEP * min(values)
-    x = Axis.around("block" if part.startswith("blocks") else "step", [step for step, _ in points])
+    x = Axis.around(unit, [step for step, _ in points])
     y = Axis.around("", values, log=steep)
     last = points[-1]
     marks: list[Line | Dot] = [Line(points), Dot(*last, label=f"{last[1]:.4g}", style="chosen")]
-    caption = f"{part}: {what}"
     return figure(plot(caption, x, y, marks), caption)

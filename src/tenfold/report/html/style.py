@@ -24,7 +24,6 @@ DARK = {
     "third": "#d98fb9",
     "chosen": "#f0a22e",
 }
-COLOURED_TEXT = "ink", "muted", "after", "chosen"  # colours that texts have, on `ground` and on `raised`
 
 RULES = """
 *{box-sizing:border-box}
