@@ -41,7 +41,9 @@ def courses(course: Sequence[CoursePoint], score: str) -> Element | None:
 
 
 def rounds(course: Sequence[CoursePoint]) -> list[tuple[str, list[CoursePoint]]]:
-    """The parts with their points, `epochs, again 1` where a network was recovered once more."""
+    """The parts with their points, `epochs, again 1` where steps begin anew: a network was recovered once more, or a
+    lower rate was tried.
+    """
     found: list[tuple[str, list[CoursePoint]]] = []
     for point in course:
         if not found or found[-1][1][-1].part != point.part or point.step <= found[-1][1][-1].step:
