@@ -252,6 +252,17 @@ def test_as_few_as_possible_are_slower() -> None:
     assert spent[0] < spent[1]
 
 
+@pytest.mark.parametrize("more", [{"format": "svd"}, {"allow_slower": True}])
+def test_of_stages_the_fastest_are_taken_whatever_is_asked_of_the_clock(more: dict[str, Any]) -> None:
+    plan = planning.plan(MODEL, PROFILE, params="4x", clock=clock_for(), **more)
+    for name, pace in paces(clock_for()).items():
+        row, site = plan.rows[name], sites(MODEL)[name]
+        if not row.is_dense:
+            net = row.network(site.axes)
+            times = {each.partition: float(pace.seconds(each, net.sizes, 1)[0]) for each in site.evaluations(net)}
+            assert times[site.partition(net, row.stages)] < 1.2 * min(times.values())  # before the last steps of ranks
+
+
 class Looping(Formula):
     """Knows how long torch's kernel takes for a sequence; what is around a step takes a tenth of a call."""
 
@@ -455,7 +466,10 @@ def test_compress_for_compile(compiler: None) -> None:
     assert any(words.startswith("In compile, 4 samples take ") for words in made.words)
 
 
-def test_onnxruntime_elsewhere_than_on_the_processor_is_refused() -> None:
-    elsewhere = Inputs(torch.zeros(1, 2, device="meta"), (0,))
-    with pytest.raises(TenfoldError, match=r"^onnxruntime runs on the processor here; use --device cpu\.$"):
-        runtimes.prepared("onnxruntime", nn.Linear(2, 2), elsewhere)
+@pytest.mark.parametrize(
+    ("runtime", "device", "other"), [("onnxruntime", "meta", "cpu"), ("cuda-graph", "cpu", "cuda")]
+)
+def test_a_runtime_elsewhere_than_where_it_runs_is_refused(runtime: str, device: str, other: str) -> None:
+    given = Inputs(torch.zeros(1, 2, device=device), (0,))
+    with pytest.raises(TenfoldError, match=rf"^{runtime} does not run on {device} here; use --device {other}\.$"):
+        runtimes.prepared(runtime, nn.Linear(2, 2, device=device), given)

@@ -109,7 +109,7 @@ Runtime = Annotated[
     str | None,
     typer.Option(
         metavar="RUNTIME",
-        help="Where it is to be fast: eager (default), compile or onnxruntime.",
+        help="Where it is to be fast: eager (default), compile, onnxruntime or cuda-graph.",
         rich_help_panel=BUDGET,
     ),
 ]

@@ -17,7 +17,7 @@ from tenfold.inputs import device_of, evaluating, inputs_for
 from tenfold.measure.layouts import in_fastest_layout
 from tenfold.measure.profile import weights_hash
 from tenfold.measure.runtimes import BLOCKS, check_runtime, prepared, runtime_timings
-from tenfold.measure.stage import STAGES, Calls, Form, staged_in
+from tenfold.measure.stage import CALLS, STAGES, Calls, Form, staged_in
 from tenfold.measure.timing import CLEARLY, ratio, seconds_of
 from tenfold.protocols import TenfoldError
 from tenfold.surgery import lower
@@ -97,7 +97,7 @@ class Clock:
     # ---- stages
     def seconds(self, form: Form, rounds: int = FEWEST) -> float:
         """One call of a stage; the fastest of a few, because what else the machine does only adds."""
-        return self.timed(repr(form), lambda: self.call(form), rounds)
+        return self.timed(repr(form), lambda: self.call(form), rounds) / CALLS.get(staged_in(self.runtime), 1)
 
     def call(self, form: Form) -> Calls:
         """A call of a stage on an input, both in the layout, and what is to be taken off."""

@@ -8,13 +8,13 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from tenfold.inputs import Inputs, arguments, evaluating, inputs_for, run, tensors_in
+from tenfold.inputs import Inputs, arguments, device_of, evaluating, inputs_for, run, tensors_in
 from tenfold.measure.outputs import relative_error
 from tenfold.measure.timing import Timing, paired
 from tenfold.protocols import TenfoldError, near_misses
-from tenfold.surgery.plan import COMPILE, EAGER, ONNXRUNTIME
+from tenfold.surgery.plan import COMPILE, CUDA_GRAPH, EAGER, ONNXRUNTIME
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Forward = Callable[[], Any]
 EXPORTERS = "torch.onnx", "onnxscript", "onnx_ir"  # names of their logs
 SAME = 1e-5  # relative error of outputs: another order of sums, and no other network
+ROUNDED = 8.0  # the same in steps of a coarser type, in which every layer rounds anew
+TF32 = 2.0**-10  # the step of float32 products on a GPU that may round their factors
 
 
 def eager(model: nn.Module, inputs: Inputs) -> Forward:
@@ -44,9 +46,31 @@ def onnxruntime(model: nn.Module, inputs: Inputs) -> Forward:
     """As an ONNX file, by onnxruntime on as many threads as torch has."""
     if find_spec("onnxruntime") is None:  # before the exporter takes its seconds
         raise TenfoldError("onnxruntime is not installed; pip install 'tenfold[export]'.")
-    if any(x.device.type != "cpu" for x in tensors_in(inputs.value)):
-        raise TenfoldError("onnxruntime runs on the processor here; use --device cpu.")
     return in_session(exported(model, inputs.value), inputs.value)
+
+
+def cuda_graph(model: nn.Module, inputs: Inputs) -> Forward:
+    """Recorded once and replayed as a CUDA graph: where kernels are short, launching them one by one takes longer."""
+    return recorded(lambda: run(model, inputs.value))
+
+
+def recorded(forward: Forward) -> Forward:
+    """The kernels that a call launches, as one CUDA graph; its result is the same tensors at every replay."""
+    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):  # libraries allocate at their first calls, which no graph can
+        for _ in range(3):
+            forward()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = forward()
+
+    def replay() -> Any:
+        graph.replay()
+        return result
+
+    return replay
 
 
 def exported(model: nn.Module, given: Any) -> "ModelProto":
@@ -91,8 +115,9 @@ def in_session(graph: "ModelProto", given: Any) -> Forward:
 
 
 RUNTIMES: dict[str, Callable[[nn.Module, Inputs], Forward]] = {
-    EAGER: eager, COMPILE: compile, ONNXRUNTIME: onnxruntime,
+    EAGER: eager, COMPILE: compile, ONNXRUNTIME: onnxruntime, CUDA_GRAPH: cuda_graph,
 }  # fmt: skip
+ONLY = {ONNXRUNTIME: "cpu", CUDA_GRAPH: "cuda"}  # where a runtime runs, if not everywhere
 BLOCKS = {ONNXRUNTIME: 4}  # it lays maps out by itself, in blocks, where channels are a multiple of this
 
 
@@ -102,11 +127,19 @@ def check_runtime(name: str) -> None:
         raise TenfoldError(f"no runtime is called '{name}'{near_misses(name, RUNTIMES)}")
 
 
+def runtimes_on(device: str) -> list[str]:
+    """The runtimes that there are for a kind of device: `cpu`, `cuda`."""
+    return [name for name in RUNTIMES if ONLY.get(name, device) == device]
+
+
 def prepared(runtime: str, model: nn.Module, inputs: Inputs) -> Forward:
     """A forward of a network in a runtime, which gives what the network gives.
 
     Raises: TenfoldError, one sentence, where the runtime is not installed, cannot take it, or gives something else.
     """
+    device = kind_of_device(model)
+    if runtime not in runtimes_on(device):
+        raise TenfoldError(f"{runtime} does not run on {device} here; use --device {ONLY[runtime]}.")
     try:
         forward = RUNTIMES[runtime](model, inputs)
         found = forward()
@@ -118,10 +151,24 @@ def prepared(runtime: str, model: nn.Module, inputs: Inputs) -> Forward:
         wanted, given = list(tensors_in(run(model, inputs.value))), list(tensors_in(found))
         if [each.shape for each in wanted] != [each.shape for each in given]:
             raise TenfoldError(f"{runtime} gives outputs of other shapes.")
-        worst = max((relative_error(*each) for each in zip(wanted, given, strict=True)), default=0.0)
-        if not worst <= SAME:
-            raise TenfoldError(f"{runtime} gives other outputs: relative error {worst:.2g}.")
+        for own, other in zip(wanted, given, strict=True):
+            if not (apart := relative_error(own, other)) <= rounding(own):
+                raise TenfoldError(f"{runtime} gives other outputs: relative error {apart:.2g}.")
     return forward
+
+
+def kind_of_device(model: nn.Module) -> str:
+    """`cpu` or `cuda`."""
+    return (device_of(model) or torch.device("cpu")).type
+
+
+def rounding(output: Tensor) -> float:
+    """The relative error that another order of sums may have."""
+    if not output.is_floating_point():
+        return SAME
+    coarse = output.device.type == "cuda" and torch.backends.cudnn.allow_tf32
+    step = max(torch.finfo(output.dtype).eps, TF32 if coarse else 0.0)
+    return max(SAME, ROUNDED * step) if step >= TF32 else SAME
 
 
 def first_line(error: Exception) -> str:
@@ -130,11 +177,13 @@ def first_line(error: Exception) -> str:
 
 
 def runtime_timings(
-    networks: Mapping[str, nn.Module], inputs: Any, runtimes: Iterable[str] = RUNTIMES, *, repeats: int = 20
+    networks: Mapping[str, nn.Module], inputs: Any, runtimes: Iterable[str] | None = None, *, repeats: int = 20
 ) -> tuple[dict[tuple[str, str], Timing], dict[tuple[str, str], str]]:
     """Every network in every runtime, all timed in turn in one run.
 
-    Args: networks: in the form in which they run (lowered).
+    Args:
+        networks: in the form in which they run (lowered).
+        runtimes: None for all that there are for the device that a network lies on.
     Returns: by (network, runtime): times; or why there are none.
     Raises: TenfoldError if a network cannot even run as it stands.
     """
@@ -143,7 +192,7 @@ def runtime_timings(
     for name, model in networks.items():
         with evaluating(model):
             given = inputs_for(model, inputs)
-            for runtime in runtimes:
+            for runtime in runtimes_on(kind_of_device(model)) if runtimes is None else runtimes:
                 try:
                     forwards[name, runtime] = prepared(runtime, model, given)
                 except TenfoldError as error:

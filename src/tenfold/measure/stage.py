@@ -10,9 +10,9 @@ from tenfold.layers.plain import filled
 from tenfold.layers.sliding import MODULES
 from tenfold.layers.staged import Step
 from tenfold.measure.graphs import POOLS, written
-from tenfold.measure.runtimes import Forward, exported, in_session
+from tenfold.measure.runtimes import Forward, exported, in_session, recorded
 from tenfold.surgery.layout import laid, with_kernels
-from tenfold.surgery.plan import EAGER, ONNXRUNTIME
+from tenfold.surgery.plan import CUDA_GRAPH, EAGER, ONNXRUNTIME
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,12 @@ def by_torch(form: Form, layout: str, device: torch.device) -> Calls:
     return [lambda: module(x)]
 
 
+def by_cuda_graph(form: Form, layout: str, device: torch.device) -> Calls:
+    """A graph of many calls of the module, and one of half of them: what is left launches nothing."""
+    (call,) = by_torch(form, layout, device)
+    return [recorded(lambda: [call() for _ in range(2 * GRAPHED)]), recorded(lambda: [call() for _ in range(GRAPHED)])]
+
+
 def by_onnxruntime(form: Form, layout: str, device: torch.device) -> Calls:
     """Where there are positions, between a convolution that makes its input and a mean of its output; and these alone.
 
@@ -75,7 +81,9 @@ def session(module: nn.Module, x: Tensor) -> Forward:
     return in_session(written(module, x) or exported(module, x), x)
 
 
-STAGES: dict[str, Called] = {EAGER: by_torch, ONNXRUNTIME: by_onnxruntime}
+STAGES: dict[str, Called] = {EAGER: by_torch, ONNXRUNTIME: by_onnxruntime, CUDA_GRAPH: by_cuda_graph}
+GRAPHED = 16
+CALLS = {CUDA_GRAPH: GRAPHED}  # of a stage, in what is timed; else one
 
 
 def staged_in(runtime: str) -> str:

@@ -288,7 +288,7 @@ class Search:
         """The budgets, less what is not planned."""
         given = {name: limit(name, value, BUDGETS[name].of(self.whole), BUDGETS[name].needs)
                  for name, value in asked.items()}  # fmt: skip
-        if self.slow_price:
+        if self.whole.seconds is not None:  # of candidates alike otherwise, the faster
             given = {"time": np.inf, **given}
         budgets = {name: BUDGETS[name] for name in given}
         ceilings = np.array(list(given.values()))

@@ -13,8 +13,8 @@ from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError, within
 from tenfold.surgery.layout import Layout
 
-Runtime = Literal["eager", "compile", "onnxruntime"]
-EAGER, COMPILE, ONNXRUNTIME = get_args(Runtime)
+Runtime = Literal["eager", "compile", "onnxruntime", "cuda-graph"]
+EAGER, COMPILE, ONNXRUNTIME, CUDA_GRAPH = get_args(Runtime)
 SCHEMA = 1
 DENSE = "dense"
 MERGED = "full"  # how a plan file writes a bond that is not cut
