@@ -1,17 +1,19 @@
 """Milliseconds of compressed networks on a device, a GPU where there is one, in float32 and bfloat16.
 
-    python benchmarks/speed_device.py resnet50 matrix minilm --device cuda --page
+    python benchmarks/speed_device.py resnet50 matrix minilm tool --device cuda --page
     python benchmarks/speed_device.py resnet50 --device cpu --batches 1
 
 Plans are those of `svd,tucker2,ht2` under the budget that a row names, made by a clock for the batch, the runtime, the
 type and the device. Random weights; numbers in the cores are of no account for times. Networks are lowered, batch norms
 folded, in the layout in which the dense one is fastest; all networks of a row and all runtimes run in turn. `speed` is
 dense over compressed in the same runtime, round by round: median and distance between the quartiles. float32 is as
-torch has it: convolutions may round factors to TF32 on a GPU, products of matrices may not.
+torch has it: convolutions may round factors to TF32 on a GPU, products of matrices may not. `tool`: seconds of planning
+and decomposing large networks that lie on the device.
 """
 
 import argparse
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from speed import HEAD, cells, compared, encoder_at
+import tenfold
+from speed import HEAD, TOOLED, cells, compared, encoder_at, said
 from table import page, table, written
 from tenfold.api import open_network
 from tenfold.inputs import to_device
@@ -38,7 +41,7 @@ def main() -> None:
     for row in given.rows:
         for kind in given.types:
             for found in ROWS[row](given, device, TYPES[kind]):
-                if "runtime" not in found:  # where milliseconds are, as the processor sees it
+                if "operators" in found:  # where milliseconds are, as the processor sees it
                     continue
                 found = {"row": row, "device": name, "type": kind, **found}
                 print(json.dumps(found), flush=True)
@@ -46,8 +49,13 @@ def main() -> None:
                     file.write(json.dumps(found) + "\n")
     if given.page:
         kept = [json.loads(line) for line in given.results.read_text().splitlines()]
-        rows = [(each["device"], each["type"], *cells(each)) for each in kept]
-        text = page("Milliseconds on a device", __doc__, table(("device", "type", *HEAD), rows))
+        rows = [(each["device"], each["type"], *cells(each)) for each in kept if "runtime" in each]
+        seconds = [
+            (each["device"], each["tool"], said(each["asked"]), f"{each['plan']:.1f}", f"{each['decompose']:.1f}")
+            for each in kept if "tool" in each
+        ]  # fmt: skip
+        text = page("Milliseconds on a device", __doc__, table(("device", "type", *HEAD), rows),
+                    table(("device", "network", "asked", "plan, s", "decompose, s"), seconds))  # fmt: skip
         print(text)
         written("speed-device", text)
 
@@ -96,6 +104,19 @@ def minilm(given: argparse.Namespace, device: torch.device, dtype: torch.dtype) 
     yield from compared("MiniLM's sizes, 36 linears", model.to(device, dtype), inputs, asked, given.runtimes)
 
 
+def tool(given: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> Iterator[dict[str, Any]]:
+    """Seconds of planning and decomposing; float32 alone."""
+    for name, (build, x, asked) in TOOLED.items() if dtype == torch.float32 else ():
+        torch.manual_seed(0)
+        model = build().to(device)
+        measured = tenfold.inspect(model, None if x is None else x.to(device))
+        began = time.perf_counter()
+        plan = tenfold.plan(model, measured, **asked)
+        middle = time.perf_counter()
+        tenfold.decompose(model, plan, quiet=True)
+        yield {"tool": name, "asked": asked, "plan": middle - began, "decompose": time.perf_counter() - middle}
+
+
 class Encoder(nn.Module):
     """Six layers of 384 channels, the last hidden state."""
 
@@ -113,7 +134,7 @@ class Encoder(nn.Module):
 
 
 ROWS: dict[str, Callable[[argparse.Namespace, torch.device, torch.dtype], Iterator[dict[str, Any]]]] = {
-    "resnet50": resnet50, "matrix": matrix, "minilm": minilm,
+    "resnet50": resnet50, "matrix": matrix, "minilm": minilm, "tool": tool,
 }  # fmt: skip
 
 
