@@ -29,6 +29,7 @@ NODES = np.array([1, 2, 4, 8, 16, 24, 32, 48, *(2**k for k in range(6, 32))])  #
 YARD, SIDE = "yardstick", 256  # the square matrix that it multiplies
 EIGHT = 8  # numbers side by side, of which kernels do all or none
 CODE = 64 ** np.arange(4)  # tells rows of places among the nodes apart
+UNITS = 8  # numbers of two bytes that a GPU's matrix units take at a time
 LIKED = {8: (20, 24), 16: (24, 32), 32: (48, 64)}  # multiples: ranks of which the second, one, may take no longer
 ROUNDS = 15  # for a whole network
 ENOUGH, FEWEST, WHOLE, MOST = 2e-3, 3, 10, 40  # seconds, and rounds, of one form, of a dense weight or network
@@ -170,11 +171,12 @@ class Clock:
 
     @property
     def least_multiple(self) -> int:
-        """The multiple without which ranks take much longer, 134 channels of a depthwise stage 7 times as long as 136.
+        """The multiple without which ranks take much longer, which the clock does not see between nodes.
 
-        Between nodes the clock does not see that.
+        In onnxruntime 134 channels of a depthwise stage take 7 times as long as 136; a GPU's matrix units want rows of 16
+        bytes: half of a 4096 x 4096 matrix in bfloat16, cut at an odd rank, took 3 times as long as all of it.
         """
-        return BLOCKS.get(self.runtime, 1)
+        return UNITS if self.device.startswith("cuda") else BLOCKS.get(self.runtime, 1)
 
     # ---- kept
     def to_json(self) -> str:

@@ -91,8 +91,10 @@ class Samples:
 
     def rows(self, column: Sequence[Tensor], places: Sequence[tuple[int, int]]) -> Tensor:
         """Rows of a leaf, by chunk and place in it, end to end."""
-        whole = torch.cat([column[k][at : at + 1] for k, at in places]).to(self.shelf.home(column[0]))
-        rows: Tensor = last_channels(whole)
+        found, home = [column[k][at : at + 1] for k, at in places], self.shelf.home(column[0])
+        if len({row.device for row in found}) > 1:  # some on the device, others in files
+            found = [row.to(home) for row in found]
+        rows: Tensor = last_channels(torch.cat(found).to(home))
         return rows
 
 
@@ -150,5 +152,7 @@ def joins(column: Sequence[Any], counted: bool) -> bool:
     if counted:
         return len({leaf.shape[1:] for leaf in column}) == 1
     if isinstance(first, Tensor):
-        return all(isinstance(x, Tensor) and x.shape == first.shape and torch.equal(x, first) for x in column)
+        return all(
+            isinstance(x, Tensor) and x.shape == first.shape and torch.equal(x.to(first.device), first) for x in column
+        )
     return all(type(leaf) is type(first) and bool(leaf == first) for leaf in column)
