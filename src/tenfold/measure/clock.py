@@ -173,8 +173,8 @@ class Clock:
     def least_multiple(self) -> int:
         """The multiple without which ranks take much longer, which the clock does not see between nodes.
 
-        In onnxruntime 134 channels of a depthwise stage take 7 times as long as 136; a GPU's matrix units want rows of 16
-        bytes: half of a 4096 x 4096 matrix in bfloat16, cut at an odd rank, took 3 times as long as all of it.
+        In onnxruntime 134 channels of a depthwise stage take 7 times as long as 136; a GPU's matrix units want rows of
+        16 bytes: half of a 4096 x 4096 matrix in bfloat16, cut at an odd rank, took 3 times as long as all of it.
         """
         return UNITS if self.device.startswith("cuda") else BLOCKS.get(self.runtime, 1)
 
