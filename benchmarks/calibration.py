@@ -11,6 +11,7 @@ Seconds are those of one run on this machine, with others beside it where that i
 """
 
 import argparse
+import copy
 import json
 import os
 import time
@@ -54,7 +55,7 @@ def main() -> None:
                 name = f"{form}, solved" if given.solve else form
                 if not any(same(row, given.network, ratio, name, seed) for row in kept(given.results)):
                     row = {"network": given.network, "ratio": ratio, "format": name, "seed": seed,
-                           **measured(network, ratio, form, seed, given)}  # fmt: skip
+                           "device": given.device, **measured(network, ratio, form, seed, given)}  # fmt: skip
                     print(json.dumps(row), flush=True)
                     with given.results.open("a") as file:
                         file.write(json.dumps(row) + "\n")
@@ -76,6 +77,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--solve", action="store_true", help="layers are solved for before a block is refined")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu", help="where blocks and the whole network are refined")
     parser.add_argument("--results", type=Path, default=Path("calibration.jsonl"), help="rows that are done")
     parser.add_argument("--page", action="store_true", help="write docs/benchmarks/calibration.md")
     return parser.parse_args()
@@ -135,6 +137,9 @@ def measured(network: Network, ratio: str, form: str, seed: int, given: argparse
     sizes = predicted(model, plan, profile).ratio
     found |= {"params": sizes.params, "macs": sizes.macs}
     clock.stop("plan and fit")
+    model, small = (copy.deepcopy(each).to(given.device) for each in (model, small))
+    chunks, further = ([chunk.to(given.device) for chunk in each] for each in (chunks, further))
+    known = replace(known, chunks=chunks, further=further)
     found["metric"] = halves(small, test, data)
     clock.start()
     steps = reconstruct(model, small, chunks, solve=given.solve, metrics=statistics.metrics, outputs=outputs, seed=seed)

@@ -57,6 +57,7 @@ def arguments() -> argparse.Namespace:
     found.add_argument("--starts", nargs="+", default=["weights", "calibrated"], choices=["weights", "calibrated"])
     found.add_argument("--lr", type=float, help="the highest rate, for all that is run")
     found.add_argument("--threads", type=int, default=1)
+    found.add_argument("--device", default="cpu", help="where it is trained")
     found.add_argument("--results", type=Path, default=Path("finetune.jsonl"), help="rows that are done")
     found.add_argument("--page", action="store_true", help="write docs/benchmarks/resnet20-finetune.md")
     return found.parse_args()
@@ -69,7 +70,15 @@ def trained(form: str, start: str, rate: float, seed: int) -> dict[str, Any]:
     before = score(tenfold.lower(small), given.data.test, given.data)
     begun = time.perf_counter()
     tenfold.recover(
-        small, given.data, teacher=given.model, epochs=EPOCHS, seed=seed, bn=start == "weights", lr=rate, distill=0.9
+        small,
+        given.data,
+        teacher=given.model,
+        epochs=EPOCHS,
+        seed=seed,
+        bn=start == "weights",
+        lr=rate,
+        distill=0.9,
+        device=arguments().device,
     )
     seconds = time.perf_counter() - begun
     lowered = tenfold.lower(small)

@@ -12,6 +12,7 @@ together.
 """
 
 import argparse
+import copy
 import json
 import os
 import re
@@ -28,7 +29,7 @@ from calibration import kept, spread
 from table import page, table, written
 from tenfold import surgery
 from tenfold.fitting import Metric
-from tenfold.inputs import first_samples
+from tenfold.inputs import Inputs, first_samples
 from tenfold.recovery import reconstruct
 from tenfold.statistics import gather
 
@@ -67,8 +68,7 @@ def main() -> None:
             scores: dict[str, list[float]] = {}
             for step, small in steps(model, profile, statistics, ratio):
                 if step == "blocks":
-                    for _ in reconstruct(model, small, chunks, seed=seed):
-                        pass
+                    small = refined(model, small, chunks, seed, given.device)
                 pairs = zip(judged, wanted, strict=True)
                 scores[step] = [score for each, want in pairs for score in near(embedded(small, each), want)]
                 print(ratio, seed, step, *(f"{score:.3f}" for score in scores[step]), flush=True)
@@ -80,6 +80,14 @@ def main() -> None:
     print(text)
     if given.page:
         written("sentences", text)
+
+
+def refined(model: nn.Module, small: nn.Module, chunks: Sequence[Inputs], seed: int, device: str) -> nn.Module:
+    """A network refined block by block on a device, and back where it was."""
+    dense, there = (copy.deepcopy(each).to(device) for each in (model, small))
+    for _ in reconstruct(dense, there, [chunk.to(device) for chunk in chunks], seed=seed):
+        pass
+    return there.to("cpu")
 
 
 def is_done(results: Path, ratio: str, seed: int) -> bool:
@@ -133,6 +141,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ratios", nargs="+", default=["1.5x", "2x"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu", help="where blocks are refined")
     parser.add_argument("--results", type=Path, default=Path("sentences.jsonl"), help="rows that are done")
     parser.add_argument("--page", action="store_true", help="write docs/benchmarks/sentences.md")
     return parser.parse_args()
