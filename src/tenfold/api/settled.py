@@ -1,6 +1,7 @@
-"""The plan of a calibrated run: of two ways to spend the budgets, the one that errs less on samples held out."""
+"""The plan of a calibrated run: of a few ways to spend the budgets, the one that errs least on samples held out."""
 
 import itertools
+from contextlib import suppress
 from pathlib import Path
 from typing import Unpack
 
@@ -17,6 +18,7 @@ from tenfold.recovery import error
 from tenfold.surgery import Plan
 
 JUDGES = 2  # batches
+OTHERS = "clipped", "blended"  # allocations that are tried beside the one that loses least by first order
 
 
 def settled(
@@ -34,10 +36,11 @@ def settled(
     watch: Watch = iter,
     **asked: Unpack[Asked],
 ) -> tuple[Plan, nn.Module | None]:
-    """A plan (`tenfold.api.planned`); where budgets are spent in the metric of samples, the better of two.
+    """A plan (`tenfold.api.planned`); where budgets are spent in the metric of samples, the best of a few.
 
     A loss of first order asks for extremes where much is lost: with budgets and no allocation asked for, ranks are also
-    found within bounds (`clipped`), both plans are carried out, and the outputs on samples that follow decide.
+    found within bounds and with errors that count more alike (`OTHERS`), all plans are carried out, and the outputs on
+    samples that follow decide.
     Args: times: folder that keeps the clock; by default `profile`; watch: as in `tenfold.plan`.
     Returns: the plan, and the network that it makes where it was carried out.
     Raises: TenfoldError as `tenfold.plan` does.
@@ -51,15 +54,15 @@ def settled(
     first = planned(model, measured, statistics=statistics, **how, **asked)  # type: ignore[arg-type]
     if known is None or "allocation" in asked or not any(name in asked for name in BUDGETS):
         return first, None
-    try:
-        other = planned(model, measured, statistics=statistics, **how, **{**asked, "allocation": "clipped"})  # type: ignore[arg-type]
-    except TenfoldError:  # within bounds the budgets are out of reach
-        return first, None
-    if other == first:
+    plans = [first]
+    for allocation in OTHERS:
+        with suppress(TenfoldError):  # within bounds the budgets are out of reach
+            plans.append(planned(model, measured, statistics=statistics, **how, **{**asked, "allocation": allocation}))  # type: ignore[arg-type]
+    plans = [plan for at, plan in enumerate(plans) if plan not in plans[:at]]
+    if len(plans) == 1:
         return first, None
     held = list(itertools.islice(known.further, JUDGES))
-    made = [
-        decompose(model, plan, statistics=statistics, seed=seed, quiet=True, watch=watch) for plan in (first, other)
-    ]
+    made = [decompose(model, plan, statistics=statistics, seed=seed, quiet=True, watch=watch) for plan in plans]
     lost = [error(model, small, held, known.outputs) for small in made]
-    return (first, made[0]) if lost[0] <= lost[1] else (other, made[1])
+    best = lost.index(min(lost))
+    return plans[best], made[best]
