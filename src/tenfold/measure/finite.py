@@ -26,7 +26,12 @@ def because(inputs: Any, otherwise: str) -> str:
     )
 
 
-def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether every number is finite; looked at in one go, for this is asked at every step of a training."""
+def finite(tensors: Iterable[Tensor]) -> Tensor:
+    """Whether every number is finite: a truth value on their device, which is not waited for."""
     flat = [tensor.detach().reshape(-1) for tensor in tensors]
-    return not flat or bool(torch.cat(flat).isfinite().all())
+    return torch.cat(flat).isfinite().all() if flat else torch.tensor(True)
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether every number is finite."""
+    return bool(finite(tensors))

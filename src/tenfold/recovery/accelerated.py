@@ -90,12 +90,19 @@ def same_everywhere(tensors: Iterable[Tensor], device: torch.device) -> None:
 
 def gather_into(model: nn.Module, shared: nn.Module) -> None:
     """Give a network the numbers of its copy, of which each process holds a part; all processes must call it."""
-    from torch.distributed.tensor import DTensor
-
     with torch.no_grad():
         parts = (*shared.parameters(), *shared.buffers())
         for own, part in zip((*model.parameters(), *model.buffers()), parts, strict=True):
-            own.copy_(part.full_tensor() if isinstance(part, DTensor) else part)
+            own.copy_(whole(part))
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor of which each process may hold a part, in one piece; all processes must call it."""
+    if not several():
+        return tensor
+    from torch.distributed.tensor import DTensor
+
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def repeated(model: nn.Module) -> list[str]:

@@ -53,7 +53,8 @@ def reestimate(
         for seen, batch in enumerate(islice(batches, limit), start=1):
             inputs = feed(to_device(batch, where))
             call(model, inputs)
-            check_statistics(norms, inputs, f"batch {seen}")
+            if not all_finite(statistics_of(norms)):
+                raise spoilt_statistics(inputs, f"batch {seen}")
         if not seen:
             raise TenfoldError("no batches to estimate batch norms from; give augmented training batches.")
         found = [buffer.clone() for buffer in buffers]
@@ -68,14 +69,17 @@ def tracking(model: nn.Module) -> list[_BatchNorm]:
     return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
 
 
-def check_statistics(norms: Sequence[_BatchNorm], inputs: Any, batch: str) -> None:
-    """Raise where a batch has made running statistics that are not finite, and with them every later output."""
-    kept = [t for norm in norms for t in (norm.running_mean, norm.running_var) if t is not None]
-    if not all_finite(kept):
-        raise TenfoldError(
-            f"{batch} makes running statistics of batch norms hold NaN or infinity"
-            + because(inputs, "though its inputs do not; see that they are normalised")
-        )
+def statistics_of(norms: Sequence[_BatchNorm]) -> list[Tensor]:
+    """Running means and variances."""
+    return [t for norm in norms for t in (norm.running_mean, norm.running_var) if t is not None]
+
+
+def spoilt_statistics(inputs: Any, batch: str) -> TenfoldError:
+    """The refusal of a batch that has made running statistics not finite, and with them every later output."""
+    return TenfoldError(
+        f"{batch} makes running statistics of batch norms hold NaN or infinity"
+        + because(inputs, "though its inputs do not; see that they are normalised")
+    )
 
 
 @contextmanager

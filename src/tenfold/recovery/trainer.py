@@ -12,11 +12,11 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 from tenfold.inputs import call, to_device, unchanged
-from tenfold.measure.finite import because
+from tenfold.measure.finite import because, finite
 from tenfold.measure.score import device_of, score
 from tenfold.protocols import TenfoldError
-from tenfold.recovery.accelerated import accelerator_for, gather_into, repeated, same_everywhere
-from tenfold.recovery.batchnorm import check_statistics, restored_on_error, tracking
+from tenfold.recovery.accelerated import accelerator_for, gather_into, repeated, same_everywhere, whole
+from tenfold.recovery.batchnorm import restored_on_error, spoilt_statistics, statistics_of, tracking
 from tenfold.recovery.distillation import distance_to_teacher
 from tenfold.recovery.parts import parts_of
 from tenfold.recovery.randomness import at_epoch, seeded
@@ -145,7 +145,7 @@ class Trainer:
 
     def step(self, batch: Any, number: int) -> float:
         """One step down the gradient; the loss before it. All processes have a part in it."""
-        value, inputs = 0.0, None
+        total = torch.zeros((), device=self.device)
         self.optimizer.zero_grad()
         with restored_on_error(list(self.trained.buffers())):
             for part in parts_of(batch, self.objective, self.numbers, self.parts):
@@ -153,16 +153,30 @@ class Trainer:
                 place = f"step {number}/part {part.number}"
                 with self.accelerator.accumulate(self.network), seeded(self.settings.seed, place, self.device):
                     loss = self.loss(inputs, part.batch)
-                    value += self.accelerator.reduce(loss.detach() * part.share).item()
-                    self.expect_finite(value, "loss", number, inputs)
-                    check_statistics(self.norms, inputs, self.place(number))
+                    total = total + self.accelerator.reduce(loss.detach() * part.share)
                     self.accelerator.backward(loss * (part.share * self.parts))  # of which accelerate takes the mean
             norm = self.accelerator.clip_grad_norm_(self.network.parameters(), CLIP)
-            if self.accelerator.scaler is None:  # a scaler skips such steps by itself
-                self.expect_finite(float(norm), "gradient", number, inputs)
+            value = self.looked_at(total, norm, batch, number)
         self.optimizer.step()
         self.schedule.step()
         return value
+
+    def looked_at(self, loss: Tensor, norm: Tensor, batch: Any, number: int) -> float:
+        """The loss, where it, the running statistics and the norm of the gradient are finite.
+
+        They are read at once: this is where a step waits for its device.
+        Raises: TenfoldError that says which of them is not.
+        """
+        wide = torch.promote_types(loss.dtype, torch.float32)
+        seen = (loss, whole(norm), finite(statistics_of(self.norms)))
+        value, length, sound = torch.stack([x.detach().to(self.device, wide) for x in seen]).tolist()
+        if not math.isfinite(value):
+            raise self.refusal("loss", value, batch, number)
+        if not sound:
+            raise spoilt_statistics(self.data.feed(batch), self.place(number))
+        if not math.isfinite(length) and self.accelerator.scaler is None:  # a scaler skips such steps by itself
+            raise self.refusal("gradient", length, batch, number)
+        return float(value)
 
     def settle(self) -> None:
         """Give the caller's network, in every process, what has been learnt so far."""
@@ -187,13 +201,12 @@ class Trainer:
         with seeded(self.settings.seed, f"epoch {epoch}/validation", self.device):
             return score(self.model, self.data.validation, self.data, device=device_of(self.model))
 
-    def expect_finite(self, value: float, what: str, number: int, inputs: Any) -> None:
-        if math.isfinite(value):
-            return
+    def refusal(self, what: str, value: float, batch: Any, number: int) -> TenfoldError:
+        """Of a step whose loss or gradient is not finite."""
         rate, other = self.schedule.get_last_lr()[0], self.settings.lr / 10
-        raise TenfoldError(
+        return TenfoldError(
             f"the {what} is {value} at {self.place(number)}, where the learning rate is {rate:.3g}"
-            + because(inputs, f"try lr={other:.3g}, and see that inputs and targets are finite")
+            + because(self.data.feed(batch), f"try lr={other:.3g}, and see that inputs and targets are finite")
         )
 
     def place(self, number: int) -> str:
