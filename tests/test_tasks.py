@@ -223,6 +223,24 @@ def test_masks_may_ignore_another_number(kind: torch.dtype) -> None:
     )
 
 
+@pytest.mark.parametrize("name", [name for name in KNOWN if isinstance(TASKS[name], Classes)])
+@given(n=st.integers(2, 7), seed=st.integers(0, 99), share=st.sampled_from([0.1, 0.5]))
+def test_smoothed_labels_are_a_share_of_every_class(name: str, n: int, seed: int, share: float) -> None:
+    """Beside the loss on the label, by its share, the mean of the losses on all classes; nothing where none counts."""
+    outputs, targets = drawn(name, n, seed)
+    kind = type(task_named(name))
+    found = Objective.of(data_for(kind(smoothing=share))).loss(outputs.double(), (None, targets))
+    count = outputs.shape[kind.axis]
+    each = [KNOWN[name].loss(outputs, targets.where(targets == IGNORED, k)) for k in range(count)]
+    assert found.item() == pytest.approx((1 - share) * KNOWN[name].loss(outputs, targets) + share * sum(each) / count)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, math.nan])
+def test_labels_are_smoothed_by_a_share(share: float) -> None:
+    with pytest.raises(TenfoldError, match=rf"cannot be smoothed by {share}; use 0"):
+        Segmentation(smoothing=share)
+
+
 # ---- refusals
 LOGITS, PIXELS, WORDS = torch.ones(3, 4), torch.ones(2, 2, 4, 4), torch.ones(3, 5, 7)
 HOT = torch.eye(4)[:3]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tenfold.protocols import Score
+from tenfold.protocols import Score, TenfoldError
 from tenfold.tasks.base import Task
 from tenfold.tasks.metrics import Mean
 
@@ -18,14 +18,21 @@ class Classes(Task):
 
     Attributes:
         ignore: the target of places that do not count.
+        smoothing: share of the loss, 0 to 1, that is towards all classes alike (Szegedy et al., CVPR 2016); scores have
+            none of it.
         axis: of the classes in the outputs.
         dims: how many axes outputs may have.
     """
 
     ignore: int = -100
+    smoothing: float = 0.0
 
     axis: ClassVar[int] = 1
     dims: ClassVar[tuple[int, ...]]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < 1:
+            raise TenfoldError(f"labels cannot be smoothed by {self.smoothing}; use 0 (not at all) to below 1.")
 
     def suits(self, outputs: Tensor, targets: Tensor) -> bool:
         if outputs.ndim not in self.dims or not outputs.is_floating_point() or not is_whole(targets):
@@ -46,7 +53,9 @@ class Classes(Task):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross entropy of the places that count; 0 where none does."""
         logits, targets = self.logits(outputs), self.aligned(targets)
-        total = functional.cross_entropy(logits, targets, ignore_index=self.ignore, reduction="sum")
+        total = functional.cross_entropy(
+            logits, targets, ignore_index=self.ignore, reduction="sum", label_smoothing=self.smoothing
+        )
         return total / (targets != self.ignore).sum().clamp(min=1)
 
     def scored(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
