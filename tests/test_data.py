@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from tenfold.data import DATA_SETS, Batches, Shift, flip, load_data
+from tenfold.inputs import tensors_in
 from tenfold.models import ZOO
 from tenfold.protocols import TenfoldError
 from tenfold.tasks import TASKS, Objective
@@ -119,6 +120,21 @@ def test_training_passes_differ_and_can_be_repeated(tmp_path: Path, spec: str) -
     assert all(map(torch.equal, two, stacked(fresh.train)))
     assert torch.equal(one[1].sort().values, two[1].sort().values)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("spec", ["digits", "mnist", "fashion-mnist", "cifar10"])
+def test_batches_come_out_where_the_images_are(tmp_path: Path, spec: str) -> None:
+    """`meta` shows that nothing is left behind; a GPU, that the images are the same there."""
+    make = {"digits": None, "cifar10": cifar_folder}.get(spec, mnist_folder)
+    name = spec if make is None else f"{spec}:{make(tmp_path)}"
+    here = load_data(name, batch_size=16)
+    for device in ("meta", *(["cuda"] if torch.cuda.is_available() else [])):
+        there = load_data(name, batch_size=16, device=device)
+        for part in ("train", "inputs", "validation", "test"):
+            for ours, theirs in zip(getattr(here, part), getattr(there, part), strict=True):
+                for one, other in zip(tensors_in(ours), tensors_in(theirs), strict=True):
+                    assert (other.device.type, other.shape, other.dtype) == (device, one.shape, one.dtype)
+                    assert device == "meta" or torch.allclose(one, other.cpu(), atol=1e-6)
 
 
 def test_two_passes_at_once_do_not_disturb_each_other() -> None:

@@ -1,4 +1,7 @@
-"""Random changes to a whole batch of byte images that leave their labels true."""
+"""Random changes to a whole batch of byte images that leave their labels true.
+
+What is drawn is drawn on the CPU and applied where the images are: a seed gives the same images on every device.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +14,14 @@ Augment = Callable[[Tensor, Generator], Tensor]
 """Byte images (n, c, h, w) and a generator -> byte images of the same shape."""
 
 
+def moved(drawn: Tensor, device: torch.device) -> Tensor:
+    """A few numbers on another device, which is not waited for."""
+    return drawn.to(device, non_blocking=True)
+
+
 def flip(images: Tensor, generator: Generator) -> Tensor:
     """Every image mirrored left to right with probability one half; (n, c, h, w) -> (n, c, h, w)."""
-    mirrored = torch.rand(len(images), generator=generator) < 0.5  # (n,)
+    mirrored = moved(torch.rand(len(images), generator=generator) < 0.5, images.device)  # (n,)
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 
@@ -28,8 +36,8 @@ class Shift:
         n, _, h, w = images.shape
         padded = functional.pad(images, [self.pixels] * 4)
         windows = padded.unfold(2, h, 1).unfold(3, w, 1)  # (n, c, 2 pixels + 1, 2 pixels + 1, h, w), a view
-        top, left = torch.randint(2 * self.pixels + 1, (2, n), generator=generator)
-        return windows[torch.arange(n), :, top, left]
+        top, left = moved(torch.randint(2 * self.pixels + 1, (2, n), generator=generator), images.device)
+        return windows[torch.arange(n, device=images.device), :, top, left]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Batches of images that are kept as bytes and normalised on the way out."""
+"""Batches of images that are kept as bytes, on whatever device, and normalised on the way out."""
 
 import math
 import zlib
@@ -39,11 +39,11 @@ class Batches:
 
     Images come out as float32 (n, c, h, w), `(byte / white - mean) / std`; labels as int64 (n,). The order and the
     augmentation of a pass depend on `seed` and `epoch` only; each pass begun advances `epoch` by one, and setting it
-    (`set_epoch`) resumes a run where it stopped.
+    (`set_epoch`) resumes a run where it stopped. Batches come out where the images are, the same on every device.
 
     Args:
         images: uint8 (n, c, h, w), or whatever an index tensor selects from, if `augment` makes images of that.
-        labels: int64 (n,), or None for images alone.
+        labels: int64 (n,), where the images are, or None for images alone.
         mean, std: one number a channel, for pixels from 0 to 1.
         batch_size: images in a batch; the last one may be smaller.
         augment: (what was selected, generator) -> uint8 (n, c, h, w).
@@ -71,7 +71,8 @@ class Batches:
         if batch_size < 1:
             raise TenfoldError(f"no batches of {batch_size} images; use 1 or more.")
         channels = images.shape[1] if isinstance(images, Tensor) else len(mean)
-        self.mean, self.std = normalisation(mean, std, channels)  # (c, 1, 1) each
+        self.device = images.device if isinstance(images, Tensor) else torch.device("cpu")
+        self.mean, self.std = (x.to(self.device) for x in normalisation(mean, std, channels))  # (c, 1, 1) each
         self.images = images
         self.labels = labels
         self.batch_size = batch_size
@@ -99,6 +100,7 @@ class Batches:
         order = self.order
         if self.shuffle:
             order = order[torch.randperm(len(order), generator=generator)]
+        order = order.to(self.device)
         for start in range(0, len(order), self.batch_size):
             index = order[start : start + self.batch_size]
             images = self._normalised(index, generator)

@@ -20,6 +20,7 @@ class Wanted:
         batch_size: images in a batch.
         seed: of the order and augmentation of training batches.
         input_shape: (channels, height, width) of one image, or None for what the data set has.
+        device: where images in memory are kept and batches are made.
     """
 
     mean: tuple[float, ...]
@@ -27,6 +28,7 @@ class Wanted:
     batch_size: int = 128
     seed: int = 0
     input_shape: tuple[int, ...] | None = None
+    device: torch.device = torch.device("cpu")  # noqa: RUF009  (a device does not change)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class Labelled:
 
     def __getitem__(self, part: slice | Tensor) -> "Labelled":
         return replace(self, images=self.images[part], labels=self.labels[part])
+
+    def on(self, device: torch.device) -> "Labelled":
+        """The same on a device."""
+        return Labelled(self.images.to(device), self.labels.to(device))
 
     def without_last(self, most: int) -> "tuple[Labelled, Labelled]":
         """All but the last images, and the last: `most` of them, though never more than a tenth."""
@@ -64,6 +70,7 @@ def data_of(
     if wanted.input_shape not in (None, shape):
         asked = " x ".join(map(str, wanted.input_shape or ()))
         raise TenfoldError(f"the images are {' x '.join(map(str, shape))}, but the network takes {asked}.")
+    train, validation, test = (part.on(wanted.device) for part in (train, validation, test))
     batches = partial(Batches, mean=wanted.mean, std=wanted.std, batch_size=wanted.batch_size, white=white)
     return Data(
         train=batches(train.images, train.labels, augment=augment, shuffle=True, seed=wanted.seed),

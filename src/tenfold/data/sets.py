@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
+import torch
+
 from tenfold.data.augmentation import Shift, flip
 from tenfold.data.cifar10 import cifar10
 from tenfold.data.digits import digits
@@ -49,6 +51,7 @@ def load_data(
     batch_size: int = 128,
     seed: int = 0,
     input_shape: Sequence[int] | None = None,
+    device: torch.device | str = "cpu",
 ) -> Data:
     """The data that a specification names.
 
@@ -59,6 +62,7 @@ def load_data(
         batch_size: images in a batch.
         seed: of the order and augmentation of training batches; no split and no other order depends on it.
         input_shape: (channels, height, width) that the network takes; pictures of a folder are brought to it.
+        device: where images are kept, as bytes, and batches are made; pictures of a folder stay on the CPU.
             A function normalises, shuffles and batches as it likes: for it these arguments are not used.
     Raises: TenfoldError if there is no such data, or if a file of it is absent, damaged or does not suit.
     """
@@ -75,6 +79,7 @@ def load_data(
         batch_size=batch_size,
         seed=seed,
         input_shape=None if input_shape is None else tuple(input_shape),
+        device=torch.device(device),
     )
     with within(f"data {name.lower()!r}"):
         return entry.load(folder, wanted)
