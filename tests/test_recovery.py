@@ -275,6 +275,32 @@ def test_the_rate_rises_for_the_warm_up_and_falls_to_nothing(data: Data, steps: 
         assert rates[-1] < 1e-4
 
 
+def test_the_network_has_the_average_of_its_weights(data: Data) -> None:
+    """After each epoch; the training goes on from the weights themselves, as if nothing was averaged."""
+    decay = 0.75
+    plain, model = small(), small()
+    average: dict[str, Tensor] = {}
+    averaged = finetune(model, data, epochs=2, lr=0.1, average=decay)
+    for one, other in zip(finetune(plain, data, epochs=2, lr=0.1), averaged, strict=True):
+        assert one.loss == other.loss
+        for name, now in state_of(plain).items():
+            average[name] = now if name not in average else decay * average[name] + (1 - decay) * now
+        if one.score is not None:
+            for name, value in state_of(model).items():
+                if value.is_floating_point():
+                    torch.testing.assert_close(value, average[name])
+            assert other.score == score(model, data.validation, data)
+
+
+def test_a_resumed_run_goes_on_averaging(data: Data, tmp_path: Path) -> None:
+    whole, again = small(), small()
+    list(finetune(whole, data, epochs=3, average=0.75))
+    for _ in islice(finetune(small(), data, epochs=3, average=0.75, state=tmp_path), STEPS + 1):
+        pass
+    list(finetune(again, data, epochs=3, average=0.75, state=tmp_path))
+    assert same(state_of(again), state_of(whole))
+
+
 def test_gradients_are_clipped_at_norm_5(data: Data) -> None:
     model = nn.Linear(1, 1, bias=False)
     steep = replace(data, train=[torch.ones(2, 1)] * 10, validation=[], loss=lambda out, batch: 1e4 * out.sum())
@@ -534,6 +560,7 @@ def test_no_score_is_given_of_outputs_that_are_not_finite(data: Data, bad: float
         ({"epochs": 0}, ["epochs=0", "1 or more"]),
         ({"lr": 0.0}, ["lr=0.0", "above 0"]),
         ({"momentum": 1.0}, ["momentum=1.0", "between 0 and 1"]),
+        ({"average": 1.0}, ["average=1.0", "0 (none) to below 1"]),
         ({"weight_decay": -1.0}, ["weight_decay=-1.0", "0 or more"]),
         ({"temperature": 0.0}, ["temperature=0.0", "above 0"]),
         ({"distill": 1.5}, ["distill=1.5", "0 (labels only) to 1"]),

@@ -86,8 +86,8 @@ def compress(
         distill: share of the loss, 0 to 1, that is the distance to the dense network's classes; by default 0.9 where
             the task of the data has classes and its own loss, and 0 elsewhere.
         device: where to recover and measure; by default where the model is, and training where accelerate finds best.
-        machine: how it is trained there: `mixed_precision`, `accumulate`, `shard` and `checkpoint_minutes` of
-            `tenfold.recovery.finetune`.
+        machine: how it is trained there: `mixed_precision`, `accumulate`, `shard`, `average` and `checkpoint_minutes`
+            of `tenfold.recovery.finetune`.
         profile: folder that keeps what was measured and found, for the next budget.
         state: folder that keeps checkpoints, by which a run that was stopped or failed goes on, its finished training
             included; `tenfold.save` deletes them.

@@ -35,6 +35,7 @@ class Machine(TypedDict, total=False):
     mixed_precision: Precision
     accumulate: int
     shard: bool
+    average: float
     checkpoint_minutes: float
 
 
@@ -84,6 +85,7 @@ def finetune(
     mixed_precision: Precision = "no",
     accumulate: int = 1,
     shard: bool = False,
+    average: float = 0.0,
     device: torch.device | str | None = None,
     checkpoint_minutes: float = 10.0,
     state: Path | None = None,
@@ -119,6 +121,8 @@ def finetune(
         accumulate: parts that a batch goes through in, one after the other, where all of it does not fit the memory.
         shard: whether processes share the network and its optimiser out (FSDP2), where one device cannot hold them;
             one way for all runs of a process.
+        average: decay of a running average of all weights and buffers, such as 0.999, which the network then has after
+            each epoch; 0 for none. The training goes on from the weights themselves.
         device: where to train; by default the one that accelerate finds. Of several processes each has its own.
         checkpoint_minutes: between checkpoints within an epoch; 0 for one after each step.
         state: a folder to resume from, written after each epoch, every `checkpoint_minutes`, and at a stop by the
@@ -159,6 +163,7 @@ def finetune(
         accumulate=accumulate,
         processes=processes.count(),
         shard=shard,
+        average=average,
         batches=_length(data.train, seed, device_of(model)),
         network=_fingerprint(model),
     )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tenfold.inputs import call, to_device, unchanged
 from tenfold.measure.finite import because, finite
@@ -43,6 +44,7 @@ class Settings:
     accumulate: int  # parts of a batch in each process
     processes: int
     shard: bool
+    average: float  # 0: none
     batches: int  # an epoch
     network: int  # checksum of the names, shapes and types of all tensors
 
@@ -63,6 +65,10 @@ class Settings:
             "temperature": (self.temperature > 0, "a number above 0, such as 4"),
             "distill": (0 <= self.distill <= 1, "0 (labels only) to 1 (teacher only)"),
             "accumulate": (self.accumulate >= 1, "1 (whole batches) or more"),
+            "average": (
+                0 <= self.average < 1 and not (self.average and self.shard),
+                "0 (none) to below 1, such as 0.999, and not with a network that is shared out",
+            ),
             "batches": (self.batches >= 1, "training data of at least one batch"),
         }
         for name, (fine, allowed) in bounds.items():
@@ -85,8 +91,8 @@ class Trainer:
     """A network with its optimiser and schedule, on the device of the training until `after` is left.
 
     Attributes:
-        model: the caller's network. Where processes share it out it stays where it was, and a copy is shared; it gets
-            the copy's numbers in `settle`.
+        model: the caller's network. Where processes share it out it stays where it was, and a copy is shared; where
+            weights are averaged a copy is trained. It gets the shared numbers, or the averages, in `settle`.
         numbers: the parts of every batch that this process trains on.
     """
 
@@ -115,12 +121,20 @@ class Trainer:
         self.teacher, self.settings = teacher, settings
         self.parts = settings.accumulate * settings.processes
         self.numbers = range(self.accelerator.process_index, self.parts, settings.processes)
-        self.trained = copied(model) if settings.shard else model
+        self.trained = copied(model) if settings.shard or settings.average else model
         self.norms = tracking(self.trained)
         optimizer = OPTIMIZERS[settings.optimizer](_groups(self.trained, settings.weight_decay), settings)
         rise = _rise(settings.warmup, settings.steps)
         cycle = OneCycleLR(optimizer, settings.lr, settings.steps, pct_start=rise, cycle_momentum=False)
         self.network, self.optimizer, self.schedule = self.accelerator.prepare(_Shell(self.trained), optimizer, cycle)
+        self.average = self.averaged() if settings.average else None
+
+    def averaged(self) -> AveragedModel:
+        """The running average of what is trained, which checkpoints hold, too."""
+        mean = get_ema_multi_avg_fn(self.settings.average)  # type: ignore[no-untyped-call]
+        average = AveragedModel(self.trained, multi_avg_fn=mean, use_buffers=True)
+        self.accelerator.register_for_checkpointing(average)
+        return average
 
     def batches(self, done: int) -> Iterator[tuple[int, Any]]:
         """Every step after those that are done: its number, from 1, and its batch. What was learnt from is drawn again.
@@ -159,6 +173,8 @@ class Trainer:
             value = self.looked_at(total, norm, batch, number)
         self.optimizer.step()
         self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.trained)
         return value
 
     def looked_at(self, loss: Tensor, norm: Tensor, batch: Any, number: int) -> float:
@@ -182,6 +198,8 @@ class Trainer:
         """Give the caller's network, in every process, what has been learnt so far."""
         if self.settings.shard:
             gather_into(self.model, self.trained)
+        if self.average is not None:
+            gather_into(self.model, self.average.module)
         if self.settings.processes > 1:  # each has statistics of its own parts
             same_everywhere(self.model.buffers(), self.device)
 
