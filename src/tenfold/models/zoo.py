@@ -49,6 +49,7 @@ ZOO: dict[str, ZooModel] = {
     "resnet44": _cifar_resnet(partial(CifarResNet, 44), description="ResNet-44 for CIFAR-10, option A shortcuts"),
     "resnet56": _cifar_resnet(partial(CifarResNet, 56), description="ResNet-56 for CIFAR-10, option A shortcuts"),
     "resnet110": _cifar_resnet(partial(CifarResNet, 110), description="ResNet-110 for CIFAR-10, option A shortcuts"),
+    "wrn16-4": _cifar(partial(WideResNet, 16, 4), description="Wide ResNet-16-4 for CIFAR-10"),
     "wrn28-10": _cifar(partial(WideResNet, 28, 10), description="Wide ResNet-28-10 for CIFAR-10"),
     "vgg16-cifar": _cifar(CifarVGG16, description="VGG-16 with batch norms for CIFAR-10, one linear layer"),
     "resnet18": _imagenet(partial(ImageNetResNet, Basic, (2, 2, 2, 2)), description="ResNet-18 for ImageNet"),
