@@ -16,6 +16,7 @@ from torch import nn
 import tenfold
 from fits import evened, without_idle
 from tenfold.formats import Format, name_of, options_of
+from tenfold.formats.base import Modes
 from tenfold.measure import params
 from tenfold.network import TensorNetwork
 from tenfold.surgery import Plan, Row, sites
@@ -117,11 +118,24 @@ def row(network: str, layer: str, maker: Format, budget: float, *, group: str | 
 
 def row_at(network: str, layer: str, maker: Format, net: TensorNetwork, *, group: str | None = None) -> Row:
     """A weight in a format at these ranks, in one stage."""
-    axes = axes_of(network)[layer]
-    ranks = tuple(net.sizes.get(bond) for bond in maker.network(axes).bonds)  # None: merged away
-    modes = {axis: tuple(sizes) for axis, sizes in maker.default_modes(axes).items()}
+    return row_of(axes_of(network)[layer], layer, maker, net, group=group)
+
+
+def row_of(
+    axes: Mapping[str, int],
+    layer: str,
+    maker: Format,
+    net: TensorNetwork,
+    *,
+    modes: Modes | None = None,
+    group: str | None = None,
+) -> Row:
+    """A weight of these axes in a format at these ranks, in one stage."""
+    modes = modes or maker.default_modes(axes)
+    ranks = tuple(net.sizes.get(bond) for bond in maker.network(axes, None, modes).bonds)  # None: merged away
     stages = (tuple(range(len(net.cores))),)
-    return Row(layer, name_of(maker), modes, ranks, stages, options_of(maker), group)
+    sizes = {axis: tuple(each) for axis, each in modes.items()}
+    return Row(layer, name_of(maker), sizes, ranks, stages, options_of(maker), group)
 
 
 class Runs:
