@@ -198,7 +198,8 @@ class Board:
     """What is still to be run, and what is done; threads take jobs from it, each with a process of its own.
 
     Attributes:
-        slow: how many times longer a cell took here than was foretold, at most.
+        slow: how many times longer cells took here than was foretold, at least; those at the end have the device to
+            themselves.
     """
 
     pending: list[Job]
@@ -207,7 +208,7 @@ class Board:
     pace: Pace
     results: Path
     running: list[Job] = field(default_factory=list)
-    slow: float = 0.0
+    slow: float | None = None
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def run(self, count: int) -> None:
@@ -249,7 +250,7 @@ class Board:
 
     def in_time(self, job: Job) -> bool:
         """Whether it would be done before the time is up, as far as those that are done tell."""
-        return time.time() + self.slow * self.pace.seconds(job.cell, self.how) < self.how.until
+        return time.time() + (self.slow or 0.0) * self.pace.seconds(job.cell, self.how) < self.how.until
 
     def finished(self, job: Job, row: Row | None) -> None:
         """Keep the row of a job, which others may have waited for."""
@@ -258,7 +259,8 @@ class Board:
             if row is not None:
                 self.rows.append(row)
                 appended(self.results, row)
-                self.slow = max(self.slow, row["seconds"] / self.pace.seconds(job.cell, self.how))
+                took = row["seconds"] / self.pace.seconds(job.cell, self.how)
+                self.slow = took if self.slow is None else min(self.slow, took)
             self.changed.notify_all()
 
 

@@ -212,10 +212,10 @@ def every_cell() -> dict[str, Cell]:
     pairs, semi = TT(layout="pairs"), STT(layout="pairs")
     stt = partial(chained, maker=semi, rank=7, dealt="o")
     cells = [
-        Cell("stt/resnet32/dense", "resnet32", epochs=20),
-        Cell("stt/resnet32/stt-t2", "resnet32", stt, epochs=20),
-        Cell("stt/resnet32/tt-r14", "resnet32", partial(chained, maker=pairs, rank=14), epochs=20),
-        Cell("stt/resnet32/tt-equal", "resnet32", partial(no_larger, maker=pairs, than=stt), epochs=20),
+        Cell("stt/resnet32/dense", "resnet32", epochs=15),
+        Cell("stt/resnet32/stt-t2", "resnet32", stt, epochs=15),
+        Cell("stt/resnet32/tt-r14", "resnet32", partial(chained, maker=pairs, rank=14), epochs=15),
+        Cell("stt/resnet32/tt-equal", "resnet32", partial(no_larger, maker=pairs, than=stt), epochs=15),
     ]
     for network in ("resnet20", "resnet32", "resnet56"):
         for start, rates in (("norms", TUNED), ("calibrated", CALIBRATED)):
@@ -226,10 +226,10 @@ def every_cell() -> dict[str, Cell]:
     for network in ("wrn16-4", "wrn28-10"):
         str_ = partial(chained, maker=STR(), rank=8, dealt="io")
         cells += [
-            Cell(f"str/{network}/dense", network, epochs=12),
-            Cell(f"str/{network}/str-t2", network, str_, epochs=12),
-            Cell(f"str/{network}/tr-r16", network, partial(chained, maker=TR(), rank=16), epochs=12),
-            Cell(f"str/{network}/tr-equal", network, partial(no_larger, maker=TR(), than=str_), epochs=12),
+            Cell(f"str/{network}/dense", network),
+            Cell(f"str/{network}/str-t2", network, str_),
+            Cell(f"str/{network}/tr-r16", network, partial(chained, maker=TR(), rank=16)),
+            Cell(f"str/{network}/tr-equal", network, partial(no_larger, maker=TR(), than=str_)),
         ]
     ht, tt = (HT(order=2), HT(order=3)), (TT(layout="pairs", order=2), TT(layout="pairs", order=3))
     mixed = {"ht": (ht[0], ht[1]), "tt": (tt[0], tt[1]), "hybrid": (tt[0], ht[1]), "opposite": (ht[0], tt[1])}
