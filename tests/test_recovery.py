@@ -275,6 +275,21 @@ def test_the_rate_rises_for_the_warm_up_and_falls_to_nothing(data: Data, steps: 
         assert rates[-1] < 1e-4
 
 
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_step_reads_what_was_computed_once(data: Data, monkeypatch: pytest.MonkeyPatch, parts: int) -> None:
+    """Of a GPU every reading is a wait."""
+    read: list[str] = []
+    for name in ("item", "tolist", "__bool__", "__float__", "__int__"):
+        own = getattr(Tensor, name)
+        monkeypatch.setattr(Tensor, name, lambda self, own=own, name=name: (read.append(name), own(self))[1])
+    own_loss = replace(data, loss=lambda outputs, batch: nn.functional.cross_entropy(outputs, batch[1]))
+    training = finetune(small(), own_loss, epochs=1, accumulate=parts)
+    next(training)
+    read.clear()
+    next(training)
+    assert read == ["tolist"]
+
+
 def test_the_network_has_the_average_of_its_weights(data: Data) -> None:
     """After each epoch; the training goes on from the weights themselves, as if nothing was averaged."""
     decay = 0.75
