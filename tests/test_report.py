@@ -213,10 +213,11 @@ def test_a_report_has_exactly_these_keys_and_comes_back() -> None:
     assert document["recovered"] is None
     assert document["ratio"] == {
         "params": 2.5, "deployed_params": 2.0, "file_bytes": 4.0, "macs": 2.5, "time": 2.0, "time_spread": 0.1,
+        "payload_bytes": None,
     }  # fmt: skip
     assert sorted(document["dense"]) == sorted(
         ["params", "file_bytes", "macs", "peak_memory_bytes", "ms_per_batch", "score", "deployed_params",
-         "lowering_failed", "outputs", "speedup", "elsewhere", "layout"]
+         "lowering_failed", "outputs", "speedup", "elsewhere", "layout", "payload_bytes"]
     )  # fmt: skip
     assert sorted(document["dense"]["ms_per_batch"]) == ["batch", "median", "spread", "threads"]
     assert sorted(document["dense"]["score"]) == ["higher_is_better", "name", "value"]

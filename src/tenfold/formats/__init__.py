@@ -21,6 +21,7 @@ from tenfold.formats.tr import TR
 from tenfold.formats.tt import TT
 from tenfold.formats.tucker import Tucker
 from tenfold.formats.tucker2 import Tucker2
+from tenfold.formats.whole import DENSE, Whole
 from tenfold.protocols import TenfoldError, near_misses
 
 BUILT_IN: dict[str, type[Format]] = {
@@ -67,11 +68,11 @@ def format_named(name: str, **options: object) -> Format:
 
 
 def name_of(given: Format) -> str:
-    """The name under which a format is registered."""
-    return next(name for name, kind in available().items() if type(given) is kind)
+    """The name under which a format is registered; `dense` for the whole weight."""
+    return next(name for name, kind in {DENSE: Whole, **available()}.items() if type(given) is kind)
 
 
 __all__ = [
-    "BTD", "BUILT_IN", "CP", "HT", "HT2", "STR", "STT", "SVD", "TR", "TT", "ADATucker", "Format", "SCADATucker", "STTu",
-    "Tucker", "Tucker2", "available", "balanced_factors", "format_named", "name_of", "options_of",
+    "BTD", "BUILT_IN", "CP", "DENSE", "HT", "HT2", "STR", "STT", "SVD", "TR", "TT", "ADATucker", "Format",
+    "SCADATucker", "STTu", "Tucker", "Tucker2", "Whole", "available", "balanced_factors", "format_named", "name_of", "options_of",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from tenfold.layers.recurrence import Loop
 from tenfold.layers.rows import Pick
 from tenfold.layers.tensor_like import TensorLike
 from tenfold.network import Count, Positions, Stages, TensorNetwork
+from tenfold.quantization import Scheme
 
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a number
 
@@ -26,7 +27,7 @@ class Kept:
     """Stage tensors and what they were built from.
 
     Attributes:
-        copies: of the cores.
+        copies: of the cores, and of their scales.
         autocast: the dtype in which they were built, where autocast decided it.
     """
 
@@ -34,9 +35,9 @@ class Kept:
     copies: list[Tensor]
     autocast: torch.dtype | None
 
-    def holds(self, cores: Sequence[Tensor], autocast: torch.dtype | None) -> bool:
-        """Whether the cores are, bit for bit, what they were."""
-        return autocast == self.autocast and all(map(same, cores, self.copies))
+    def holds(self, numbers: Sequence[Tensor], autocast: torch.dtype | None) -> bool:
+        """Whether cores and scales are, bit for bit, what they were."""
+        return autocast == self.autocast and all(map(same, numbers, self.copies))
 
 
 def same(one: Tensor, other: Tensor) -> bool:
@@ -50,15 +51,29 @@ class FactoredWeight(TensorLike, nn.Module):
 
     With gradients they are built anew at each call, so that gradients reach the cores. Without, on a CPU, they are kept
     beside copies of the cores until a core differs from its copy, however it was written to; a GPU would be waited for.
+
+    A core with a scheme counts at the nearest numbers that its few bits have (`numbers`); gradients go straight through
+    to the core, and to the scales.
     """
 
-    def __init__(self, net: TensorNetwork, cores: Sequence[Tensor], partition: Sequence[Sequence[int]]) -> None:
-        """Args: net; cores of its shapes (parameters are kept as they are, and so may be shared); stages."""
+    def __init__(
+        self,
+        net: TensorNetwork,
+        cores: Sequence[Tensor],
+        partition: Sequence[Sequence[int]],
+        schemes: Sequence[Scheme | None] = (),
+        scales: Sequence[Tensor | None] = (),
+    ) -> None:
+        """Args: net; cores of its shapes (parameters are kept as they are, and so may be shared); stages; for each core
+        its scheme, None where it has none, and its scales (parameters likewise); without schemes none has one."""
         super().__init__()
         self.net = net
         self.stages = Stages.of(net, partition)
         self.builds = self.stages.builds()
-        self.cores = Numbers(core if isinstance(core, nn.Parameter) else nn.Parameter(core) for core in cores)
+        self.cores = Numbers(map(parameter, cores))
+        self.schemes = tuple(schemes)
+        if self.schemes:
+            self.scales = nn.ParameterDict({str(k): parameter(x) for k, x in enumerate(scales) if x is not None})
         self.kept: Kept | None = None
 
     @property
@@ -68,14 +83,22 @@ class FactoredWeight(TensorLike, nn.Module):
 
     def forward(self) -> list[Tensor]:
         """Stage tensors (groups·new, summed, *window); the dense weight where there is one stage."""
-        cores = list(self.cores)
         if self.builds_anew:
-            return self.stages.tensors(cores, self.builds)
+            return self.stages.tensors(self.numbers, self.builds)
         autocast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
-        if self.kept is None or not self.kept.holds(cores, autocast):
-            copies = [core.detach().clone() for core in cores]
-            self.kept = Kept(self.stages.tensors(cores, self.builds), copies, autocast)
+        held = list(self.parameters())
+        if self.kept is None or not self.kept.holds(held, autocast):
+            copies = [each.detach().clone() for each in held]
+            self.kept = Kept(self.stages.tensors(self.numbers, self.builds), copies, autocast)
         return self.kept.tensors
+
+    @property
+    def numbers(self) -> list[Tensor]:
+        """The cores as they count: on the grids of their schemes, where they have one."""
+        return [
+            self.cores[k] if scheme is None else scheme.learnt(self.cores[k], self.scales[str(k)])
+            for k, scheme in enumerate(self.schemes or [None] * len(self.cores))
+        ]
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; what was kept is dropped."""
@@ -112,14 +135,28 @@ class FactoredWeight(TensorLike, nn.Module):
 
     def in_axes(self) -> Tensor:
         """The dense weight in its axes. (Who looks for modules that have a `weight` is not to find this one.)"""
-        return self.net.weight(list(self.cores))
+        return self.net.weight(self.numbers)
+
+    @property
+    def each_scale(self) -> list[nn.Parameter | None]:
+        """For each core its scales; empty where none has a scheme."""
+        return [self.scales[str(k)] if scheme else None for k, scheme in enumerate(self.schemes)]
 
     def mirrored(self) -> "FactoredWeight":
         """The weight of the transposed map (an output layer tied to an embedding) on the same parameters."""
-        return FactoredWeight(self.net.mirrored(), list(self.cores)[::-1], self.stages.mirrored().partition)
+        return FactoredWeight(
+            self.net.mirrored(), list(self.cores)[::-1], self.stages.mirrored().partition,
+            self.schemes[::-1], self.each_scale[::-1],
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
-        return f"cores={['x'.join(map(str, s)) for s in self.net.shapes]}, stages={self.stages.partition}"
+        bits = f", bits={[scheme.bits if scheme else 32 for scheme in self.schemes]}" if self.schemes else ""
+        return f"cores={['x'.join(map(str, s)) for s in self.net.shapes]}, stages={self.stages.partition}{bits}"
+
+
+def parameter(numbers: Tensor) -> nn.Parameter:
+    """Numbers as a parameter; one is kept as it is."""
+    return numbers if isinstance(numbers, nn.Parameter) else nn.Parameter(numbers)
 
 
 FLOAT8 = tuple(dtype for name, dtype in vars(torch).items() if name.startswith("float8"))

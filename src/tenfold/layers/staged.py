@@ -205,7 +205,7 @@ class Staged(Layer):
             planned: Tensor = self.chain(x, self.weight(), self.bias)
             return planned
         route = self.route(rows)
-        y: Tensor = route.chain(x, route.stages.tensors(list(self.weight.cores), route.builds), self.bias)
+        y: Tensor = route.chain(x, route.stages.tensors(self.weight.numbers, route.builds), self.bias)
         return y
 
     def lower(self) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from tenfold.measure.calls import calls, check_calls
 from tenfold.measure.clock import Clock
-from tenfold.measure.counts import Macs, WeightMacs, macs, parameter_bytes, params, state_bytes
+from tenfold.measure.counts import Macs, WeightMacs, macs, parameter_bytes, params, payload_bytes, state_bytes
 from tenfold.measure.layouts import in_fastest_layout
 from tenfold.measure.memory import peak_memory_bytes
 from tenfold.measure.outputs import OutputError, output_errors, outputs, relative_error
@@ -13,6 +13,7 @@ from tenfold.measure.timing import MsPerBatch, Ratio, Speedup, Timing, forward_t
 __all__ = [
     "Clock", "LayerProfile", "Macs", "MsPerBatch", "OutputError", "Profile", "Ratio", "Speedup", "Timing", "WeightMacs",
     "calls", "check_calls", "forward_timings", "in_fastest_layout", "inspect", "is_inside", "macs", "modules_of",
-    "output_errors", "outputs", "paired", "parameter_bytes", "params", "part", "peak_memory_bytes", "ratio",
+    "output_errors", "outputs", "paired", "parameter_bytes", "params", "part", "payload_bytes",
+    "peak_memory_bytes", "ratio",
     "relative_error", "state_bytes", "weights_hash",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import flop_registry
 
 from tenfold.inputs import evaluating, inputs_for, run
 from tenfold.layers import kind_of
+from tenfold.layers.coded import codings, encoded
 from tenfold.measure.forward import hooked
 from tenfold.measure.weights import Use, Weight, weights
 from tenfold.network import Positions
@@ -56,9 +57,11 @@ def parameter_bytes(model: nn.Module) -> int:
 def state_bytes(model: nn.Module) -> int:
     """Bytes of the safetensors file of a network's state, each tensor once under its first name, without metadata.
 
+    Cores of few bits count as they are stored.
+
     Raises: TenfoldError for a tensor of a dtype that safetensors does not have.
     """
-    tensors = stored_tensors(model)
+    tensors = encoded(stored_tensors(model), codings(model))
     for name, tensor in tensors.items():
         if tensor.dtype not in DTYPES:
             raise TenfoldError(f"tensor '{name}' is {tensor.dtype}, which safetensors cannot hold.")
@@ -71,6 +74,12 @@ def state_bytes(model: nn.Module) -> int:
         at = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     return 8 + math.ceil(len(text) / 8) * 8 + at
+
+
+def payload_bytes(model: nn.Module) -> int:
+    """Bytes of all numbers in that file: codes and scales, and whatever is not in few bits, buffers included."""
+    tensors = encoded(stored_tensors(model), codings(model))
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def stored_tensors(model: nn.Module) -> dict[str, Tensor]:

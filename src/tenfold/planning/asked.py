@@ -7,12 +7,11 @@ from typing import Any
 
 import yaml
 
-from tenfold.formats import HT, TT, Format, available, format_named
+from tenfold.formats import DENSE, HT, TT, Format, available, format_named
 from tenfold.formats.base import Suits, is_pointwise
 from tenfold.layers import available as kinds_of_layer
 from tenfold.protocols import TenfoldError, near_misses, within
 from tenfold.surgery import matching
-from tenfold.surgery.plan import DENSE
 
 AUTO, HYBRID = "auto", "hybrid"
 ITEM = re.compile(r"(?:(?P<kind>[\w.]+)=)?(?P<name>[\w-]+)(?:\((?P<options>.*)\))?$")

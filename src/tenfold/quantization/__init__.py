@@ -6,7 +6,7 @@ A new scheme is a file here and a line in `SCHEMES`.
 from tenfold.protocols import TenfoldError, near_misses
 from tenfold.quantization.codebook import Codebook
 from tenfold.quantization.packing import pack, unpack
-from tenfold.quantization.rounding import rounded
+from tenfold.quantization.rounding import Coded, rounded
 from tenfold.quantization.scheme import CORE, ROW, Bits, Per, Scheme
 from tenfold.quantization.uniform import Uniform
 
@@ -24,6 +24,6 @@ def scheme_named(name: str, bits: int, per: Per = CORE) -> Scheme:
 
 
 __all__ = [
-    "CORE", "ROW", "SCHEMES", "Bits", "Codebook", "Per", "Scheme", "Uniform", "pack", "rounded", "scheme_named",
-    "unpack",
+    "CORE", "ROW", "SCHEMES", "Bits", "Codebook", "Coded", "Per", "Scheme", "Uniform", "pack", "rounded",
+    "scheme_named", "unpack",
 ]  # fmt: skip

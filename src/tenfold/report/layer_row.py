@@ -6,12 +6,12 @@ from math import prod
 
 from torch import Tensor, nn
 
+from tenfold.formats import DENSE
 from tenfold.layers import FactoredWeight, Layer, kind_of, name_of
 from tenfold.measure import LayerProfile, Profile, relative_error
 from tenfold.protocols import TenfoldError, within
 from tenfold.report.spectrum import Foreseen, Known, Spectrum
 from tenfold.surgery import Plan, Row, Site, Untaken, sites, untaken
-from tenfold.surgery.plan import DENSE
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,8 @@ class Measurement:
 
     Attributes:
         params: every parameter of the folder's form once, no buffers.
-        file_bytes: of the safetensors file with that form's state.
+        file_bytes: of the safetensors file with that form's state; payload_bytes: of all numbers in it, buffers, codes
+            and scales included, without the file's list of names.
         macs: multiply-adds of one sample, of the lowered form; so are memory and time.
         peak_memory_bytes: parameters and the largest sum of live tensors in one forward.
         ms_per_batch: milliseconds of one forward.
@@ -65,6 +66,7 @@ class Measurement:
     speedup: Speedup | None = None
     elsewhere: Mapping[str, OutputError] = field(default_factory=dict, hash=False)
     layout: str | None = None
+    payload_bytes: int | None = None
 
     @property
     def furthest(self) -> tuple[str, OutputError] | None:
@@ -130,6 +132,7 @@ def compare(
             speedup=Speedup.of(times[name], times[reference]) if name in errors and reference is not None else None,
             elsewhere=elsewhere.get(name, {}),
             layout=layouts[name] if name in times else None,
+            payload_bytes=measure.payload_bytes(network),
         )
         for name, network in networks.items()
     }

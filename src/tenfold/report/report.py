@@ -18,6 +18,7 @@ class Ratios:
 
     Attributes:
         deployed_params: of the form that runs.
+        payload_bytes: of the numbers in the file, without the list of their names.
         time: the median over rounds in which both ran; time_spread: the distance between the quartiles.
     """
 
@@ -27,6 +28,7 @@ class Ratios:
     macs: float | None
     time: float | None
     time_spread: float | None
+    payload_bytes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Report:
             macs=over(dense.macs, final.macs),
             time=None if speedup is None else speedup.median,
             time_spread=None if speedup is None else speedup.spread,
+            payload_bytes=over(dense.payload_bytes, final.payload_bytes),
         )
 
     def to_json(self) -> str:

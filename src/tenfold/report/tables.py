@@ -48,6 +48,7 @@ def summary_table(report: Report) -> Table:
     ratios = {
         "parameters": times(ratio.params),
         "parameters that run": times(ratio.deployed_params),
+        "bytes of numbers": times(ratio.payload_bytes),
         "bytes in the file": times(ratio.file_bytes),
         "MACs a sample": times(ratio.macs),
         "ms a batch": "" if ratio.time is None else f"{ratio.time:.2f}x ± {ratio.time_spread:.2f}",
@@ -257,6 +258,7 @@ def agreement(errors: Mapping[str, OutputError]) -> str:
 ROWS: dict[str, Callable[[Measurement], str]] = {
     "parameters": lambda network: number(network.params),
     "parameters that run": lambda network: number(network.deployed_params),
+    "bytes of numbers": lambda network: number(network.payload_bytes),
     "bytes in the file": lambda network: number(network.file_bytes),
     "MACs a sample": lambda network: number(network.macs),
     "peak memory, MiB": lambda network: mebibytes(network.peak_memory_bytes),

@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
+from tenfold.formats import DENSE
 from tenfold.measure import OutputError, Profile, Speedup
 from tenfold.measure.weights import COMPRESSED
 from tenfold.report.layer_row import seconds_at
 from tenfold.report.measurement import Measurement, furthest
 from tenfold.report.report import Part, Report
-from tenfold.surgery.plan import DENSE
 
 MEASURED = re.compile(r"[\d.]+x fewer |relative error about ")  # parts of a reason that tables have as numbers
 MOST_NAMES = 8

@@ -112,6 +112,7 @@ def write(folder: Path, found: Packed, texts: Mapping[str, str | None], document
         tied=found.tied,
         strides=found.strides,
         remade=found.remade,
+        coded=found.coded,
         files={name: sha256(folder / name) for name in listed},
         versions=versions(),
         sizes={name: (folder / name).stat().st_size for name in listed},
@@ -158,6 +159,8 @@ def check_plan(model: nn.Module, plan: Plan) -> None:
                 raise TenfoldError(f"the plan says '{row.format}' and the model's is dense; save what this plan made.")
             if row.network(weight.net.axes) != weight.net or row.stages not in ((), weight.stages.partition):
                 raise TenfoldError("the model's cores have other shapes than the plan's; save what this plan made.")
+            if row.schemes(len(weight.cores)) != weight.schemes:
+                raise TenfoldError("the model's cores have other bits than the plan's; save what this plan made.")
             explained.update(id(core) for core in weight.cores)
     for name, part in model.named_modules():
         if isinstance(part, FactoredWeight) and not explained.issuperset(map(id, part.cores)):
@@ -190,7 +193,7 @@ def load(folder: str | Path, *, build: Build, model: nn.Module | None = None, tr
         what = f"the model given ({type(model).__name__})"
     with within(f"{what} is not the one that '{folder}' was made from"):
         result = skeleton(getattr(model, "_orig_mod", model), stored_plan(place))
-        fill(result, place / WEIGHTS, manifest.tied, manifest.strides, manifest.remade)
+        fill(result, place / WEIGHTS, manifest.tied, manifest.strides, manifest.remade, manifest.coded)
         check_finite(result)
     return result.eval()
 

@@ -1,14 +1,16 @@
 """The tensors of a network: each once under its first owner's name, and back into their places."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from tenfold.layers.coded import Coding, codings, decoded, encoded
 from tenfold.protocols import TenfoldError, within
 from tenfold.surgery.memory import beside, views
 from tenfold.surgery.references import redirected
@@ -42,6 +44,7 @@ class Packed:
     tied: dict[str, str]
     strides: dict[str, list[int]]
     remade: dict[str, str]
+    coded: dict[str, str]
 
 
 def slots(model: nn.Module, *, persistent: bool = True) -> dict[str, Slot]:
@@ -70,7 +73,8 @@ def packed(model: nn.Module) -> Packed:
     check_storable(model)
     owner: dict[object, str] = {}
     storages: set[int] = set()
-    found = Packed({}, {}, {}, {name: dtype_name(slot.tensor) for name, slot in slots(model, persistent=False).items()})
+    remade = {name: dtype_name(slot.tensor) for name, slot in slots(model, persistent=False).items()}
+    found = Packed({}, {}, {}, remade, {})
     for name, slot in own.items():
         check(name, slot.tensor)
         first = owner.setdefault(identity(slot), name)
@@ -84,7 +88,11 @@ def packed(model: nn.Module) -> Packed:
         pointer = numbers.untyped_storage().data_ptr()
         found.tensors[name] = numbers.clone() if pointer in storages else numbers  # views of one storage come apart
         storages.add(pointer)
-    return found
+    known = codings(model)
+    coded = {each: dtype_name(own[each].tensor) for name in known for each in (name, known[name].scales)}
+    return replace(
+        found, tensors=encoded(found.tensors, known), coded={k: v for k, v in coded.items() if k in found.tensors}
+    )
 
 
 def check_storable(model: nn.Module) -> None:
@@ -156,22 +164,26 @@ def fill(
     tied: Mapping[str, str],
     strides: Mapping[str, Sequence[int]],
     remade: Mapping[str, str],
+    coded: Mapping[str, str],
 ) -> None:
     """Put the tensors of a file into their places, in the dtype of the file, and tie what was tied.
 
+    Args: coded: the dtypes of cores that lie in few bits there, and of their scales.
+
     Raises: TenfoldError that names what is missing, left over or of another shape.
     """
-    own, kept = slots(model), beside(model)
+    own, kept, known = slots(model), beside(model), codings(model)
     try:
         with safe_open(path, framework="pt") as file:
-            check_fit(own, tied, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118
+            stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            check_fit(own, tied, stored | {name: known[name].shape for name in coded if name in known})
             made: dict[tuple[str, bool], Tensor] = {}
             swaps: dict[Tensor, Tensor] = {}
             for name, slot in own.items():
                 source = tied.get(name, name), slot.is_parameter
                 if source not in made:
                     with within(f"'{source[0]}'"):
-                        numbers = aligned(file.get_tensor(source[0]), strides.get(source[0]))
+                        numbers = aligned(numbers_in(file, source[0], known, coded), strides.get(source[0]))
                         check_numbers(slot.tensor, numbers)
                     made[source] = in_place_of(slot, numbers.to(slot.tensor.device))
                 swaps |= views(slot.tensor, made[source], kept) | {slot.tensor: made[source]}
@@ -182,6 +194,19 @@ def fill(
     for name, slot in slots(model, persistent=False).items():
         if remade.get(name, dtype_name(slot.tensor)) != dtype_name(slot.tensor):
             setattr(slot.module, slot.key, slot.tensor.to(dtype_named(remade[name])))
+
+
+def numbers_in(file: Any, name: str, known: Mapping[str, Coding], coded: Mapping[str, str]) -> Tensor:
+    """A tensor of an open file, decoded where it is in few bits there."""
+    tensor: Tensor = file.get_tensor(name)
+    if name not in coded:
+        return tensor
+    dtype = dtype_named(coded[name])
+    return (
+        decoded(tensor, file.get_tensor(known[name].scales).to(dtype), known[name])
+        if name in known
+        else tensor.to(dtype)
+    )
 
 
 def aligned(numbers: Tensor, strides: Sequence[int] | None) -> Tensor:

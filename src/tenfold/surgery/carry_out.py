@@ -13,6 +13,7 @@ from tenfold.formats import Format
 from tenfold.layers import FactoredWeight, Layer
 from tenfold.network import Stages, TensorNetwork
 from tenfold.protocols import TenfoldError, Watch, listed, near_misses, within
+from tenfold.quantization import Coded, rounded
 from tenfold.surgery.carry_over import carry_over
 from tenfold.surgery.copying import copied, unwrapped
 from tenfold.surgery.finite import check_finite
@@ -59,7 +60,8 @@ def decompose(
         members = together[first]
         with within(f"layer '{first}'" if len(members) == 1 else f"group of {', '.join(members)}"):
             each = fitted(model, plan, members, metrics or {}, seed)
-            return each, factored(model, plan, members, each)
+            coded = on_grids(model, plan, members, each, metrics or {}, seed)
+            return each, factored(model, plan, members, coded)
 
     sizes = {first: sum(math.prod(site.axes.values()) for site, _ in each.values()) for first, each in together.items()}
     weights: dict[str, FactoredWeight] = {}
@@ -95,7 +97,12 @@ def meaningless(model: nn.Module, plan: Plan, planned: Members) -> dict[str, Fac
         like = site.parameter(model)
         cores = [torch.zeros(shape, dtype=like.dtype, device=like.device) for shape in net.shapes]
         with within(f"layer '{name}'"):
-            weights[name] = FactoredWeight(net, cores, site.partition(net, plan.rows[name].stages))
+            schemes = plan.rows[name].schemes(len(cores))
+            scales = [
+                None if scheme is None else core.new_zeros(scheme.groups(core.shape), scheme.scales)
+                for scheme, core in zip(schemes, cores, strict=False)  # no schemes: no scales
+            ]
+            weights[name] = FactoredWeight(net, cores, site.partition(net, plan.rows[name].stages), schemes, scales)
     return weights
 
 
@@ -119,9 +126,17 @@ def networks(model: nn.Module, plan: Plan) -> dict[str, tuple[Site, TensorNetwor
                 raise TenfoldError(f"{site.bound}; leave the layer dense.")
             with within(described(site)):
                 net = row.network(site.axes)
+                check_bits(row, net, site.parameter(model).dtype)
                 check_room(Stages.of(net, site.partition(net, row.stages)))
             found[name] = (site, net)
     return found
+
+
+def check_bits(row: Row, net: TensorNetwork, dtype: torch.dtype) -> None:
+    """Raise for bits of another number of cores, or of numbers that are short themselves."""
+    row.schemes(len(net.cores))
+    if row.bits and dtype not in (torch.float32, torch.float64):
+        raise TenfoldError(f"bits are of float32 and float64, and its numbers are {str(dtype)[6:]}; convert it first.")
 
 
 def described(site: Site) -> str:
@@ -149,16 +164,43 @@ def fitted(
     return maker.decompose_group(dense, nets, [metrics.get(name) for name in members], generator=draw)
 
 
-def factored(
-    model: nn.Module, plan: Plan, members: Members, each: Sequence[Sequence[Tensor]]
-) -> dict[str, FactoredWeight]:
-    """The weights of one group made of these cores. A core that several of them have is one parameter."""
+def on_grids(
+    model: nn.Module,
+    plan: Plan,
+    members: Members,
+    each: Sequence[list[Tensor]],
+    metrics: Mapping[str, Metric],
+    seed: int,
+) -> list[Coded]:
+    """The cores of one group, those with few bits on their grids, and their scales.
+
+    Raises: TenfoldError for bits of a core that several weights share.
+    """
+    found: list[Coded] = []
+    for (name, (site, net)), cores in zip(members.items(), each, strict=True):
+        schemes = plan.rows[name].schemes(len(cores))
+        if not any(schemes):
+            found.append((cores, [None] * len(cores)))
+            continue
+        if len({id(core) for cores in each for core in cores}) < sum(map(len, each)):
+            raise TenfoldError("cores that layers share have no bits of their own yet; take out bits, or the group.")
+        draw = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}/bits".encode()))
+        weight = site.weight(model)
+        coded = rounded(weight, net, cores, schemes, metrics.get(name), generator=draw)
+        found.append(([x.to(weight) for x in coded[0]], [None if x is None else x.to(weight) for x in coded[1]]))
+    return found
+
+
+def factored(model: nn.Module, plan: Plan, members: Members, each: Sequence[Coded]) -> dict[str, FactoredWeight]:
+    """The weights of one group made of these cores and scales. A core that several of them have is one parameter."""
     owned: dict[int, nn.Parameter] = {}
     found = {}
-    for (name, (site, net)), cores in zip(members.items(), each, strict=True):
+    for (name, (site, net)), (cores, scales) in zip(members.items(), each, strict=True):
         grad = site.parameter(model).requires_grad
         parameters = [owned.setdefault(id(core), nn.Parameter(core, requires_grad=grad)) for core in cores]
-        found[name] = FactoredWeight(net, parameters, site.partition(net, plan.rows[name].stages))
+        steps = [None if scale is None else nn.Parameter(scale, requires_grad=grad) for scale in scales]
+        row = plan.rows[name]
+        found[name] = FactoredWeight(net, parameters, site.partition(net, row.stages), row.schemes(len(cores)), steps)
     return found
 
 

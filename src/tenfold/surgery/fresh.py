@@ -14,10 +14,11 @@ from tenfold.formats import Format
 from tenfold.layers import FactoredWeight
 from tenfold.network import TensorNetwork, deviation_of, random_cores
 from tenfold.protocols import TenfoldError, near_misses, within
+from tenfold.quantization import Coded
 from tenfold.surgery.carry_out import Members, factored, groups, networks, one_format, replaced
 from tenfold.surgery.copying import unwrapped
 from tenfold.surgery.keepers import kept
-from tenfold.surgery.plan import Plan
+from tenfold.surgery.plan import Plan, Row
 from tenfold.surgery.sites import Site
 
 Init = Literal["dense", "cores"]
@@ -50,7 +51,9 @@ def fresh(model: nn.Module, plan: Plan, *, init: Init = "dense", seed: int = 0) 
     for names in groups(plan, planned):
         with within(f"layer '{names[0]}'" if len(names) == 1 else f"group of {', '.join(names)}"):
             members = {name: planned[name] for name in names}
-            weights.update(factored(model, plan, members, drawn(model, plan, members, INITS[init], seed)))
+            each = drawn(model, plan, members, INITS[init], seed)
+            coded = [with_scales(plan.rows[name], cores) for name, cores in zip(names, each, strict=True)]
+            weights.update(factored(model, plan, members, coded))
     spreads = {name: initial(model, site) for name, (site, _) in planned.items()}
     result = replaced(model, planned, weights)
     for name, (site, _) in planned.items():
@@ -99,6 +102,13 @@ def drawn(model: nn.Module, plan: Plan, members: Members, init: Draw, seed: int)
         [typed.setdefault(id(core), placed(core, weight)) for core in cores]
         for cores, weight in zip(each, weights, strict=True)
     ]
+
+
+def with_scales(row: Row, cores: list[Tensor]) -> Coded:
+    """Cores, and for those with few bits scales to begin with."""
+    schemes = row.schemes(len(cores)) or [None] * len(cores)
+    pairs = zip(schemes, cores, strict=True)
+    return cores, [None if scheme is None else scheme.fitted(core.detach()) for scheme, core in pairs]
 
 
 def placed(core: Tensor, like: Tensor) -> Tensor:

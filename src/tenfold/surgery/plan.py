@@ -1,22 +1,24 @@
 """`Plan`: what becomes of every weight; a YAML file that a person edits."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta, to_builtins
 
 from tenfold import documents
 from tenfold.documents import Natural, Positive
-from tenfold.formats import Format, format_named
+from tenfold.formats import DENSE, Format, Whole, format_named
 from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError, within
+from tenfold.quantization import CORE, Per, Scheme, scheme_named
 from tenfold.surgery.layout import Layout
 
 Runtime = Literal["eager", "compile", "onnxruntime", "cuda-graph"]
 EAGER, COMPILE, ONNXRUNTIME, CUDA_GRAPH = get_args(Runtime)
 SCHEMA = 1
-DENSE = "dense"
+FULL = 32  # bits of a number that is kept as it is
+UNIFORM = "uniform"
 MERGED = "full"  # how a plan file writes a bond that is not cut
 
 
@@ -33,6 +35,10 @@ class Row:
         stages: ordered sets of cores; empty: as many as there can be.
         options: the format's own options.
         group: rows of one group are decomposed together, by formats that share cores.
+        bits: of every number, one for all cores or one for each; 32: the core keeps its numbers; empty: all do. A dense
+            weight with bits is one core.
+        scale_per: what has a scale of its own: `core`, `row` (of a core's first dimension), or so many numbers.
+        levels: how numbers of few bits lie: `uniform` or `codebook`.
         reason: in words, why this and nothing else.
     """
 
@@ -43,16 +49,31 @@ class Row:
     stages: tuple[tuple[int, ...], ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     group: str | None = None
+    bits: tuple[int, ...] = ()
+    scale_per: Per = CORE
+    levels: str = UNIFORM
     reason: str = ""
 
     @property
     def is_dense(self) -> bool:
         """Whether the weight stays as it is."""
-        return self.format == DENSE
+        return self.format == DENSE and not self.bits
 
     def maker(self) -> Format:
         """The format with its options."""
-        return format_named(self.format, **self.options)
+        return Whole() if self.format == DENSE else format_named(self.format, **self.options)
+
+    def schemes(self, count: int) -> tuple[Scheme | None, ...]:
+        """How the numbers of each of so many cores lie in few bits; None where they are kept, empty where all are.
+
+        Raises: TenfoldError for bits of another number of cores.
+        """
+        if len(self.bits) not in (0, 1, count):
+            raise TenfoldError(
+                f"bits are given for {len(self.bits)} cores and there are {count}; give one number, or {count}."
+            )
+        each = self.bits * (count if len(self.bits) == 1 else 1)
+        return tuple(None if bits == FULL else scheme_named(self.levels, bits, self.scale_per) for bits in each)
 
     def network(self, axes: Mapping[str, int]) -> TensorNetwork:
         """The network of the weight with these axes."""
@@ -108,6 +129,7 @@ HEADER = """\
 # What becomes of every layer. Edit a copy and hand it to --plan.
 # ranks: one for each bond; 'full' leaves a bond uncut, so that its two cores are one.
 # stages: which cores are applied together, in order.
+# bits: of every number, one for all cores or one for each (32, 16, 8, 6, 4, 3, 2).
 """
 
 
@@ -131,6 +153,9 @@ class RowFile:
     stages: tuple[tuple[Natural, ...], ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     group: str | int | float | None = None
+    bits: Positive | tuple[Positive, ...] = ()
+    scale_per: Literal["core", "row"] | Positive = CORE
+    levels: str = UNIFORM
     reason: str | int | float | bool = ""
 
 
@@ -146,7 +171,13 @@ def from_file(file: PlanFile) -> Plan:
 def row_values(row: Row) -> dict[str, Any]:
     """The parts of a row that say something."""
     values = {**vars(row), "ranks": [MERGED if rank is None else rank for rank in row.ranks]}
-    return {key: value for key, value in values.items() if key == "format" or (value and key != "name")}
+    usual = {"scale_per": CORE, "levels": UNIFORM}
+    values |= {"bits": row.bits[0]} if len(row.bits) == 1 else {}
+    return {
+        key: value
+        for key, value in values.items()
+        if key == "format" or (value and key != "name" and value != usual.get(key))
+    }
 
 
 def row_from_file(name: str, given: object) -> Row:
@@ -160,9 +191,15 @@ def row_from_file(name: str, given: object) -> Row:
         stages=file.stages,
         options=file.options,
         group=None if file.group is None else str(file.group),
+        bits=(file.bits,) if isinstance(file.bits, int) else file.bits,
+        scale_per=file.scale_per,
+        levels=file.levels.lower(),
         reason=str(file.reason),
     )
-    if not row.is_dense:
+    if row.bits and set(row.bits) == {FULL}:
+        row = replace(row, bits=())
+    row.schemes(len(row.bits))
+    if row.format != DENSE:
         row.maker()
     elif row.ranks or row.stages or row.modes or row.options:
         raise TenfoldError("a dense layer has no ranks, stages, modes or options; name a format or take them out.")

@@ -108,15 +108,17 @@ class Table(Layer):
 
     def tables(self) -> list[Tensor]:
         """What the factors read: a core, its digits in front (no copy), or the tensor of a stage without rows."""
-        cores = list(self.weight.cores)
+        cores = self.weight.numbers
         each = zip(self.weight.stages.each, self.weight.builds, self.reading.factors, strict=True)
-        return [self.digits_first(stage, factor) if factor.digits else build(cores) for stage, build, factor in each]
+        return [
+            self.digits_first(cores, stage, factor) if factor.digits else build(cores) for stage, build, factor in each
+        ]
 
-    def digits_first(self, stage: Stage, factor: Factor) -> Tensor:
+    def digits_first(self, cores: Sequence[Tensor], stage: Stage, factor: Factor) -> Tensor:
         """The one core of a stage, seen as (*digits, *labels of the factor)."""
         at, digits = stage.cores[0], looked_up(self.weight.stages, stage)
         labels = self.weight.net.cores[at]
-        core: Tensor = self.weight.cores[at].permute([labels.index(x) for x in (*digits, *factor.labels)])
+        core: Tensor = cores[at].permute([labels.index(x) for x in (*digits, *factor.labels)])
         return core
 
     def rows(self, ids: Tensor) -> Tensor:

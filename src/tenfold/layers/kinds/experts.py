@@ -42,7 +42,9 @@ class Experts(Layer):
         self.layers_own = {*vars(self), "layers_own"} - vars(module).keys()  # attributes that are the layer's alone
         for name, weight in weights.items():
             del self._parameters[name]
-            self._modules[name] = Bank(weight.net, list(weight.cores), weight.stages.partition)
+            self._modules[name] = Bank(
+                weight.net, list(weight.cores), weight.stages.partition, weight.schemes, weight.each_scale
+            )
 
     @classmethod
     def recognises(cls, module: nn.Module) -> bool:

@@ -174,7 +174,7 @@ class Recurrent(Recurrence, Layer):
         if name not in self.rebuilt:
             return self.tensors(name)[0]
         stages, builds = self.rebuilt[name]
-        return stages.tensors(list(cast(FactoredWeight, self.held(name)).cores), builds)[0]
+        return stages.tensors(cast(FactoredWeight, self.held(name)).numbers, builds)[0]
 
     @property
     def all_weights(self) -> list[Tensor]:

@@ -15,6 +15,7 @@ from tenfold.inputs import tensors_in
 from tenfold.layers import FactoredWeight
 from tenfold.layers.rows import Pick
 from tenfold.network import GROUPS
+from tenfold.quantization import rounded
 from tenfold.recovery.reconstruction.additions import Addition, Sums
 from tenfold.recovery.reconstruction.blocks import Block
 from tenfold.recovery.reconstruction.flow import Arrived, Given, through
@@ -210,17 +211,20 @@ def solution(weight: Solvable, fit: Moment, held: Moment, metric: Metric | None)
     change, moment = regression(fit.second(centred=centred), held.second(centred=centred), inputs)
     dense = weight.weight.cpu().double()
     wanted = dense + in_axes(change, weight)
-    numbers = [wanted]
+    numbers, now = [wanted], wanted
     if isinstance(weight.own, FactoredWeight):
         moments = by_axes(" ".join(place.input_axes), moment)
         outputs = by_axes(" ".join(place.output_axes), moment).keys()
         moments |= {key: value for key, value in (metric.moments if metric else {}).items() if key in outputs}
         start, net = [core.detach().cpu().double() for core in weight.own.cores], weight.own.net
         found, _ = quasi_newton(wanted, net, start, steps=STEPS, metric=Metric(moments), tolerance=SLOW)
-        numbers = balanced(net, found)
+        cores, scales = balanced(net, found), list[Tensor | None]()
+        if any(weight.own.schemes):
+            draw = torch.Generator().manual_seed(zlib.crc32(weight.name.encode()))
+            cores, scales = rounded(wanted, net, cores, weight.own.schemes, Metric(moments), generator=draw)
+        numbers, now = [*cores, *(scale for scale in scales if scale is not None)], net.weight(cores)
     if weight.mend is None:
         return numbers, None
-    now = weight.own.net.weight(numbers) if isinstance(weight.own, FactoredWeight) else wanted
     moved = as_matrix(now - dense, weight) @ fit.mean[:, :inputs, None]  # (groups, outputs, 1)
     shift = (fit.mean[:, inputs:] - moved.squeeze(-1)).flatten()
     return numbers, weight.mend.dense.cpu().double() + weight.mend.sign * shift

@@ -66,8 +66,8 @@ class Solvable:
 
     @property
     def numbers(self) -> list[Tensor]:
-        """What is solved for: the cores, or the weight."""
-        return list(self.own.cores) if isinstance(self.own, FactoredWeight) else [self.own]
+        """What is solved for: the cores, and the scales of those with few bits, or the weight."""
+        return list(self.own.parameters()) if isinstance(self.own, FactoredWeight) else [self.own]
 
     @property
     def state(self) -> tuple[list[Tensor], Tensor | None]:
@@ -76,7 +76,7 @@ class Solvable:
 
     @torch.no_grad()
     def put(self, numbers: Sequence[Tensor], mend: Tensor | None) -> None:
-        """Cores (or the weight) and what owns the mean, in the network and in its twin."""
+        """Cores and scales (or the weight) and what owns the mean, in the network and in its twin."""
         for own, value in zip(self.numbers, numbers, strict=True):
             own.copy_(value)
         self.twin.copy_(self.own.in_axes() if isinstance(self.own, FactoredWeight) else self.own)

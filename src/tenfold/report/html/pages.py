@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 from xml.etree.ElementTree import Element
 
+from tenfold.formats import DENSE
 from tenfold.measure import Profile
 from tenfold.report.html.bars import Amount, Quantity, bars
 from tenfold.report.html.foresight import foresight
@@ -22,7 +23,6 @@ from tenfold.report.spectrum import Spectrum
 from tenfold.report.tables import OPTIONAL, ROWS, UNKNOWN, PlannedCosts, mebibytes, ms, short, sizes
 from tenfold.report.words import notes
 from tenfold.surgery import Plan
-from tenfold.surgery.plan import DENSE
 
 WENT = "Grey, behind: the dense layer. Blue, in front: the layer now. Every column has a scale of its own."
 SPENT = "Milliseconds are of one sample, in the form that runs, with all that a layer became."
