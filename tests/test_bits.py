@@ -183,3 +183,111 @@ def test_a_plan_of_other_bits_is_not_saved(tmp_path: Path) -> None:
     document = Document(Origin("given", "Sequential"))
     with pytest.raises(TenfoldError, match=r"layer '0'.*other bits than the plan's"):
         save(tmp_path / "out", decompose(net(), plan(4)), plan(3), document)
+
+
+# ---- plans
+PROFILE = tenfold.inspect(net(), X, repeats=1)
+
+
+def test_bits_alone_keep_every_weight_whole() -> None:
+    found = tenfold.plan(net(), PROFILE, bits=4)
+    assert {row.format for row in found.rows.values()} == {"dense"}
+    assert {row.bits for row in found.rows.values()} == {(4,)}
+    assert Plan.from_yaml(found.to_yaml()) == found
+    small = decompose(net(), found)
+    assert 6 < tenfold.inspect(net()).bytes / stored(small) < 8
+
+
+def stored(small: nn.Module) -> int:
+    """Bytes of what the folder holds of parameters."""
+    return payload_bytes(small) - sum(x.numel() * x.element_size() for x in small.buffers())
+
+
+@pytest.mark.parametrize("asked", [{"ranks": 4, "format": "svd"}, {"energy": 0.8, "format": "svd"}, {"params": "2x", "format": "svd"}])
+def test_every_rule_and_budget_takes_bits(asked: dict[str, object]) -> None:
+    found = tenfold.plan(net(), PROFILE, bits=8, **asked)  # type: ignore[arg-type]
+    plain = tenfold.plan(net(), PROFILE, **asked)  # type: ignore[arg-type]
+    assert {row.bits for row in found.rows.values()} == {(8,)}
+    assert [row.ranks for row in found.rows.values()] == [row.ranks for row in plain.rows.values()]
+
+
+@pytest.mark.parametrize("bits", [4, "auto"])
+@pytest.mark.parametrize("ratio", [6, 10])
+def test_a_budget_of_bytes_counts_bits(bits: int | str, ratio: int) -> None:
+    found = tenfold.plan(net(), PROFILE, bits=bits, bytes=ratio, format="svd,tucker2", max_error=1.0)
+    small = decompose(net(), found)
+    assert PROFILE.bytes / stored(small) >= ratio
+    assert PROFILE.bytes / stored(small) == pytest.approx(tenfold.api.predicted(net(), found, PROFILE).ratio.bytes)
+
+
+def test_ranks_and_bits_together_err_less_than_either() -> None:
+    lost = {}
+    for name, asked in {"ranks": {"format": "svd"}, "both": {"format": "svd", "bits": "auto"}}.items():
+        found = tenfold.plan(net(), PROFILE, bytes="5x", max_error=1.0, **asked)  # type: ignore[arg-type]
+        with torch.no_grad():
+            lost[name] = float((decompose(net(), found).eval()(X) - net()(X)).square().sum())
+    assert lost["both"] < 0.5 * lost["ranks"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"bits": 5}, ["5 is no number of bits", "16, 8, 6, 4, 3, 2"]),
+        ({"bits": "many"}, ["bits 'many' are no whole number", "auto"]),
+        ({"bits": "auto"}, ["--bits auto spends a budget of bytes", "--bytes 20x"]),
+        ({"bits": "auto", "params": "4x"}, ["--bits auto spends a budget of bytes"]),
+        ({"bits": 16, "bytes": "40x", "format": "svd"}, ["bytes 40x cannot be met"]),
+    ],
+)
+def test_bits_that_cannot_be_get_a_sentence(asked: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(TenfoldError) as caught:
+        tenfold.plan(net(), PROFILE, **asked)  # type: ignore[arg-type]
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_what_is_excluded_keeps_its_numbers() -> None:
+    found = tenfold.plan(net(), PROFILE, bits=4, exclude=["5"])
+    assert found.rows["5"].is_dense
+    assert found.rows["3"].bits == (4,)
+
+
+def test_a_depthwise_kernel_lies_in_few_bits() -> None:
+    model = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8, bias=False), nn.Conv2d(8, 8, 1))
+    found = tenfold.plan(model, tenfold.inspect(model), bits=4)
+    small = decompose(model, found)
+    x = torch.randn(2, 8, 5, 5, generator=torch.Generator().manual_seed(0))
+    assert found.rows["0"].bits == (4,)
+    assert (small(x) - model(x)).norm() < 0.3 * model(x).norm()
+
+
+def test_compress_counts_and_saves_few_bits(tmp_path: Path) -> None:
+    result = tenfold.compress(net(), inputs=X, bits=3, bytes="8x", format="svd,tucker2", max_error=1.0)
+    assert result.report.compressed.payload_bytes == payload_bytes(result.model)
+    assert result.report.ratio.payload_bytes is not None
+    tenfold.save(result, tmp_path / "out")
+    with torch.no_grad():
+        assert torch.equal(tenfold.load(tmp_path / "out", model=net())(X), result.model(X))
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_every_kind_of_layer_takes_bits(bits: int) -> None:
+    """Tables, recurrences, attention, transposed kernels: what trains is what is kept, and what is lowered."""
+    models = {
+        "embedding": (nn.Embedding(30, 16), torch.arange(30).reshape(2, 15)),
+        "lstm": (nn.LSTM(8, 12, batch_first=True), torch.randn(2, 5, 8)),
+        "transposed": (nn.ConvTranspose2d(8, 6, 3), torch.randn(2, 8, 5, 5)),
+        "linear": (nn.Linear(20, 12), torch.randn(3, 20)),
+    }
+    for model, x in models.values():
+        profile = tenfold.inspect(model, x, repeats=1)
+        small = decompose(model, tenfold.plan(model, profile, bits=bits)).eval()
+        trained = first(small(x))
+        with torch.no_grad():
+            assert torch.allclose(first(small(x)), trained, atol=1e-6)
+            assert torch.allclose(first(tenfold.lower(small)(x)), trained, atol=1e-5)
+        trained.sum().backward()
+        assert all(p.grad is not None for name, p in small.named_parameters() if "scales" in name)
+
+
+def first(result: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+    return result if isinstance(result, torch.Tensor) else result[0]

@@ -1,5 +1,6 @@
 """What a plan will make of a network, known before any weight is decomposed."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -62,7 +63,14 @@ def predicted(model: nn.Module, plan: Plan, profile: Profile, of: Sequence[str] 
             params, macs = net.params, site.macs(stages, measured.positions, measured.macs, measured.calls)
             saved_deployed += measured.params - stages.params * len(site.places)
         layers[name] = PlannedLayer(measured.params, params, measured.macs, macs)
-        saved_bytes += (measured.params - params) * measured.itemsize
+        stored = params * measured.itemsize
+        if name in nets and (schemes := plan.rows[name].schemes(len(nets[name][1].cores))):
+            shapes = nets[name][1].shapes
+            stored = sum(
+                math.prod(shape) * measured.itemsize if scheme is None else scheme.stored_bytes(shape)
+                for scheme, shape in zip(schemes, shapes, strict=True)
+            )
+        saved_bytes += measured.params * measured.itemsize - stored
     layers |= {name: PlannedLayer(other.params, other.params, None, None) for name, other in profile.untaken.items()}
     saved = sum(layer.params_before - layer.params for layer in layers.values())
     whole = profile.macs

@@ -142,6 +142,14 @@ Allocation = Annotated[
         metavar="HOW", help="global, clipped, blended, or uniform: one share of the ranks.", rich_help_panel=BUDGET
     ),
 ]
+Bits = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BITS",
+        help="Of every number in these layers: 16, 8, 6, 4, 3 or 2; or auto, under --bytes.",
+        rich_help_panel=BUDGET,
+    ),
+]
 Multiple = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Every rank a multiple of this.", rich_help_panel=BUDGET)
 ]

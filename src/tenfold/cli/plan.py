@@ -26,6 +26,7 @@ def plan(
     max_error: o.MaxError = None,
     allocation: o.Allocation = None,
     multiple: o.Multiple = None,
+    bits: o.Bits = None,
     batch: o.Batch = None,
     frontier: o.Frontier = False,
     format: o.Format = None,
@@ -69,7 +70,7 @@ def plan(
     asked = asked_for(
         layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, time=time,
         allow_slower=allow_slower or None, runtime=runtime, of=of, energy=energy, ranks=ranks, max_error=max_error,
-        allocation=allocation, multiple=multiple, format=format, include=include, exclude=exclude,
+        allocation=allocation, multiple=multiple, bits=bits, format=format, include=include, exclude=exclude,
     )  # fmt: skip
     given = prepare(
         model,

@@ -74,5 +74,6 @@ def name_of(given: Format) -> str:
 
 __all__ = [
     "BTD", "BUILT_IN", "CP", "DENSE", "HT", "HT2", "STR", "STT", "SVD", "TR", "TT", "ADATucker", "Format",
-    "SCADATucker", "STTu", "Tucker", "Tucker2", "Whole", "available", "balanced_factors", "format_named", "name_of", "options_of",
+    "SCADATucker", "STTu", "Tucker", "Tucker2", "Whole", "available", "balanced_factors", "format_named", "name_of",
+    "options_of",
 ]  # fmt: skip

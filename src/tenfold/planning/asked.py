@@ -11,9 +11,12 @@ from tenfold.formats import DENSE, HT, TT, Format, available, format_named
 from tenfold.formats.base import Suits, is_pointwise
 from tenfold.layers import available as kinds_of_layer
 from tenfold.protocols import TenfoldError, near_misses, within
+from tenfold.quantization import Scheme, scheme_named
 from tenfold.surgery import matching
+from tenfold.surgery.plan import UNIFORM
 
 AUTO, HYBRID = "auto", "hybrid"
+TRIED_BITS = 8, 6, 4, 3, 2  # by `auto`
 ITEM = re.compile(r"(?:(?P<kind>[\w.]+)=)?(?P<name>[\w-]+)(?:\((?P<options>.*)\))?$")
 
 
@@ -112,6 +115,23 @@ def override_from(text: str) -> Override:
         if match is None or match["kind"] or text.rstrip().endswith(":"):
             raise TenfoldError("a layer is 'dense', FORMAT or FORMAT:RANKS, such as svd:16.")
         return Override(format_named(match["name"], **options_from(match["options"] or "")), ranks_asked(ranks))
+
+
+def schemes_asked(bits: str | int | None) -> tuple[Scheme | None, ...]:
+    """How the numbers of cores may lie in few bits: `4` as asked, `auto` in any bits or as they are.
+
+    Raises: TenfoldError for bits that there are not.
+    """
+    if bits is None:
+        return (None,)
+    if str(bits).strip().lower() == AUTO:
+        return (None, *(scheme_named(UNIFORM, each) for each in TRIED_BITS))
+    try:
+        return (scheme_named(UNIFORM, int(bits)),)
+    except ValueError as error:  # and so a TenfoldError, which says which bits there are
+        if isinstance(error, TenfoldError):
+            raise
+        raise TenfoldError(f"bits '{bits}' are no whole number; use 8, 4, 3, 2, .. or auto.") from None
 
 
 def ranks_asked(text: str | int | Iterable[int]) -> tuple[int, ...]:

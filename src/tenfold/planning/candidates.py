@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -20,8 +20,12 @@ from tenfold.planning.budgets import Cost
 from tenfold.planning.curves import Array, ErrorCurves, rank_of_params
 from tenfold.planning.pace import Pace
 from tenfold.protocols import TenfoldError
+from tenfold.quantization import Scheme
 from tenfold.surgery import Site
 
+# Times what rounding costs normal numbers it costs trained kernels, whole or in cores that make it good; the second
+# where bonds of more than two cores cannot be turned
+ROUNDED, UNTURNED = 1.5, 6.0
 LEVELS = 12  # ranks tried on each of up to three bonds
 THRESHOLDS = 40  # error levels tried where there are more bonds
 Ints = NDArray[np.int64]
@@ -89,7 +93,8 @@ class Subject:
     def is_gain(self, cost: Cost) -> Any:
         """Whether candidates store less than the dense weight and compute no more; a table is looked up for nothing."""
         free = self.site.dense_macs(self.positions) == 0
-        return (cost.params < self.params) & (free | (cost.macs <= self.macs * (1 + 1e-12)))
+        smaller = (cost.params < self.params) | ((cost.params == self.params) & (cost.bytes < self.dense.bytes))
+        return smaller & (free | (cost.macs <= self.macs * (1 + 1e-12)))
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ class Family:
         groups: bonds that have one rank together: each alone where spectra rule them, else those of `common_ranks`;
             ranks below are one number a group.
         tails: for every group the share of the squared norm beyond each rank.
+        scheme: how the numbers of every core lie in few bits; None: they are kept.
     """
 
     subject: Subject
@@ -111,6 +117,7 @@ class Family:
     net: TensorNetwork
     groups: tuple[Labels, ...]
     tails: tuple[Array, ...]
+    scheme: Scheme | None = None
 
     @property
     def bounds(self) -> tuple[int, ...]:
@@ -147,9 +154,27 @@ class Family:
         return good
 
     def error(self, ranks: Ints) -> Array:
-        """Squared relative error of ranks (groups, ..): the sum of the tails, a bound for trees (METHODS 0.4)."""
+        """Squared relative error of ranks (groups, ..): the sum of the tails, a bound for trees (METHODS 0.4).
+
+        Rounding adds its share of what the ranks keep.
+        """
         parts = [tail[np.minimum(r, len(tail) - 1)] for tail, r in zip(self.tails, ranks, strict=True)]
-        return np.asarray(np.sum(parts, axis=0), np.float64)
+        lost: Array = np.zeros(ranks.shape[1:]) + sum(parts)
+        if self.scheme is None:
+            return lost
+        noise: Array = np.maximum(1 - lost, 0) * self.scheme.noise * self.rounded
+        return lost + noise
+
+    @property
+    def rounded(self) -> float:
+        """How much more rounding costs than that of normal numbers."""
+        return UNTURNED if any(map(self.net.is_hyperedge, self.net.bonds)) else ROUNDED
+
+    def bytes(self, sizes: Mapping[str, Any]) -> Any:
+        """What the folder stores of the cores, labels having these sizes."""
+        if self.scheme is None:
+            return self.net.param_count(sizes) * self.subject.weight.element_size()
+        return sum(self.scheme.stored_bytes([sizes[label] for label in core]) for core in self.net.cores)
 
     def costs(self, ranks: Ints, *, gaining: bool = False) -> tuple[Cost, Ints]:
         """What n ranks (groups, n) cost, and in which evaluation each cost, (k, n), is: the cheapest; on a clock, all.
@@ -170,7 +195,7 @@ class Family:
             which = cheapest.argmin(axis=0)[None]
             macs, held = (np.take_along_axis(counted, which, axis=0) for counted in (macs, held))
         params = np.broadcast_to(self.net.param_count(sizes), macs.shape)
-        found = Cost(params, params * subject.weight.element_size(), held, macs * subject.times)
+        found = Cost(params, np.broadcast_to(self.bytes(sizes), macs.shape), held, macs * subject.times)
         if subject.pace is None:
             return found, which
         wanted = subject.is_gain(found) if gaining else np.ones(macs.shape, bool)
@@ -196,7 +221,8 @@ def families(
 ) -> Iterator[Family]:
     """The families of every setting of a format that is worth trying on a weight.
 
-    `merges`: those with uncut bonds, too.
+    Args:
+        merges: those with uncut bonds, too.
     """
     axes, name = subject.site.axes, subject.site.name
     suiting = [each for each in maker.variants(axes) if isinstance(subject.answer(each), Format)]
@@ -234,7 +260,7 @@ def cuts(net: TensorNetwork, merges: bool) -> Iterator[tuple[bool, ...]]:
     """Sets of bonds to cut: all, and with merges every other that is not empty (a few merges where bonds are many)."""
     count = len(net.bonds)
     for cut in itertools.product((True, False), repeat=count) if count <= 4 else few_merges(net):
-        if any(cut) and (merges or all(cut)):
+        if all(cut) or (merges and any(cut)):
             yield cut
 
 

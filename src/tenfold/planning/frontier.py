@@ -7,7 +7,7 @@ from torch import nn
 
 from tenfold.fitting import Metric
 from tenfold.measure import Profile
-from tenfold.planning.asked import AUTO, formats_asked
+from tenfold.planning.asked import AUTO, formats_asked, schemes_asked
 from tenfold.planning.budgets import BUDGETS, ratio_asked
 from tenfold.planning.curves import ErrorCurves
 from tenfold.planning.planner import MAX_ERROR, Asked
@@ -42,7 +42,8 @@ def frontier(
     search = Search(
         model, profile, asked.get("of", ()), asked.get("include", ()), asked.get("exclude", ()),
         asked.get("layers") or {}, formats_asked(asked.get("format", AUTO)), curves, seed,
-        lean="deployed_params" in budgets, metrics=metrics or {}, watch=watch,
+        lean="deployed_params" in budgets, metrics=metrics or {}, schemes=schemes_asked(asked.get("bits")),
+        watch=watch,
     )  # fmt: skip
     how = asked.get("multiple", 1), asked.get("allocation", "global"), asked.get("max_error") or MAX_ERROR
     for step in steps(budgets):

@@ -10,7 +10,7 @@ from tenfold.arguments import typed
 from tenfold.fitting import Metric
 from tenfold.measure import Clock, Profile
 from tenfold.measure.runtimes import check_runtime
-from tenfold.planning.asked import AUTO, formats_asked, ranks_asked
+from tenfold.planning.asked import AUTO, formats_asked, ranks_asked, schemes_asked
 from tenfold.planning.choices import Choice
 from tenfold.planning.curves import ErrorCurves
 from tenfold.planning.promised import promised
@@ -40,6 +40,7 @@ class Asked(TypedDict, total=False):
     max_error: float | None
     multiple: int
     allocation: Allocation
+    bits: str | int | None
     time: Wanted
     allow_slower: bool
     runtime: str | None
@@ -65,6 +66,7 @@ def plan(
     max_error: float | None = None,
     multiple: int = 1,
     allocation: Allocation = "global",
+    bits: str | int | None = None,
     allow_slower: bool = False,
     runtime: str | None = None,
     seed: int = 0,
@@ -95,6 +97,9 @@ def plan(
         allocation: `global`; `clipped`: the same, but no weight gets less than half or more than 1.6 times what it
             would get if all got alike; `blended`: the same, but what errors of a weight count for goes halfway (in
             logarithms) to what those of all do; or `uniform` (one share of the full ranks everywhere).
+        bits: of every number in the weights that are planned, 16, 8, 6, 4, 3 or 2: in cores, and where a weight stays
+            whole, too; `auto`: under budgets, whatever serves each weight best. Without budgets and rules every weight
+            stays whole, in these bits. Biases and norms keep their numbers.
         allow_slower: whether `auto` may take what the clock finds slower than the dense weight. Else it does only where
             the budgets cannot be met otherwise.
         runtime: of the clock, for verbs that make it: `eager` (their default), `compile` or `onnxruntime`.
@@ -113,13 +118,16 @@ def plan(
     budgets = {"params": params, "macs": macs, "bytes": bytes, "deployed_params": deployed_params, "time": time}
     asked = {name: value for name, value in budgets.items() if value is not None}
     rules = [name for name, value in (("energy", energy), ("ranks", ranks)) if value is not None]
-    check_asked(list(asked), rules, energy, multiple, allocation, max_error)
+    schemes = schemes_asked(bits)
+    check_asked(list(asked), rules, energy, multiple, allocation, max_error, bits)
     check_clock(clock, runtime)
     search = Search(model, profile, of, include, exclude, layers or {}, formats_asked(format), curves, seed,
-                    lean=deployed_params is not None, metrics=metrics or {}, clock=clock,
+                    lean=deployed_params is not None, metrics=metrics or {}, schemes=schemes, clock=clock,
                     allow_slower=allow_slower or format != AUTO, watch=watch)  # fmt: skip
     if rules:
         found = search.plan(search.by_rule(energy, None if ranks is None else ranks_asked(ranks), multiple))
+    elif not asked:
+        found = search.plan(search.all_alone())
     else:
         most = MAX_ERROR if max_error is None else max_error
         if clock is not None and multiple == 1:
@@ -149,12 +157,17 @@ def check_asked(
     multiple: int,
     allocation: str,
     max_error: float | None,
+    bits: str | int | None = None,
 ) -> None:
     """Refuse what contradicts itself, before any work."""
-    if not budgets and not rules:
+    schemes = schemes_asked(bits)
+    if not budgets and not rules and not any(schemes):
         raise TenfoldError(
-            "nothing was asked for; give a budget (--params 4x, --macs 4x, --bytes 25%), --energy 0.8, or --ranks 8."
+            "nothing was asked for; give a budget (--params 4x, --macs 4x, --bytes 25%), --energy 0.8, --ranks 8, or "
+            "--bits 4."
         )
+    if len(schemes) > 1 and "bytes" not in budgets:
+        raise TenfoldError("--bits auto spends a budget of bytes; give --bytes 20x, too, or bits such as --bits 4.")
     if len(rules) > 1 or (budgets and rules):
         given = ", ".join(f"--{name}" for name in [*budgets, *rules])
         raise TenfoldError(f"{given} exclude each other: give budgets, or one rule.")

@@ -1,6 +1,7 @@
 """Rules that settle every layer by one number, without a budget: energy, ranks, a share of the full ranks."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -63,7 +64,7 @@ def at_ranks(family: Family, ranks: Ints) -> Choice:
         cut[at.pop(where)] = False
         net = net.merged(full[0])
     groups, left = tuple((b,) for b in net.bonds), tuple(tails[b] for b in net.bonds)
-    merged = Family(family.subject, family.maker, tuple(cut), full_rank(net), groups, left)
+    merged = replace(family, cut=tuple(cut), net=full_rank(net), groups=groups, tails=left)
     return chosen(merged, net.ranks)
 
 
@@ -82,9 +83,9 @@ def gaining(choices: Sequence[Choice], subject: Subject, order: Callable[[Choice
     return min([choice for choice in choices if subject.is_gain(choice.cost)] or choices, key=order)
 
 
-def or_dense(choice: Choice, subject: Subject) -> Choice:
-    """The choice, or the dense weight where that is not larger and not slower."""
-    return choice if subject.is_gain(choice.cost) else Choice(0.0, subject.dense)
+def or_dense(choice: Choice, dense: Choice, subject: Subject) -> Choice:
+    """The choice, or the dense one where that is not larger and not slower."""
+    return choice if subject.is_gain(choice.cost) else dense
 
 
 def uniform(found: Sequence[Family], limits: Limits, multiple: int) -> list[Choice]:
@@ -96,7 +97,11 @@ def uniform(found: Sequence[Family], limits: Limits, multiple: int) -> list[Choi
     """
 
     def at(share: float) -> list[Choice]:
-        return [or_dense(by_share(family, share, multiple), family.subject) for family in found]
+        dense = [Choice(0.0, family.subject.dense) for family in found]
+        return [
+            or_dense(by_share(family, share, multiple), whole, family.subject)
+            for family, whole in zip(found, dense, strict=True)
+        ]
 
     def fits(choices: Sequence[Choice]) -> bool:
         return bool((sum(costs_of(limits, choice) for choice in choices) <= limits.left).all())

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tenfold.fitting import Metric
-from tenfold.formats import Format, name_of, options_of
+from tenfold.formats import Format, Whole, name_of, options_of
 from tenfold.formats.base import Suits
 from tenfold.layers import name_of as kind_name
 from tenfold.measure import Clock, Profile, part, weights_hash
@@ -19,11 +19,12 @@ from tenfold.planning.allocation import ALLOCATIONS, Limits, allocate, costs_of
 from tenfold.planning.asked import Override, overrides_asked
 from tenfold.planning.budgets import BUDGETS, Cost, limit
 from tenfold.planning.candidates import Family, Subject, families
-from tenfold.planning.choices import Choice, Curve, curve, leanest
+from tenfold.planning.choices import Choice, Curve, chosen, curve, leanest
 from tenfold.planning.curves import ErrorCurves
 from tenfold.planning.pace import Pace
 from tenfold.planning.rules import by_energy, by_ranks, named_layer, or_dense, uniform
 from tenfold.protocols import TenfoldError, Watch, within
+from tenfold.quantization import ROW, Scheme, levels_of
 from tenfold.surgery import Plan, Row, matching, sites, untaken
 from tenfold.threads import by_layer
 
@@ -31,6 +32,7 @@ Allocation = Literal["global", "clipped", "blended", "uniform"]
 Result = TypeVar("Result")
 NO_GAIN = "left dense: nothing smaller within the errors allowed saves any of the budgets"
 STEEP = 1e3  # all errors together, for as long as the whole network takes: the price of being slower than dense
+LONG = 64  # numbers, for which a scale costs little
 SLACK = 0.1  # of the least loss: how much more a faster plan may lose where no time was asked for
 
 
@@ -59,6 +61,13 @@ def too_slow(curve: Curve) -> str:
     return f"left dense: nothing smaller is faster ({1e3 * curve.fastest:.3g} ms, dense {1e3 * pace.dense:.3g})"
 
 
+def whole(family: Family, scheme: Scheme | None) -> Family:
+    """A whole weight in few bits; its rows have scales of their own where they are long, since no bond evens them."""
+    if scheme is not None and scheme.sharing(family.net.shapes[0]) >= LONG * family.net.shapes[0][0]:
+        scheme = replace(scheme, per=ROW)
+    return replace(family, scheme=scheme)
+
+
 class Search:
     """The weights of a network, what each may become, and why some stay dense."""
 
@@ -76,12 +85,13 @@ class Search:
         *,
         lean: bool,
         metrics: Mapping[str, Metric],
+        schemes: Sequence[Scheme | None] = (None,),
         clock: Clock | None = None,
         allow_slower: bool = True,
         watch: Watch = iter,
     ) -> None:
         self.model, self.of, self.lean, self.seed, self.watch = model, of, lean, seed, watch
-        self.clock, self.slow_price = clock, 0.0
+        self.clock, self.slow_price, self.schemes = clock, 0.0, tuple(schemes)
         self.profile = part(profile, model, of) if of else profile
         self.curves = curves if curves is not None else ErrorCurves(weights_hash(model))
         self.sites = {name: site for name, site in sites(model).items() if name in self.profile.layers}
@@ -132,12 +142,13 @@ class Search:
         )  # fmt: skip
         if stay is not None:
             self.reasons[name] = stay
-            return []
+            alone = stay == obstacle and subject.site.bound is None and any(self.schemes)
+            return [Whole()] if alone else []
         answers = [subject.answer(maker) for maker in formats[kind]]
         fitting = list(dict.fromkeys(answer for answer in answers if isinstance(answer, Format)))
         if not fitting:
             self.reasons[name] = "; ".join(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
-        return fitting
+        return [*fitting, Whole()] if any(self.schemes) else fitting
 
     def by_name(self, subject: Subject, override: Override) -> list[Format]:
         """The format that a layer was given by name; one that does not suit is an error."""
@@ -166,7 +177,19 @@ class Search:
         draw = torch.Generator().manual_seed(zlib.crc32(f"{self.seed}/{name}".encode()))
         with within(f"layer '{name}'"):
             for maker in makers:
-                yield from families(self.subjects[name], maker, self.curves, draw, merges=merges)
+                for family in families(self.subjects[name], maker, self.curves, draw, merges=merges):
+                    yield from (whole(family, s) if isinstance(maker, Whole) else replace(family, scheme=s)
+                                for s in self.schemes if s or not isinstance(maker, Whole))  # fmt: skip
+
+    def alone(self, name: str) -> Choice:
+        """A whole weight in the first of the bits that may be chosen; as it is where none may."""
+        if self.schemes[0] is None or not self.makers[name]:
+            return Choice(0.0, self.subjects[name].dense)
+        return chosen(next(self.found(name, [Whole()], merges=False)), ())
+
+    def all_alone(self) -> dict[str, Choice]:
+        """Every weight whole in few bits."""
+        return {name: self.alone(name) for name in self.sites}
 
     def fixed(self) -> dict[str, Choice]:
         """Layers whose ranks were given by name."""
@@ -187,7 +210,7 @@ class Search:
                     if ranks is None and energy is not None
                     else by_ranks(settings, ranks or ())
                 )
-            choices[name] = or_dense(found, self.subjects[name])
+            choices[name] = or_dense(found, self.alone(name), self.subjects[name])
             if choices[name].family is None:
                 self.reasons[name] = "at these ranks the cores would be larger or slower than the dense weight"
         return choices
@@ -217,7 +240,9 @@ class Search:
         for name, choice in zip(free, found, strict=True):
             if choice.family is None:
                 self.reasons.setdefault(name, "left dense: what it would save costs less accuracy in other layers")
-        return choices | dict(zip(free, found, strict=True))
+        return choices | {
+            name: choice if choice.family else self.alone(name) for name, choice in zip(free, found, strict=True)
+        }
 
     def fastest_near(
         self, asked: Mapping[str, str | float], under: Callable[[Mapping[str, str | float]], dict[str, Choice]]
@@ -280,7 +305,16 @@ class Search:
         subject = self.subjects[name]
         costs = subject.lean, subject.gain, subject.macs, subject.times, *subject.positions.items()
         fast = id(self.clock), subject.slow_price
-        return name, tuple(self.makers[name]), costs, fast, tuple(limits.budgets), multiple, limits.max_error
+        return (
+            name,
+            tuple(self.makers[name]),
+            self.schemes,
+            costs,
+            fast,
+            tuple(limits.budgets),
+            multiple,
+            limits.max_error,
+        )
 
     def limits(
         self, asked: Mapping[str, str | float], free: Sequence[str], fixed: Mapping[str, Choice], max_error: float
@@ -328,23 +362,29 @@ class Search:
         if choice is None or choice.family is None:
             return Row(name, reason=self.reasons.get(name, "dense"))
         family, subject = choice.family, self.subjects[name]
-        modes = family.maker.default_modes(subject.site.axes)
-        return Row(
+        modes, scheme = family.maker.default_modes(subject.site.axes), family.scheme
+        row = Row(
             name=name,
             format=name_of(family.maker),
             modes={axis: tuple(sizes) for axis, sizes in modes.items()},
             ranks=family.planned_ranks(choice.ranks),
-            stages=family.evaluations[choice.evaluation].partition,
+            stages=() if isinstance(family.maker, Whole) else family.evaluations[choice.evaluation].partition,
             options=options_of(family.maker),
             reason=self.words(name, choice),
         )
+        if scheme is None:
+            return row
+        return replace(row, bits=(scheme.bits,), scale_per=scheme.per, levels=levels_of(scheme))
 
     def words(self, name: str, choice: Choice) -> str:
         """Why a weight is compressed so."""
         subject, family = self.subjects[name], choice.family
         assert family is not None
         among = ", ".join(dict.fromkeys(name_of(maker) for maker in self.makers[name]))
-        parts = [f"{subject.params / choice.cost.params:.1f}x fewer parameters"]
+        parts = [f"{subject.params / choice.cost.params:.1f}x fewer parameters"] if family.net.bonds else []
+        if family.scheme is not None:
+            fewer = subject.dense.bytes / choice.cost.bytes
+            parts.append(f"{fewer:.1f}x fewer bytes in {family.scheme.bits} bits")
         if subject.positions and subject.macs:
             parts.append(f"{subject.macs / choice.cost.macs:.1f}x fewer multiply-adds")
         if subject.pace is not None and subject.pace.dense:
@@ -358,6 +398,6 @@ class Search:
             parts.append(f"best of {among}")
         if not all(family.cut):
             parts.append("bonds that cost more than they save are not cut")
-        if family.evaluations[choice.evaluation].rebuilds:
+        if family.net.bonds and family.evaluations[choice.evaluation].rebuilds:
             parts.append("the dense weight is rebuilt, which is cheaper than its stages")
         return "; ".join(parts)

@@ -55,6 +55,8 @@ def with_fastest_stages(
 
     def faster(name: str) -> Row:
         row, (site, net) = plan.rows[name], found[name]
+        if len(net.cores) == 1:
+            return row
         with within(f"layer '{name}'"):
             tried = candidates(site, net, row.stages, profile.layers[name].positions or {}, budgets)
             times = milliseconds(model, site, net, tried, calls[site.places[0].module], layout, repeats)

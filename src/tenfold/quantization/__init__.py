@@ -23,7 +23,12 @@ def scheme_named(name: str, bits: int, per: Per = CORE) -> Scheme:
     return SCHEMES[name](bits, per)
 
 
+def levels_of(scheme: Scheme) -> str:
+    """The name of a scheme's levels."""
+    return next(name for name, kind in SCHEMES.items() if type(scheme) is kind)
+
+
 __all__ = [
-    "CORE", "ROW", "SCHEMES", "Bits", "Codebook", "Coded", "Per", "Scheme", "Uniform", "pack", "rounded",
+    "CORE", "ROW", "SCHEMES", "Bits", "Codebook", "Coded", "Per", "Scheme", "Uniform", "levels_of", "pack", "rounded",
     "scheme_named", "unpack",
 ]  # fmt: skip

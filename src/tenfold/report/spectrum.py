@@ -82,7 +82,7 @@ class Known:
     def foreseen(self, row: Row, spectra: tuple[Spectrum, ...], before: Tensor, now: Tensor,
                  axes: Mapping[str, int]) -> Foreseen | None:  # fmt: skip
         """What the spectra foretold beside what came; None where they do not tell all that is lost."""
-        if not spectra or len(spectra) < len(row.network(axes).bonds):
+        if row.bits or not spectra or len(spectra) < len(row.network(axes).bonds):
             return None
         metric = self.metrics.get(row.name, Metric({}))
         whole = metric.squared_error(before, tuple(axes))
