@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from tenfold.formats import DENSE, HT, TT, Format, available, format_named
+from tenfold.formats import DENSE, HT, TT, Format, Whole, available, format_named
 from tenfold.formats.base import Suits, is_pointwise
 from tenfold.layers import available as kinds_of_layer
 from tenfold.protocols import TenfoldError, near_misses, within
@@ -61,7 +61,9 @@ def split_outside_brackets(text: str) -> list[str]:
 
 
 def named(name: str, options: str | None) -> list[Suits]:
-    """One format, all that are quick to try for `auto`, or the two of `hybrid`."""
+    """One format, all that are quick to try for `auto`, the two of `hybrid`, or `dense`, of which bits are all."""
+    if name.lower() == DENSE and options is None:
+        return [Whole()]
     if name.lower() == AUTO:
         return [format_named(known) for known, kind in available().items() if kind.in_auto]
     if name.lower() == HYBRID and options is None:

@@ -98,6 +98,8 @@ class Search:
         names = list(self.sites)
         if not names:
             raise TenfoldError("there is no layer that can be compressed.")
+        if not any(self.schemes) and any(Whole() in each for each in formats.values()):
+            raise TenfoldError("format 'dense' leaves every weight whole; give --bits 4, too, or another format.")
         self.overrides = overrides_asked(layers, names)
         self.reasons: dict[str, str] = {}
         self.makers: dict[str, list[Format]] = {}
@@ -148,7 +150,7 @@ class Search:
         fitting = list(dict.fromkeys(answer for answer in answers if isinstance(answer, Format)))
         if not fitting:
             self.reasons[name] = "; ".join(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
-        return [*fitting, Whole()] if any(self.schemes) else fitting
+        return list(dict.fromkeys([*fitting, Whole()])) if any(self.schemes) else fitting
 
     def by_name(self, subject: Subject, override: Override) -> list[Format]:
         """The format that a layer was given by name; one that does not suit is an error."""
