@@ -4,10 +4,11 @@
 
 `ranks`: SVD, Tucker-2 or TT for each kernel, in float32; `bits`: whole kernels in 8, 6, 4, 3 or 2 bits; `both`:
 whatever of these serves each kernel best. Each plan is found under the budget alone (`--bytes`, of parameters; biases
-and batch norms keep float32). `norms`: batch norms estimated anew on training images; `calibrated`: 1,000 unlabelled training images weigh
-errors, and blocks are refined on them with rounded cores. Payload: bytes of all numbers, codes, scales and batch norms
-with their means and variances included, dense over compressed; file: of the folder's `model.safetensors`. Top-1 on the
-10,000 test images, labels read by nothing before. Seconds are those of one run on one core with others beside it.
+and batch norms keep float32). `norms`: batch norms estimated anew on training images; `1,000 images`: that many,
+without labels, weigh errors, and blocks are refined on them with rounded cores. Payload: bytes of all numbers, codes,
+scales and batch norms with their means and variances included, dense over compressed; file: of the folder's
+`model.safetensors`. Top-1 on the 10,000 test images, labels read by nothing before. Seconds are those of one run on one
+core with others beside it.
 """
 
 import argparse

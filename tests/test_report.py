@@ -223,7 +223,7 @@ def test_a_report_has_exactly_these_keys_and_comes_back() -> None:
     assert sorted(document["dense"]["score"]) == ["higher_is_better", "name", "value"]
     assert sorted(document["layers"][1]) == sorted(
         ["name", "kind", "shape", "format", "modes", "ranks", "stages", "params", "macs", "rel_error", "reason",
-         "macs_before", "seconds_before", "seconds", "spectra", "foreseen"]
+         "macs_before", "seconds_before", "seconds", "spectra", "foreseen", "bits"]
     )  # fmt: skip
     assert Report.from_json(given.to_json()) == given
 

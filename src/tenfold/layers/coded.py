@@ -33,6 +33,12 @@ def codings(model: nn.Module) -> dict[str, Coding]:
     return found
 
 
+def scales_in(model: nn.Module) -> set[int]:
+    """The identities of all scales: parameters that say how others lie."""
+    weights = (module for module in model.modules() if isinstance(module, FactoredWeight))
+    return {id(scale) for weight in weights for scale in weight.each_scale if scale is not None}
+
+
 def encoded(tensors: Mapping[str, Tensor], known: Mapping[str, Coding]) -> dict[str, Tensor]:
     """Tensors with codes in the place of cores that have few bits, and their scales in 16 bits."""
     result = dict(tensors)

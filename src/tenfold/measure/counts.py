@@ -15,7 +15,7 @@ from torch.utils.flop_counter import flop_registry
 
 from tenfold.inputs import evaluating, inputs_for, run
 from tenfold.layers import kind_of
-from tenfold.layers.coded import codings, encoded
+from tenfold.layers.coded import codings, encoded, scales_in
 from tenfold.measure.forward import hooked
 from tenfold.measure.weights import Use, Weight, weights
 from tenfold.network import Positions
@@ -45,8 +45,9 @@ DTYPES = {
 
 
 def params(model: nn.Module) -> int:
-    """Every parameter once, buffers not counted."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    """Every parameter once; buffers are not counted, nor the scales of those in few bits."""
+    scales = scales_in(model)
+    return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in scales)
 
 
 def parameter_bytes(model: nn.Module) -> int:

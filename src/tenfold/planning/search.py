@@ -387,7 +387,7 @@ class Search:
         if family.scheme is not None:
             fewer = subject.dense.bytes / choice.cost.bytes
             parts.append(f"{fewer:.1f}x fewer bytes in {family.scheme.bits} bits")
-        if subject.positions and subject.macs:
+        if family.net.bonds and subject.positions and subject.macs:
             parts.append(f"{subject.macs / choice.cost.macs:.1f}x fewer multiply-adds")
         if subject.pace is not None and subject.pace.dense:
             parts.append(f"{1e3 * choice.cost.seconds:.3g} ms, dense {1e3 * subject.pace.dense:.3g}")

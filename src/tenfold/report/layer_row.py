@@ -12,6 +12,7 @@ from tenfold.measure import LayerProfile, Profile, relative_error
 from tenfold.protocols import TenfoldError, within
 from tenfold.report.spectrum import Foreseen, Known, Spectrum
 from tenfold.surgery import Plan, Row, Site, Untaken, sites, untaken
+from tenfold.surgery.plan import in_bits
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class LayerRow:
     Attributes:
         name, kind: its site and its kind of layer; the module's class where no kind takes it.
         shape: the weight's axes and their sizes, in its order; `d0`, `d1`, .. where no kind names them.
-        format, modes, ranks, stages, reason: the plan's; rank None where a bond is not cut.
+        format, modes, ranks, stages, bits, reason: the plan's; rank None where a bond is not cut.
         params: numbers in the cores, or in the weight where it is dense; without the bias.
         macs: multiply-adds of one sample; None where they were not measured.
         rel_error: norm of the difference over the norm of the dense weight; 0 for a dense one that was not trained on;
@@ -49,6 +50,12 @@ class LayerRow:
     seconds: float | None = None
     spectra: tuple[Spectrum, ...] = ()
     foreseen: Foreseen | None = None
+    bits: tuple[int, ...] = ()
+
+    @property
+    def form(self) -> str:
+        """`tucker2, 4 bits`."""
+        return in_bits(self.format, self.bits)
 
     @property
     def params_before(self) -> int:
@@ -122,6 +129,7 @@ def layer_row(
         seconds=seconds,
         spectra=spectra,
         foreseen=None if knowing is None else knowing.foreseen(row, spectra, before, now, site.axes),
+        bits=row.bits,
     )
 
 

@@ -85,7 +85,7 @@ def layer_table(layers: Iterable[LayerRow], *, wide: bool = False) -> Table:
             short(row.macs),
             UNKNOWN if row.rel_error is None else f"{row.rel_error:.3f}",
         )
-        add(table, row.name, *shape, row.format, ranks(row.ranks), *stages, *shown)
+        add(table, row.name, *shape, row.form, ranks(row.ranks), *stages, *shown)
     return table
 
 
@@ -96,7 +96,7 @@ def plan_table(plan: Plan, costs: Mapping[str, PlannedCosts]) -> Table:
     for row in plan.rows.values():
         cost = costs[row.name]
         shown = (number(cost.params), share(cost.params, cost.params_before), short(cost.macs))
-        add(table, row.name, row.format, ranks(row.ranks), *shown, share(cost.macs, cost.macs_before))
+        add(table, row.name, row.form, ranks(row.ranks), *shown, share(cost.macs, cost.macs_before))
     return table
 
 

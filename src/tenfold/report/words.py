@@ -34,7 +34,7 @@ class Explained(Protocol):
     def name(self) -> str: ...
 
     @property
-    def format(self) -> str: ...
+    def form(self) -> str: ...
 
     @property
     def reason(self) -> str: ...
@@ -60,6 +60,7 @@ def sentences(report: Report, before: Profile | None = None, after: Profile | No
         part(report.part),
         smaller(ratio.params, "parameters"),
         smaller(ratio.deployed_params, "parameters in the form that runs"),
+        smaller(ratio.payload_bytes, "bytes of numbers") if any(row.bits for row in report.layers) else "",
         smaller(ratio.file_bytes, "bytes in the file"),
         smaller(ratio.macs, "multiply-adds a sample"),
         faster(report.final.speedup, blamed),
@@ -139,7 +140,7 @@ def reasons(rows: Iterable[Explained]) -> list[str]:
     """Why layers are as they are: `fc, conv1: excluded by 'fc'`, a line for all that have a reason in common."""
     found: dict[str, list[str]] = {}
     for row in rows:
-        for part in [row.reason] if row.format == "dense" and row.reason else untabled(row.reason):
+        for part in [row.reason] if row.form == DENSE and row.reason else untabled(row.reason):
             found.setdefault(part, []).append(row.name)
     return [f"{some(names)}: {reason}." for reason, names in found.items()]
 

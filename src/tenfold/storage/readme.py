@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from tenfold import measure
 from tenfold.layers import FactoredWeight
 from tenfold.storage.document import PAGE as PAGE_HTML
 from tenfold.storage.document import RECIPE, REPORT, Document
@@ -57,7 +58,7 @@ def page(
     """The page, in Markdown. Args: words: what was measured, in sentences; beside: further files that are there."""
     weights = factored(model)
     saved = {row: math.prod(weight.net.axes.values()) for row, weight in weights.items()}
-    params = sum(parameter.numel() for parameter in model.parameters())
+    params = measure.params(model)
     cores = {id(core): core.numel() for weight in weights.values() for core in weight.cores}
     dense = params - sum(cores.values()) + sum(saved.values())
     origin = document.origin
@@ -104,7 +105,7 @@ def row_line(plan: Plan, name: str, weight: FactoredWeight) -> str:
     row = plan.rows.get(name) or plan.rows.get(name.rpartition(".")[0] or "model")
     ranks = ", ".join("full" if rank is None else str(rank) for rank in row.ranks) if row else ""
     before, after = math.prod(weight.net.axes.values()), weight.net.params
-    return f"| `{row.name if row else name}` | {row.format if row else ''} | {ranks} | {before:,} | {after:,} |"
+    return f"| `{row.name if row else name}` | {row.form if row else ''} | {ranks} | {before:,} | {after:,} |"
 
 
 def snippet(name: str, document: Document, dtype: torch.dtype) -> str:

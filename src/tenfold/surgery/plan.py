@@ -1,6 +1,6 @@
 """`Plan`: what becomes of every weight; a YAML file that a person edits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, get_args
 
@@ -59,6 +59,11 @@ class Row:
         """Whether the weight stays as it is."""
         return self.format == DENSE and not self.bits
 
+    @property
+    def form(self) -> str:
+        """`tucker2`, and `tucker2, 4 bits` where its numbers have few."""
+        return in_bits(self.format, self.bits)
+
     def maker(self) -> Format:
         """The format with its options."""
         return Whole() if self.format == DENSE else format_named(self.format, **self.options)
@@ -78,6 +83,11 @@ class Row:
     def network(self, axes: Mapping[str, int]) -> TensorNetwork:
         """The network of the weight with these axes."""
         return self.maker().network(axes, self.ranks, self.modes)
+
+
+def in_bits(form: str, bits: Sequence[int]) -> str:
+    """A format and its bits in words."""
+    return f"{form}, {' '.join(map(str, bits))} bits" if bits else form
 
 
 @dataclass(frozen=True)

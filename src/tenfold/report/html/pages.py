@@ -102,7 +102,7 @@ def planned_page(
         Quantity("multiply-adds", [Amount(cost.macs, cost.macs_before) for cost in each], whole_number),
     ]
     told = [
-        Told(row.name, "", row.format, row.ranks, row.reason, spectra.get(row.name, ())) for row in plan.rows.values()
+        Told(row.name, "", row.form, row.ranks, row.reason, spectra.get(row.name, ())) for row in plan.rows.values()
     ]
     parts = whole(
         part("Where parameters and multiply-adds are to go", muted(WENT),
@@ -134,7 +134,7 @@ def went(rows: Sequence[LayerRow]) -> Element:
 
 def told_of(row: LayerRow) -> Told:
     """What a page says of a row."""
-    return Told(row.name, f"{row.kind} {sizes(row.shape)}", row.format, row.ranks, row.reason, row.spectra)
+    return Told(row.name, f"{row.kind} {sizes(row.shape)}", row.form, row.ranks, row.reason, row.spectra)
 
 
 def whole_number(value: float) -> str:
