@@ -84,6 +84,8 @@ class Scheme(ABC):
 
     def spread(self, scales: Tensor, shape: Sequence[int]) -> Tensor:
         """The scales of every number of a core, (*shape, scales)."""
+        if self.per == CORE:
+            return storable(scales)[0].expand(*shape, self.scales)
         at = torch.arange(math.prod(shape), device=scales.device) // self.sharing(shape)
         return storable(scales)[at].reshape(*shape, self.scales)
 
