@@ -124,6 +124,17 @@ def test_rounding_one_after_the_other_beats_rounding_each_alone(name: str, axes:
     assert better == 2
 
 
+@pytest.mark.parametrize("name", ["tucker2", "tt", "cp"])
+def test_groups_are_rounded_no_worse_than_each_core_alone(name: str) -> None:
+    maker, axes = format_named(name), {"g": 3, "o": 4, "i": 5, "h": 3, "w": 3}
+    net, weight = maker.network(axes, [3] * len(maker.network(axes).bonds)), numbers(tuple(axes.values()), 0)
+    cores, each = maker.decompose(weight, net), [Uniform(3)] * len(net.cores)
+    ours, _ = rounded(weight, net, cores, each, generator=draw(0))
+    alone = [s.on_grid(core, s.fitted(core)) for s, core in zip(each, cores, strict=True)]
+    lost = [float((net.weight(found) - weight).square().sum()) for found in (ours, alone)]
+    assert lost[0] <= lost[1]
+
+
 def test_rounding_sees_the_metric() -> None:
     maker, axes = format_named("svd"), {"o": 12, "i": 16}
     net, weight = maker.network(axes, [16 - 4]), numbers((12, 16), 0)

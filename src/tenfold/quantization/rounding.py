@@ -99,6 +99,33 @@ class Rounding:
         if scheme is not None:
             self.cores[k], self.scales[k] = handed_on(core, self.net.cores[k], scheme, self.curvatures(k))
 
+    def put_alone(self) -> None:
+        """Every core by itself."""
+        for k, scheme in enumerate(self.schemes):
+            if scheme is not None:
+                self.scales[k] = scales = scheme.fitted(self.cores[k])
+                self.cores[k] = scheme.on_grid(self.cores[k], scales)
+
+    def put_together(self) -> None:
+        """One core after the other, the largest first, and then each in turn as long as that helps."""
+        order = sorted(range(len(self.cores)), key=lambda k: -self.cores[k].numel())
+        for at, k in enumerate(order):
+            self.put(k, self.cores[k])
+            for j in order[at + 1 :]:
+                self.cores[j] = self.wanted(j)
+        least = self.error
+        for _ in range(SWEEPS):
+            before = least
+            for k in order:
+                kept = self.cores[k], self.scales[k]
+                self.put(k, self.wanted(k))
+                if (now := self.error) < least:
+                    least = now
+                else:
+                    self.cores[k], self.scales[k] = kept
+            if least > 0.999 * before:
+                break
+
 
 def handed_on(
     core: Tensor, labels: Labels, scheme: Scheme, curvatures: Mapping[Labels, Tensor]
@@ -176,7 +203,7 @@ def rounded(
 
     Bonds are turned at random, so that no number stands out. Then one core after the other is rounded and the others
     are fitted again, the largest first; then each in turn is fitted to the others, rounded ones included, and rounded
-    once more, as long as that helps.
+    once more, as long as that helps. Never worse than every core by itself.
 
     Args:
         weight: in the order of `net.axes`.
@@ -184,30 +211,20 @@ def rounded(
         schemes: one for each core; None: it keeps its numbers.
         metric: what an error costs; without it the Frobenius norm.
     """
-    work = Rounding(weight, net, turned(net, cores, generator), schemes, metric)
-    order = sorted(range(len(work.cores)), key=lambda k: -work.cores[k].numel())
-    for at, k in enumerate(order):
-        work.put(k, work.cores[k])
-        for j in order[at + 1 :]:
-            work.cores[j] = work.wanted(j)
-    least = work.error
-    for _ in range(SWEEPS):
-        before = least
-        for k in order:
-            kept = work.cores[k], work.scales[k]
-            work.put(k, work.wanted(k))
-            if (now := work.error) < least:
-                least = now
-            else:
-                work.cores[k], work.scales[k] = kept
-        if least > 0.999 * before:
-            break
-    return work.cores, work.scales
+    start = [core.detach().cpu().double() for core in cores]
+    plain, work = (Rounding(weight, net, each, schemes, metric) for each in (start, turned(net, start, generator)))
+    plain.put_alone()
+    if net.batched:  # what errors cost together is another thing in each group
+        work.put_alone()
+    else:
+        work.put_together()
+    best = work if work.error < plain.error else plain  # (terms that cancel each other bear no turning)
+    return best.cores, best.scales
 
 
 def turned(net: TensorNetwork, cores: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
     """The same weight, every bond of two cores turned at random: no number stands out, so that steps can be small."""
-    result = [core.detach().cpu().double() for core in cores]
+    result = list(cores)
     for bond in (x for x in net.bonds if not net.is_hyperedge(x)):
         noise = torch.randn(net.sizes[bond], net.sizes[bond], generator=generator, dtype=torch.float64)
         turn = torch.linalg.qr(noise)[0]
