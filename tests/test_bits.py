@@ -2,7 +2,6 @@
 
 import copy
 import math
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 import tenfold
-from tenfold.api import predicted
 from tenfold.layers.coded import codings, decoded, encoded
 from tenfold.measure import payload_bytes, state_bytes
 from tenfold.protocols import TenfoldError
@@ -24,14 +22,10 @@ from tenfold.surgery import Plan, Row, decompose
 def net() -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = nn.Sequential(
+        return nn.Sequential(
             nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.Flatten(),
             nn.Linear(8 * 16, 10),
         ).eval()  # fmt: skip
-        for tensor in model[1].state_dict().values():  # a trained batch norm's numbers are none in particular
-            if tensor.ndim:
-                tensor.copy_(torch.rand(8) + 0.5)
-    return model
 
 
 def plan(bits: int = 4, **more: object) -> Plan:
@@ -223,7 +217,7 @@ def test_a_budget_of_bytes_counts_bits(bits: int | str, ratio: int) -> None:
     found = tenfold.plan(net(), PROFILE, bits=bits, bytes=ratio, format="svd,tucker2", max_error=1.0)
     small = decompose(net(), found)
     assert PROFILE.bytes / stored(small) >= ratio
-    assert PROFILE.bytes / stored(small) == pytest.approx(predicted(net(), found, PROFILE).ratio.bytes)
+    assert PROFILE.bytes / stored(small) == pytest.approx(tenfold.api.predicted(net(), found, PROFILE).ratio.bytes)
 
 
 def test_ranks_and_bits_together_err_less_than_either() -> None:
@@ -327,49 +321,3 @@ def test_blocks_are_refined_in_few_bits() -> None:
     weight = small[3].weight
     for core, scheme, scale in zip(weight.numbers, weight.schemes, weight.each_scale, strict=True):
         assert torch.equal(scheme.on_grid(core, scale), core)
-
-
-# ---- the rest
-def test_the_rest_in_sixteen_bits_loses_no_more_and_loads_bit_for_bit(tmp_path: Path) -> None:
-    asked = {"bits": 4, "bytes": "6x", "format": "svd", "max_error": 1.0}
-    whole, short = (
-        tenfold.compress(net(), inputs=X, **asked, **more)  # type: ignore[arg-type]
-        for more in ({}, {"rest_bits": 16})
-    )
-    assert short.plan.rest_bits == 16
-    assert Plan.from_yaml(short.plan.to_yaml()) == short.plan
-    small = decompose(net(), replace(whole.plan, rest_bits=16))
-    vectors = sum([8, 8, 10, 8, 8, 8, 8])  # biases and a batch norm with its means and variances
-    assert payload_bytes(decompose(net(), whole.plan)) - payload_bytes(small) == 2 * vectors
-    tenfold.save(short, tmp_path / "out")
-    with torch.no_grad():
-        assert torch.equal(tenfold.load(tmp_path / "out", model=net())(X), short.model(X))
-        assert torch.allclose(small.eval()(X), decompose(net(), whole.plan).eval()(X), rtol=1e-2, atol=1e-3)
-    loaded = tenfold.load(tmp_path / "out", model=net())
-    assert {tensor.dtype for name, tensor in loaded.state_dict().items() if "tracked" not in name} == {torch.float32}
-
-
-def test_sixteen_bits_of_the_rest_count_in_the_budget() -> None:
-    kept, short = (tenfold.plan(net(), PROFILE, bits=4, bytes="7x", format="svd", rest_bits=b) for b in (32, 16))
-    assert kept.rest_bits is None
-    for found in (kept, short):
-        ratio = predicted(net(), found, PROFILE).ratio.bytes
-        assert ratio >= 7
-        small = decompose(net(), found)
-        buffers = 8 + 2 * 8 * (2 if found is short else 4)  # a count, means and variances
-        assert PROFILE.bytes / (payload_bytes(small) - buffers) == pytest.approx(ratio)
-
-
-def test_other_bits_of_the_rest_are_refused() -> None:
-    with pytest.raises(TenfoldError, match="--rest-bits 8: biases and norms have 16 bits, or 32 as they are"):
-        tenfold.plan(net(), PROFILE, bits=4, rest_bits=8)
-    with pytest.raises(TenfoldError, match="rest_bits"):
-        Plan.from_yaml("schema: 1\nrest_bits: 8\nlayers: {}\n")
-
-
-def test_what_training_moved_is_stored_whole() -> None:
-    small = decompose(net(), replace(plan(4), rest_bits=16))
-    before = payload_bytes(small)
-    with torch.no_grad():
-        small[0].bias.add_(1e-5)
-    assert payload_bytes(small) == before + 2 * 8

@@ -62,7 +62,7 @@ def check_asked(model: nn.Module, asked: Asked, *, known_macs: bool = True) -> N
     budgets = [name for name in BUDGETS if name in asked]
     rules = [name for name in ("energy", "ranks") if name in asked]
     check_together(budgets, rules, asked.get("energy"), asked.get("multiple", 1), asked.get("allocation", "global"),
-                   asked.get("max_error"), asked.get("bits"), asked.get("rest_bits"))  # fmt: skip
+                   asked.get("max_error"), asked.get("bits"))  # fmt: skip
     formats_asked(asked.get("format", AUTO))
     if (runtime := asked.get("runtime")) is not None:
         check_runtime(runtime)

@@ -19,7 +19,7 @@ from tenfold.planning import Asked
 from tenfold.protocols import Data, Watch
 from tenfold.report import Known, Part, PlannedRatios, Spectrum
 from tenfold.report.layer_row import numbers, weight_at
-from tenfold.surgery import Plan, sites, spared, unwrapped
+from tenfold.surgery import Plan, sites, unwrapped
 from tenfold.surgery.carry_out import networks
 
 
@@ -71,7 +71,6 @@ def predicted(model: nn.Module, plan: Plan, profile: Profile, of: Sequence[str] 
                 for scheme, shape in zip(schemes, shapes, strict=True)
             )
         saved_bytes += measured.params * measured.itemsize - stored
-    saved_bytes += spared(model, plan)
     layers |= {name: PlannedLayer(other.params, other.params, None, None) for name, other in profile.untaken.items()}
     saved = sum(layer.params_before - layer.params for layer in layers.values())
     whole = profile.macs
@@ -83,8 +82,7 @@ def predicted(model: nn.Module, plan: Plan, profile: Profile, of: Sequence[str] 
         macs=None if profile.macs is None or not whole else profile.macs / whole,
         deployed_params=profile.params / max(profile.params - saved_deployed, 1),
     )
-    own = replace(plan, rest_bits=None)
-    ratios = predicted(model, own, part(profile, model, of)).ratio if of else None
+    ratios = predicted(model, plan, part(profile, model, of)).ratio if of else None
     return Predicted(layers, ratio, None if ratios is None else Part(of=tuple(of), **asdict(ratios)))
 
 

@@ -22,7 +22,7 @@ from tenfold.planning import Asked, ErrorCurves
 from tenfold.protocols import Data, Watch
 from tenfold.report import CoursePoint, runnable
 from tenfold.storage import JSON
-from tenfold.surgery import Plan, copied, laid_out, shortened
+from tenfold.surgery import Plan, copied, laid_out
 from tenfold.surgery.layout import CONTIGUOUS
 
 Networks = dict[str, nn.Module]  # by what was done: "dense", "compressed", "recovered", in this order
@@ -99,7 +99,6 @@ class Run:
                 run=self.about(plan), memory=bytes_asked(self.calibration.memory), watch=self.watch,
                 course=self.courses.setdefault(refined, []),
             )  # fmt: skip
-            shortened(refined, plan)
         return networks
 
     def trained(self, networks: Networks, plan: Plan) -> Networks:
@@ -113,7 +112,7 @@ class Run:
             bn=self.training.bn, lr=self.training.lr, distill=self.training.distill, seed=self.seed, state=self.state,
             run=self.about(plan), watch=self.watch, course=self.courses.setdefault(further, []), **self.machine,
         )  # fmt: skip
-        return {**networks, "recovered": shortened(further, plan)}
+        return {**networks, "recovered": further}
 
     def finished(self, plan: Plan, state: Path | None) -> tuple[Plan, Networks]:
         """A plan carried out, trained and laid out; and the plan with its layout."""

@@ -32,7 +32,6 @@ def compress(
     allocation: o.Allocation = None,
     multiple: o.Multiple = None,
     bits: o.Bits = None,
-    rest_bits: o.RestBits = None,
     max_drop: o.MaxDrop = None,
     objective: o.ObjectiveOf = None,
     batch: o.Batch = None,
@@ -83,8 +82,7 @@ def compress(
     asked = asked_for(
         layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, time=time,
         allow_slower=allow_slower or None, runtime=runtime, of=of, energy=energy, ranks=ranks, max_error=max_error,
-        allocation=allocation, multiple=multiple, bits=bits, rest_bits=rest_bits, format=format, include=include,
-        exclude=exclude,
+        allocation=allocation, multiple=multiple, bits=bits, format=format, include=include, exclude=exclude,
     )  # fmt: skip
     api.Training(epochs, bn, distill, lr).check(has_data=data is not None)
     goal = api.Goal.of(max_drop, objective)

@@ -150,10 +150,6 @@ Bits = Annotated[
         rich_help_panel=BUDGET,
     ),
 ]
-RestBits = Annotated[
-    int | None,
-    typer.Option(metavar="BITS", help="Of biases and norms: 16, or 32 (default).", rich_help_panel=BUDGET),
-]
 Multiple = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Every rank a multiple of this.", rich_help_panel=BUDGET)
 ]

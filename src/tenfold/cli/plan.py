@@ -27,7 +27,6 @@ def plan(
     allocation: o.Allocation = None,
     multiple: o.Multiple = None,
     bits: o.Bits = None,
-    rest_bits: o.RestBits = None,
     batch: o.Batch = None,
     frontier: o.Frontier = False,
     format: o.Format = None,
@@ -71,8 +70,7 @@ def plan(
     asked = asked_for(
         layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, time=time,
         allow_slower=allow_slower or None, runtime=runtime, of=of, energy=energy, ranks=ranks, max_error=max_error,
-        allocation=allocation, multiple=multiple, bits=bits, rest_bits=rest_bits, format=format, include=include,
-        exclude=exclude,
+        allocation=allocation, multiple=multiple, bits=bits, format=format, include=include, exclude=exclude,
     )  # fmt: skip
     given = prepare(
         model,

@@ -32,7 +32,6 @@ def train(
     allocation: o.TrainAllocation = None,
     multiple: o.Multiple = None,
     bits: o.Bits = None,
-    rest_bits: o.RestBits = None,
     plan: o.PlanFile = None,
     include: o.Include = None,
     exclude: o.Exclude = None,
@@ -77,8 +76,7 @@ def train(
     asked = asked_for(
         layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, time=time,
         allow_slower=allow_slower or None, runtime=runtime, of=of, energy=energy, ranks=ranks, max_error=max_error,
-        allocation=allocation, multiple=multiple, bits=bits, rest_bits=rest_bits, format=format, include=include,
-        exclude=exclude,
+        allocation=allocation, multiple=multiple, bits=bits, format=format, include=include, exclude=exclude,
     )  # fmt: skip
     api.check_train(plan, asked, init, epochs, lr)
     read = None if plan is None else api.plan_from(plan)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from tenfold.layers.base import FactoredWeight
@@ -41,26 +40,14 @@ def scales_in(model: nn.Module) -> set[int]:
 
 
 def encoded(tensors: Mapping[str, Tensor], known: Mapping[str, Coding]) -> dict[str, Tensor]:
-    """Tensors with codes in the place of cores that have few bits, and their scales in 16 bits.
-
-    In a network with few bits a vector that float16 or bfloat16 has exactly is stored so.
-    """
-    result = {name: shortest(tensor) if known else tensor for name, tensor in tensors.items()}
+    """Tensors with codes in the place of cores that have few bits, and their scales in 16 bits."""
+    result = dict(tensors)
     for name, coding in known.items():
         if name in tensors:
             scales = tensors[coding.scales].detach()
             result[name] = pack(coding.scheme.codes(tensors[name].detach(), scales), coding.scheme.bits)
             result[coding.scales] = scales.cpu().to(STORED)
     return result
-
-
-def shortest(tensor: Tensor) -> Tensor:
-    """A vector of float32 in 16 bits where nothing is lost; any other tensor as it is."""
-    if tensor.ndim == 1 and tensor.dtype == torch.float32:
-        for short in (tensor.half(), tensor.bfloat16()):
-            if torch.equal(short.float(), tensor):
-                return short
-    return tensor
 
 
 def decoded(packed: Tensor, scales: Tensor, coding: Coding) -> Tensor:

@@ -43,7 +43,6 @@ def frontier(
         model, profile, asked.get("of", ()), asked.get("include", ()), asked.get("exclude", ()),
         asked.get("layers") or {}, formats_asked(asked.get("format", AUTO)), curves, seed,
         lean="deployed_params" in budgets, metrics=metrics or {}, schemes=schemes_asked(asked.get("bits")),
-        rest_bits=asked.get("rest_bits"),
         watch=watch,
     )  # fmt: skip
     how = asked.get("multiple", 1), asked.get("allocation", "global"), asked.get("max_error") or MAX_ERROR

@@ -18,7 +18,6 @@ from tenfold.planning.search import Allocation, Search
 from tenfold.planning.timed import with_fastest_stages
 from tenfold.protocols import TenfoldError, Watch
 from tenfold.surgery import Plan, check_finite, unwrapped
-from tenfold.surgery.plan import FULL
 
 Wanted = str | float | None
 MAX_ERROR = 0.9  # of one weight, unless another is asked for: summed squares cap at 1, so that one would be given up
@@ -42,7 +41,6 @@ class Asked(TypedDict, total=False):
     multiple: int
     allocation: Allocation
     bits: str | int | None
-    rest_bits: int | None
     time: Wanted
     allow_slower: bool
     runtime: str | None
@@ -69,7 +67,6 @@ def plan(
     multiple: int = 1,
     allocation: Allocation = "global",
     bits: str | int | None = None,
-    rest_bits: int | None = None,
     allow_slower: bool = False,
     runtime: str | None = None,
     seed: int = 0,
@@ -103,7 +100,6 @@ def plan(
         bits: of every number in the weights that are planned, 16, 8, 6, 4, 3 or 2: in cores, and where a weight stays
             whole, too; `auto`: under budgets, whatever serves each weight best. Without budgets and rules every weight
             stays whole, in these bits. Biases and norms keep their numbers.
-        rest_bits: 16 stores biases, norms (their means and variances, too) and other vectors in float16.
         allow_slower: whether `auto` may take what the clock finds slower than the dense weight. Else it does only where
             the budgets cannot be met otherwise.
         runtime: of the clock, for verbs that make it: `eager` (their default), `compile` or `onnxruntime`.
@@ -123,11 +119,10 @@ def plan(
     asked = {name: value for name, value in budgets.items() if value is not None}
     rules = [name for name, value in (("energy", energy), ("ranks", ranks)) if value is not None]
     schemes = schemes_asked(bits)
-    check_asked(list(asked), rules, energy, multiple, allocation, max_error, bits, rest_bits)
+    check_asked(list(asked), rules, energy, multiple, allocation, max_error, bits)
     check_clock(clock, runtime)
     search = Search(model, profile, of, include, exclude, layers or {}, formats_asked(format), curves, seed,
-                    lean=deployed_params is not None, metrics=metrics or {}, schemes=schemes,
-                    rest_bits=None if rest_bits == FULL else rest_bits, clock=clock,
+                    lean=deployed_params is not None, metrics=metrics or {}, schemes=schemes, clock=clock,
                     allow_slower=allow_slower or format != AUTO, watch=watch)  # fmt: skip
     if rules:
         found = search.plan(search.by_rule(energy, None if ranks is None else ranks_asked(ranks), multiple))
@@ -163,12 +158,9 @@ def check_asked(
     allocation: str,
     max_error: float | None,
     bits: str | int | None = None,
-    rest_bits: int | None = None,
 ) -> None:
     """Refuse what contradicts itself, before any work."""
     schemes = schemes_asked(bits)
-    if rest_bits not in (None, 16, FULL):
-        raise TenfoldError(f"--rest-bits {rest_bits}: biases and norms have 16 bits, or 32 as they are.")
     if not budgets and not rules and not any(schemes):
         raise TenfoldError(
             "nothing was asked for; give a budget (--params 4x, --macs 4x, --bytes 25%), --energy 0.8, --ranks 8, or "

@@ -19,13 +19,13 @@ from tenfold.planning.allocation import ALLOCATIONS, Limits, allocate, costs_of
 from tenfold.planning.asked import Override, overrides_asked
 from tenfold.planning.budgets import BUDGETS, Cost, limit
 from tenfold.planning.candidates import Family, Subject, families
-from tenfold.planning.choices import Choice, Curve, chosen, cost_row, curve, leanest
+from tenfold.planning.choices import Choice, Curve, chosen, curve, leanest
 from tenfold.planning.curves import ErrorCurves
 from tenfold.planning.pace import Pace
 from tenfold.planning.rules import by_energy, by_ranks, named_layer, or_dense, uniform
 from tenfold.protocols import TenfoldError, Watch, within
 from tenfold.quantization import ROW, Scheme, levels_of
-from tenfold.surgery import Plan, Row, matching, sites, spared, untaken
+from tenfold.surgery import Plan, Row, matching, sites, untaken
 from tenfold.threads import by_layer
 
 Allocation = Literal["global", "clipped", "blended", "uniform"]
@@ -86,13 +86,12 @@ class Search:
         lean: bool,
         metrics: Mapping[str, Metric],
         schemes: Sequence[Scheme | None] = (None,),
-        rest_bits: int | None = None,
         clock: Clock | None = None,
         allow_slower: bool = True,
         watch: Watch = iter,
     ) -> None:
         self.model, self.of, self.lean, self.seed, self.watch = model, of, lean, seed, watch
-        self.clock, self.slow_price, self.schemes, self.rest_bits = clock, 0.0, tuple(schemes), rest_bits
+        self.clock, self.slow_price, self.schemes = clock, 0.0, tuple(schemes)
         self.profile = part(profile, model, of) if of else profile
         self.curves = curves if curves is not None else ErrorCurves(weights_hash(model))
         self.sites = {name: site for name, site in sites(model).items() if name in self.profile.layers}
@@ -333,8 +332,6 @@ class Search:
         bare = Limits(budgets, ceilings, np.zeros_like(whole), whole)
         rest = whole - sum(costs_of(bare, Choice(0.0, self.subjects[name].dense)) for name in [*free, *fixed])
         rest = rest + sum(costs_of(bare, choice) for choice in fixed.values())
-        if not self.of:
-            rest = rest - cost_row(budgets, Cost(0, spared(self.model, Plan({}, rest_bits=self.rest_bits)), 0, 0, 0))
         return Limits(budgets, ceilings - rest, rest, whole, max_error)
 
     @property
@@ -360,8 +357,7 @@ class Search:
             name: self.row(name, choices.get(name)) if name in self.sites else Row(name, reason=outside)
             for name in sites(self.model)
         }
-        rows |= {name: Row(name, reason=other.reason) for name, other in untaken(self.model).items()}
-        return Plan(rows, rest_bits=self.rest_bits)
+        return Plan(rows | {name: Row(name, reason=other.reason) for name, other in untaken(self.model).items()})
 
     def row(self, name: str, choice: Choice | None) -> Row:
         """The plan's row for a weight."""

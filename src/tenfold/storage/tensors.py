@@ -89,9 +89,10 @@ def packed(model: nn.Module) -> Packed:
         found.tensors[name] = numbers.clone() if pointer in storages else numbers  # views of one storage come apart
         storages.add(pointer)
     known = codings(model)
-    stored = encoded(found.tensors, known)
-    other = (name for name, tensor in stored.items() if tensor.dtype != found.tensors[name].dtype)
-    return replace(found, tensors=stored, coded={name: dtype_name(found.tensors[name]) for name in other})
+    coded = {each: dtype_name(own[each].tensor) for name in known for each in (name, known[name].scales)}
+    return replace(
+        found, tensors=encoded(found.tensors, known), coded={k: v for k, v in coded.items() if k in found.tensors}
+    )
 
 
 def check_storable(model: nn.Module) -> None:

@@ -21,7 +21,6 @@ from tenfold.surgery.keepers import kept
 from tenfold.surgery.layout import laid_out
 from tenfold.surgery.plan import Plan, Row
 from tenfold.surgery.references import redirected
-from tenfold.surgery.rest import shortened
 from tenfold.surgery.room import check_room
 from tenfold.surgery.sites import Site, sites
 from tenfold.surgery.untaken import untaken
@@ -75,7 +74,7 @@ def decompose(
                 concerns.setdefault(concern, []).append(name)
     for concern, names in () if quiet else concerns.items():
         log.warning("%s: %s", listed(names), concern)
-    return kept(laid_out(shortened(replaced(model, planned, weights), plan), plan.layout), plan)
+    return kept(laid_out(replaced(model, planned, weights), plan.layout), plan)
 
 
 def skeleton(model: nn.Module, plan: Plan) -> nn.Module:

@@ -100,23 +100,17 @@ class Plan:
         layout: how images lie in memory from the first layer to the last, `contiguous` or `channels_last`; None where
             nobody has timed it.
         runtime: in which it was timed; None likewise.
-        rest_bits: 16 where biases, norms and other vectors are stored in so many bits; None: they keep their numbers.
     """
 
     rows: Mapping[str, Row] = field(hash=False)
     batch: int | None = None
     layout: str | None = None
     runtime: str | None = None
-    rest_bits: int | None = None
 
     def to_values(self) -> dict[str, Any]:
         """What a file holds of the plan: mappings, lists, texts and numbers."""
         layers = {name: row_values(row) for name, row in self.rows.items()}
-        whole = {
-            key: value
-            for key in ("batch", "layout", "runtime", "rest_bits")
-            if (value := getattr(self, key)) is not None
-        }
+        whole = {key: value for key in ("batch", "layout", "runtime") if (value := getattr(self, key)) is not None}
         values: dict[str, Any] = to_builtins({"schema": SCHEMA, **whole, "layers": layers})
         return values
 
@@ -157,7 +151,6 @@ class PlanFile:
     batch: Annotated[int, Meta(ge=1, description="a whole number of samples from 1")] | None = None
     layout: Layout | None = None
     runtime: Runtime | None = None
-    rest_bits: Literal[16] | None = None
 
 
 @dataclass(frozen=True)
@@ -182,7 +175,7 @@ def from_file(file: PlanFile) -> Plan:
     for name, given in file.layers.items():
         with within(f"layer '{name}'"):
             rows[name] = row_from_file(name, given)
-    return Plan(rows, file.batch, file.layout, file.runtime, file.rest_bits)
+    return Plan(rows, file.batch, file.layout, file.runtime)
 
 
 def row_values(row: Row) -> dict[str, Any]:
