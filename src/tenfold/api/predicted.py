@@ -20,6 +20,7 @@ from tenfold.report import Known, Part, PlannedRatios, Spectrum
 from tenfold.report.layer_row import numbers, weight_at
 from tenfold.surgery import Plan, sites, unwrapped
 from tenfold.surgery.carry_out import networks
+from tenfold.surgery.stored import stored_bytes
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def predicted(model: nn.Module, plan: Plan, profile: Profile, of: Sequence[str] 
         whole = whole - sum((layer.macs_before or 0) - (layer.macs or 0) for layer in layers.values())
     ratio = PlannedRatios(
         params=profile.params / max(profile.params - saved, 1),
-        bytes=profile.bytes / max(profile.bytes - saved_bytes, 1),
+        bytes=profile.bytes / max(stored_bytes(profile.params - saved, profile.bytes - saved_bytes, plan.dtype), 1),
         macs=None if profile.macs is None or not whole else profile.macs / whole,
         deployed_params=profile.params / max(profile.params - saved_deployed, 1),
     )

@@ -26,7 +26,7 @@ from tenfold.protocols import Data, TenfoldError, Watch
 from tenfold.recovery import Machine, rehearse
 from tenfold.report import CoursePoint, Report, noted, sentences
 from tenfold.storage import JSON, Document
-from tenfold.surgery import copied
+from tenfold.surgery import copied, stored
 from tenfold.tasks import Objective
 
 DISTILL = 0.9  # of the loss, where it is that of a task with classes
@@ -197,6 +197,7 @@ def recover_folder(
     course = [*before.course]
     recovered(model, data, teacher=teacher, epochs=epochs, bn=bn, lr=lr, distill=distill, seed=seed, state=state,
               run=run, watch=watch, course=course, **how)  # fmt: skip
+    stored(model, opened.plan.dtype)
     used = {
         "epochs": epochs,
         "bn": bn,

@@ -22,7 +22,7 @@ from tenfold.planning import Asked, ErrorCurves
 from tenfold.protocols import Data, Watch
 from tenfold.report import CoursePoint, runnable
 from tenfold.storage import JSON
-from tenfold.surgery import Plan, copied, laid_out
+from tenfold.surgery import Plan, copied, laid_out, stored
 from tenfold.surgery.layout import CONTIGUOUS
 
 Networks = dict[str, nn.Module]  # by what was done: "dense", "compressed", "recovered", in this order
@@ -115,9 +115,13 @@ class Run:
         return {**networks, "recovered": further}
 
     def finished(self, plan: Plan, state: Path | None) -> tuple[Plan, Networks]:
-        """A plan carried out, trained and laid out; and the plan with its layout."""
+        """A plan carried out, trained, laid out and rounded to what is stored; and the plan with its layout."""
         networks = self.trained(self.carried_out(plan, state), plan)
-        return self.laid_out(networks, plan), networks
+        laid = self.laid_out(networks, plan)
+        for name, network in networks.items():
+            if name != "dense":
+                stored(network, plan.dtype)
+        return laid, networks
 
     def laid_out(self, networks: Networks, plan: Plan) -> Plan:
         """The plan with its layout, in which the compressed networks now are.

@@ -166,6 +166,14 @@ Frontier = Annotated[
         rich_help_panel=BUDGET,
     ),
 ]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DTYPE",
+        help="In which numbers are stored, two bytes each: bf16 or fp16; by default their own.",
+        rich_help_panel=BUDGET,
+    ),
+]
 PlanFile = Annotated[
     Path | None, typer.Option("--plan", metavar="FILE", help="A plan file, instead of budgets.", rich_help_panel=BUDGET)
 ]

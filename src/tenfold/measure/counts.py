@@ -19,6 +19,7 @@ from tenfold.measure.forward import hooked
 from tenfold.measure.weights import Use, Weight, weights
 from tenfold.network import Positions
 from tenfold.protocols import TenfoldError
+from tenfold.surgery.stored import narrowed, stored_as
 
 SAMPLES = "n"  # the positions of a layer that sees several samples for one of the network (windows, patches, tokens)
 
@@ -56,9 +57,12 @@ def parameter_bytes(model: nn.Module) -> int:
 def state_bytes(model: nn.Module) -> int:
     """Bytes of the safetensors file of a network's state, each tensor once under its first name, without metadata.
 
+    Of a network whose plan says in what type its numbers are stored, those of that type.
+
     Raises: TenfoldError for a tensor of a dtype that safetensors does not have.
     """
-    tensors = stored_tensors(model)
+    dtype = stored_as(model)
+    tensors = {name: narrowed(name, tensor, dtype) for name, tensor in stored_tensors(model).items()}
     for name, tensor in tensors.items():
         if tensor.dtype not in DTYPES:
             raise TenfoldError(f"tensor '{name}' is {tensor.dtype}, which safetensors cannot hold.")

@@ -21,6 +21,7 @@ from tenfold.planning.curves import Array, ErrorCurves, rank_of_params
 from tenfold.planning.pace import Pace
 from tenfold.protocols import TenfoldError
 from tenfold.surgery import Site
+from tenfold.surgery.stored import stored_bytes
 
 LEVELS = 12  # ranks tried on each of up to three bonds
 THRESHOLDS = 40  # error levels tried where there are more bonds
@@ -40,6 +41,7 @@ class Subject:
         gain: what a squared error counts for, once for a weight whose error does not come back to it.
         metric: what an error costs, where that is known: errors and spectra are then those in it.
         pace: how long it takes, where a clock knows.
+        dtype: in which its numbers are stored; None: in their own.
         slow_price: what every second counts for that it takes longer than the dense weight.
     """
 
@@ -54,6 +56,7 @@ class Subject:
     metric: Metric | None = None
     pace: Pace | None = None
     slow_price: float = 0.0
+    dtype: str | None = None
 
     def seen(self, net: TensorNetwork, parts: Sequence[Collection[str]] | None = None) -> Tensor:
         """The weight in coordinates in which its error is a Frobenius norm, as far as one factor a part tells.
@@ -68,10 +71,15 @@ class Subject:
         return self.weight.numel()
 
     @property
+    def itemsize(self) -> int:
+        """Bytes of one number as it is stored."""
+        return stored_bytes(1, self.weight.element_size(), self.dtype)
+
+    @property
     def dense(self) -> Cost:
         """What the weight costs as it is."""
         seconds = None if self.pace is None else self.pace.dense
-        return Cost(self.params, self.params * self.weight.element_size(), self.params, self.macs, seconds)
+        return Cost(self.params, self.params * self.itemsize, self.params, self.macs, seconds)
 
     def answer(self, maker: Suits) -> Format | str:
         """A format as it suits the weight, or the reason why none does: its options may be one."""
@@ -170,7 +178,7 @@ class Family:
             which = cheapest.argmin(axis=0)[None]
             macs, held = (np.take_along_axis(counted, which, axis=0) for counted in (macs, held))
         params = np.broadcast_to(self.net.param_count(sizes), macs.shape)
-        found = Cost(params, params * subject.weight.element_size(), held, macs * subject.times)
+        found = Cost(params, params * subject.itemsize, held, macs * subject.times)
         if subject.pace is None:
             return found, which
         wanted = subject.is_gain(found) if gaining else np.ones(macs.shape, bool)

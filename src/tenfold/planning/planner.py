@@ -18,6 +18,7 @@ from tenfold.planning.search import Allocation, Search
 from tenfold.planning.timed import with_fastest_stages
 from tenfold.protocols import TenfoldError, Watch
 from tenfold.surgery import Plan, check_finite, unwrapped
+from tenfold.surgery.stored import check_dtype
 
 Wanted = str | float | None
 MAX_ERROR = 0.9  # of one weight, unless another is asked for: summed squares cap at 1, so that one would be given up
@@ -43,6 +44,7 @@ class Asked(TypedDict, total=False):
     time: Wanted
     allow_slower: bool
     runtime: str | None
+    dtype: str | None
 
 
 @typed
@@ -67,6 +69,7 @@ def plan(
     allocation: Allocation = "global",
     allow_slower: bool = False,
     runtime: str | None = None,
+    dtype: str | None = None,
     seed: int = 0,
     curves: ErrorCurves | None = None,
     clock: Clock | None = None,
@@ -98,6 +101,8 @@ def plan(
         allow_slower: whether `auto` may take what the clock finds slower than the dense weight. Else it does only where
             the budgets cannot be met otherwise.
         runtime: of the clock, for verbs that make it: `eager` (their default), `compile` or `onnxruntime`.
+        dtype: in which all floating numbers are stored, `bf16` or `fp16`, two bytes each, which `bytes` counts; by
+            default their own.
         curves: error curves found before; what is missing is added to them.
         clock: times of stages on this machine; what is missing is added to it. Stages are then chosen by it, too.
         inputs: a batch; every weight's stages are then the fastest for it on this machine (within the multiply-adds
@@ -115,9 +120,11 @@ def plan(
     rules = [name for name, value in (("energy", energy), ("ranks", ranks)) if value is not None]
     check_asked(list(asked), rules, energy, multiple, allocation, max_error)
     check_clock(clock, runtime)
+    if dtype is not None:
+        check_dtype(dtype)
     search = Search(model, profile, of, include, exclude, layers or {}, formats_asked(format), curves, seed,
                     lean=deployed_params is not None, metrics=metrics or {}, clock=clock,
-                    allow_slower=allow_slower or format != AUTO, watch=watch)  # fmt: skip
+                    allow_slower=allow_slower or format != AUTO, dtype=dtype, watch=watch)  # fmt: skip
     if rules:
         found = search.plan(search.by_rule(energy, None if ranks is None else ranks_asked(ranks), multiple))
     else:

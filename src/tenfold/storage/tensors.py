@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from tenfold.protocols import TenfoldError, within
 from tenfold.surgery.memory import beside, views
 from tenfold.surgery.references import redirected
+from tenfold.surgery.stored import narrowed
 
 STORABLE = {
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,
@@ -42,6 +43,7 @@ class Packed:
     tied: dict[str, str]
     strides: dict[str, list[int]]
     remade: dict[str, str]
+    widened: dict[str, str]
 
 
 def slots(model: nn.Module, *, persistent: bool = True) -> dict[str, Slot]:
@@ -61,23 +63,28 @@ def every_slot(model: nn.Module) -> Iterator[tuple[str, Slot, bool]]:
                 yield name, Slot(module, key, tensor), key not in module._non_persistent_buffers_set
 
 
-def packed(model: nn.Module) -> Packed:
+def packed(model: nn.Module, dtype: str | None = None) -> Packed:
     """What is stored of a network.
 
-    Raises: TenfoldError that names a state that is no tensor, or a tensor that safetensors does not take.
+    Args: dtype: in which floating numbers are stored, as in a plan; None: in their own.
+    Raises: TenfoldError that names a state that is no tensor, or a tensor that safetensors, or the dtype, does not
+        take.
     """
     own = slots(model)
     check_storable(model)
     owner: dict[object, str] = {}
     storages: set[int] = set()
-    found = Packed({}, {}, {}, {name: dtype_name(slot.tensor) for name, slot in slots(model, persistent=False).items()})
+    remade = {name: dtype_name(slot.tensor) for name, slot in slots(model, persistent=False).items()}
+    found = Packed({}, {}, {}, remade, {})
     for name, slot in own.items():
         check(name, slot.tensor)
         first = owner.setdefault(identity(slot), name)
         if first != name:
             found.tied[name] = first
             continue
-        tensor = slot.tensor.detach()
+        tensor = narrowed(name, slot.tensor.detach(), dtype)
+        if tensor.dtype != slot.tensor.dtype:
+            found.widened[name] = dtype_name(slot.tensor)
         if is_permuted(tensor):
             found.strides[name] = list(tensor.stride())
         numbers = tensor.cpu().resolve_conj().resolve_neg().contiguous()
@@ -156,8 +163,9 @@ def fill(
     tied: Mapping[str, str],
     strides: Mapping[str, Sequence[int]],
     remade: Mapping[str, str],
+    widened: Mapping[str, str],
 ) -> None:
-    """Put the tensors of a file into their places, in the dtype of the file, and tie what was tied.
+    """Put the tensors of a file into their places, in the dtypes that they were saved from, and tie what was tied.
 
     Raises: TenfoldError that names what is missing, left over or of another shape.
     """
@@ -172,6 +180,7 @@ def fill(
                 if source not in made:
                     with within(f"'{source[0]}'"):
                         numbers = aligned(file.get_tensor(source[0]), strides.get(source[0]))
+                        numbers = numbers.to(dtype_named(widened.get(source[0], dtype_name(numbers))))
                         check_numbers(slot.tensor, numbers)
                     made[source] = in_place_of(slot, numbers.to(slot.tensor.device))
                 swaps |= views(slot.tensor, made[source], kept) | {slot.tensor: made[source]}
