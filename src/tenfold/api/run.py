@@ -11,6 +11,7 @@ from torch import nn
 from tenfold.api.border import bytes_asked, sha256
 from tenfold.api.calibrate import Calibrated, Calibration
 from tenfold.api.decompose import decompose
+from tenfold.api.foretold import Foretold
 from tenfold.api.reconstruct import reconstructed
 from tenfold.api.recover import Training, recovered, recovers
 from tenfold.api.samples import timed
@@ -43,6 +44,7 @@ class Run:
         machine: on what device and how is trained, as arguments of `tenfold.recovery.finetune`.
         kept: folder of profiles and error curves.
         state: folder by which a stopped run goes on.
+        memory: that the run was foretold to take.
         whose: what tells this run from others that could use the folder.
         made: the network of the last plan, where it was carried out to choose it.
         courses: by recovered network, how its losses went.
@@ -65,6 +67,7 @@ class Run:
     state: Path | None
     whose: Mapping[str, JSON]
     watch: Watch
+    memory: Foretold | None
     made: Networks = field(default_factory=dict)
     courses: WeakKeyDictionary[nn.Module, list[CoursePoint]] = field(default_factory=WeakKeyDictionary)
 
