@@ -975,3 +975,24 @@ def test_the_demo_says_which_extra_is_missing(
         monkeypatch.setitem(sys.modules, missing, None)
     assert words in refused("demo")
     assert not os.path.exists("tenfold-demo")
+
+
+# ---- completion in a shell
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("tenfold comp", {"compress"}),
+        ("tenfold inspect resnet2", {"resnet20"}),
+        ("tenfold inspect tim", {"timm:"}),
+        ("tenfold inspect net", set()),  # a file: the shell's own matter
+        ("tenfold compress x --format svd,tucker", {"svd,tucker", "svd,tucker2"}),
+        ("tenfold plan x --format conv=stt", {"conv=stt", "conv=sttu"}),
+        ("tenfold plan x --layer fc=den", {"fc=dense"}),
+        ("tenfold train x --data fash", {"fashion-mnist:"}),
+        ("tenfold compress x --task mul", {"multi-label"}),
+    ],
+)
+def test_a_shell_completes_names(typed: str, found: set[str]) -> None:
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    result = RUN.invoke(app, [], env={"_TENFOLD_COMPLETE": "complete_bash", **words}, prog_name="tenfold")
+    assert {*result.stdout.split()} == found
