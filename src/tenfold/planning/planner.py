@@ -75,6 +75,7 @@ def plan(
     clock: Clock | None = None,
     inputs: Any = None,
     metrics: Mapping[str, Metric] | None = None,
+    quiet: bool = False,
     watch: Watch = iter,
 ) -> Plan:
     """What becomes of every weight of a dense network.
@@ -109,6 +110,7 @@ def plan(
             planned, where these are a budget). Without it they are those of the fewest multiply-adds.
         metrics: by weight, what an error of it costs (`tenfold.statistics`): errors are then those of the outputs, and
             those of different weights compare. A weight without one is taken to cost what the others do on average.
+        quiet: whether it is left unsaid that the whole network comes out slower than was asked for.
         watch: is handed iterators of layers that are done, one after the other, and hands them on, to draw a bar.
     Raises: TenfoldError, one sentence: budgets out of reach, names that match nothing, formats that suit no layer.
     Source of the allocation: Everett, Operations Research 11 (1963), 399-417 (one multiplier for each budget).
@@ -141,7 +143,7 @@ def plan(
 
         fast = time is not None or search.slow_price > 0
         if fast and clock is not None and inputs is not None:
-            found = promised(model, clock, inputs, 1.0 if time is None else time, at)
+            found = promised(model, clock, inputs, 1.0 if time is None else time, at, quiet=quiet)
         else:
             found = at(1.0) if search.slow_price and time is None else search.plan(under(asked))
     if clock is not None:
