@@ -589,6 +589,13 @@ def test_a_folder_is_replaced_only_when_told_and_never_if_it_is_not_ours(
         assert text == f"'{tmp_path / 'file'}' is a file; name a folder."
 
 
+def test_a_plan_that_would_take_minutes_to_read_is_refused_at_once() -> None:
+    with pytest.raises(
+        TenfoldError, match=r"^it has 5,000,000 characters, and no YAML of ours has more than 4,194,304\.$"
+    ):
+        Plan.from_yaml(5_000_000 * "a")
+
+
 def test_no_permission_and_a_full_disk_are_said(
     tmp_path: Path, small: tuple[nn.Module, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
