@@ -16,7 +16,7 @@ from tenfold.api.drop import Found, smallest
 from tenfold.api.evaluate import judged, promised
 from tenfold.api.foretold import Foretold, foretold, gigabytes
 from tenfold.api.goal import Goal
-from tenfold.api.judge import labelled
+from tenfold.api.judge import labelled, may_have_classes
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import clock_of, curves_of, plan_from, profiled
 from tenfold.api.predicted import predicted
@@ -228,7 +228,9 @@ def reported(
     others: Inputs | None = None  # that nothing was calibrated on
     if run.known is not None and run.data is not None:
         others = unseen_inputs(run.dense, run.data)
-    measured = compare(networks, batch, scores=scores, reference="dense", others=others)
+    measured = compare(
+        networks, batch, scores=scores, reference="dense", others=others, classes=may_have_classes(run.data)
+    )
     final = list(networks.values())[-1]
     one = None if run.inputs is None else run.inputs.samples(1)
     after = inspect(final if one is None else runnable(final, one), one)
