@@ -95,6 +95,7 @@ def test_every_part_has_a_way_to_make_it_less(monkeypatch: pytest.MonkeyPatch) -
     found = foretold(model, x, {"params": "2x"}, Calibration(64, True, 0), Training())
     assert found is not None
     assert {*found.held, *found.steps} == {*foretelling.WAYS}
+    assert foretold(model, x, {"params": "2x"}, Calibration(64, True, 0), Training(), "cuda") is None
     assert all(size > 0 for size in (*found.held.values(), *found.steps.values()))
     monkeypatch.setattr(foretelling, "free_bytes", lambda: 0)
     for part, way in foretelling.WAYS.items():

@@ -180,7 +180,7 @@ def begun(
     check_state(kept, "compress", trains=training.epochs > 0)
     check_finite(model)
     given = given_inputs(model, data, inputs)
-    memory = foretold(model, given, asked, calibration, training)
+    memory = foretold(model, given, asked, calibration, training, device)
     if memory is not None:
         memory.check()
         log.info("memory: up to %s beside what there is", gigabytes(memory.bytes))

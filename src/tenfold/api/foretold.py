@@ -75,15 +75,22 @@ class Foretold:
 
 
 def foretold(
-    model: nn.Module, given: Inputs | None, asked: Asked, calibration: Calibration, training: Training
+    model: nn.Module,
+    given: Inputs | None,
+    asked: Asked,
+    calibration: Calibration,
+    training: Training,
+    device: str | torch.device | None = None,
 ) -> Foretold | None:
-    """What a run takes on the host; None for a network on another device, whose own memory is not foretold.
+    """What a run takes on the host; None where it is to run on another device, whose own memory is not foretold.
 
     Args:
         given: inputs, of which one sample is run; without them there are neither statistics nor training.
         calibration, training: settled options.
+        device: where the run will be; by default where the model is.
     """
-    if (device := device_of(model)) is not None and device.type != "cpu":
+    where = device_of(model) if device is None else torch.device(device)
+    if where is not None and where.type != "cpu":
         return None
     whole = sum(tensor.nbytes for tensor in chain(model.parameters(), model.buffers()))
     budgets = {"params": asked.get("params"), "bytes": asked.get("bytes")}
