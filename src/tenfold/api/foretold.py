@@ -27,11 +27,11 @@ from tenfold.surgery.room import free_bytes
 # (`python benchmarks/memory.py`): kernels, the allocator and threads take what nobody counts.
 DENSE, SMALL = 3, 4  # the dense network as copied, lowered, laid out; the compressed and the refined, each lowered
 TRAINED = 3  # of what is trained: gradients, and two numbers of the optimiser for each of its own
-MOMENTS = 5  # of every weight: fitted and held out, their mix, and two factors of it
+MOMENTS = 6  # of every weight: fitted and held out, their sum and mix, and two factors of it
 FITS = 12  # matrices of a weight's size in float64, while it is fitted; twice as many in the metric of statistics
-CURVES = 2 * 2**20  # bytes for a weight's candidates in one format
+CURVES = 2**18  # bytes of a weight's candidates in one format, and half of its numbers in float64
 FLOWS = 4  # what enters and leaves a block, of the dense network and of the compressed one
-BACKWARD = 2  # activations of a batch and their gradients
+BACKWARD = 3  # activations of a batch, their gradients, and what several stages give between them
 REST = 192 * 2**20  # bytes of modules that are imported on the way, and what kernels and threads keep
 
 WAYS = {
@@ -106,7 +106,7 @@ def foretold(
             "copies of the network": int(DENSE * whole + (SMALL + TRAINED * trains) * small),
             "statistics": statistics_bytes(model) if samples else 0,
             "samples": samples * one,
-            "candidates": CURVES * tried(model, asked),
+            "candidates": candidates_bytes(model, asked),
             "libraries": REST,
         },
         {
@@ -116,12 +116,13 @@ def foretold(
     )
 
 
-def tried(model: nn.Module, asked: Asked) -> int:
-    """How many formats are tried on how many weights; none for a plan that was given."""
+def candidates_bytes(model: nn.Module, asked: Asked) -> int:
+    """Bytes of the candidates of all weights in all formats that are tried; none for a plan that was given."""
     if not asked:
         return 0
     formats = formats_asked(asked.get("format", AUTO))
-    return sum(len(formats.get(kind_name(site.kind), ())) for site in sites(model).values())
+    each = [(len(formats.get(kind_name(site.kind), ())), site) for site in sites(model).values()]
+    return sum(count * (CURVES + 4 * math.prod(site.axes.values())) for count, site in each)
 
 
 def activations(model: nn.Module, given: Inputs, calibration: Calibration, training: Training) -> int:
