@@ -49,7 +49,7 @@ def main() -> None:
                     file.write(json.dumps(found) + "\n")
     if given.page:
         kept = [json.loads(line) for line in given.results.read_text().splitlines()]
-        rows = [(each["device"], each["type"], *cells(each)) for each in kept if "runtime" in each]
+        rows = [(each["device"], each["type"], *cells(bare(each))) for each in kept if "runtime" in each]
         seconds = [
             (each["device"], each["tool"], said(each["asked"]), f"{each['plan']:.1f}", f"{each['decompose']:.1f}")
             for each in kept if "tool" in each
@@ -58,6 +58,11 @@ def main() -> None:
                     table(("device", "network", "asked", "plan, s", "decompose, s"), seconds))  # fmt: skip
         print(text)
         written("speed-device", text)
+
+
+def bare(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without what was asked of all."""
+    return {**row, "asked": {key: value for key, value in row["asked"].items() if key not in ("format", "runtime")}}
 
 
 def arguments() -> argparse.Namespace:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import tenfold
+from tenfold.api import predicted
 from tenfold.layers.coded import codings, decoded, encoded
 from tenfold.measure import payload_bytes, state_bytes
 from tenfold.protocols import TenfoldError
@@ -217,7 +218,7 @@ def test_a_budget_of_bytes_counts_bits(bits: int | str, ratio: int) -> None:
     found = tenfold.plan(net(), PROFILE, bits=bits, bytes=ratio, format="svd,tucker2", max_error=1.0)
     small = decompose(net(), found)
     assert PROFILE.bytes / stored(small) >= ratio
-    assert PROFILE.bytes / stored(small) == pytest.approx(tenfold.api.predicted(net(), found, PROFILE).ratio.bytes)
+    assert PROFILE.bytes / stored(small) == pytest.approx(predicted(net(), found, PROFILE).ratio.bytes)
 
 
 def test_ranks_and_bits_together_err_less_than_either() -> None:
@@ -321,3 +322,16 @@ def test_blocks_are_refined_in_few_bits() -> None:
     weight = small[3].weight
     for core, scheme, scale in zip(weight.numbers, weight.schemes, weight.each_scale, strict=True):
         assert torch.equal(scheme.on_grid(core, scale), core)
+
+
+def test_what_has_no_bits_of_its_own_is_stored_in_the_type_asked_for(tmp_path: Path) -> None:
+    result = tenfold.compress(net(), inputs=X, bits=4, dtype="bf16")
+    whole = tenfold.compress(net(), inputs=X, bits=4)
+    vectors = sum([8, 8, 10, 8, 8, 8, 8])  # biases, and a batch norm with its means and variances
+    assert payload_bytes(whole.model) - payload_bytes(result.model) == 2 * vectors
+    tenfold.save(result, tmp_path / "out")
+    loaded = tenfold.load(tmp_path / "out", model=net())
+    with torch.no_grad():
+        assert torch.equal(loaded(X), result.model(X))
+    assert {tensor.dtype for name, tensor in loaded.state_dict().items() if "tracked" not in name} == {torch.float32}
+    assert predicted(net(), result.plan, PROFILE).ratio.bytes > predicted(net(), whole.plan, PROFILE).ratio.bytes

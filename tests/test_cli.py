@@ -61,6 +61,12 @@ def numbers():
     found.validation = ()
     return found
 """
+OWN_WITHOUT_TEST = """
+def own():
+    found = Own()
+    found.test = ()
+    return found
+"""
 RUN = CliRunner()
 
 
@@ -455,7 +461,7 @@ def test_a_recipe_is_checked_before_any_work(place: Path) -> None:
         "parms: 4x": "'r.yaml': tenfold compress has no option 'parms'; did you mean 'params'",
         "- params": "'r.yaml': it is no recipe",
         "params: [": "'r.yaml': not a YAML file",
-        "params: 2x\nepochs: many": "Invalid value for '--epochs'",
+        "params: 2x\nepochs: many": "'r.yaml': 'epochs' is 'many': Input should be a valid integer",
         "out: small": "'out' is no part of a recipe; type it",
         "params: [4x]": "'params' is ['4x'], where one value belongs",
     }.items():
@@ -533,10 +539,22 @@ def test_a_task_says_how_data_is_judged(place: Path) -> None:
         "mean squared error",
         False,
     )
+    (error,) = found["recovered"]["outputs"].values()
+    assert error["relative_error"] > 0
+    assert error["agreement"] is error["axis"] is None  # the largest of several numbers that are no classes
     judged = document("evaluate", "net.py:build", *given)["networks"]["net.py:build"]["score"]
     assert judged == found["dense"]["score"]
+    said = tenfold_("evaluate", "net.py:build", *given).stdout
+    assert "Judged on the test split." in said
     again = document("recover", "o", *given, "--trust-code", "--epochs", "1")
     assert again["recovered"]["score"]["value"] < found["recovered"]["score"]["value"]
+
+
+def test_evaluate_says_that_nothing_is_judged_without_a_test_split(place: Path) -> None:
+    (place / "own.py").write_text(DATA.replace("def own(): return Own()", OWN_WITHOUT_TEST))
+    said = tenfold_("evaluate", "net.py:build", "--data", "own.py:own").stdout
+    assert "The data has no test split, so nothing was judged." in said
+    assert "top-1" not in said
 
 
 def nn_state(place: Path) -> dict[str, torch.Tensor]:
@@ -975,3 +993,24 @@ def test_the_demo_says_which_extra_is_missing(
         monkeypatch.setitem(sys.modules, missing, None)
     assert words in refused("demo")
     assert not os.path.exists("tenfold-demo")
+
+
+# ---- completion in a shell
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("tenfold comp", {"compress"}),
+        ("tenfold inspect resnet2", {"resnet20"}),
+        ("tenfold inspect tim", {"timm:"}),
+        ("tenfold inspect net", set()),  # a file: the shell's own matter
+        ("tenfold compress x --format svd,tucker", {"svd,tucker", "svd,tucker2"}),
+        ("tenfold plan x --format conv=stt", {"conv=stt", "conv=sttu"}),
+        ("tenfold plan x --layer fc=den", {"fc=dense"}),
+        ("tenfold train x --data fash", {"fashion-mnist:"}),
+        ("tenfold compress x --task mul", {"multi-label"}),
+    ],
+)
+def test_a_shell_completes_names(typed: str, found: set[str]) -> None:
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    result = RUN.invoke(app, [], env={"_TENFOLD_COMPLETE": "complete_bash", **words}, prog_name="tenfold")
+    assert {*result.stdout.split()} == found

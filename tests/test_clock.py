@@ -329,6 +329,16 @@ def test_what_is_promised_is_measured_and_corrected(
     assert plan.layout == "contiguous"
 
 
+def test_of_several_plans_one_says_that_they_are_slower(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Clock, "speedup", lambda *given: 0.5)
+    model, x = nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 24)), torch.randn(64, 32)
+    data = tenfold.Data((), [x], (), ())
+    tenfold.compress(model, data, params="2x", calibrate=32, reconstruct=False)
+    assert caplog.text.count("slower than the dense network in eager here (0.5x)") == 1
+
+
 def test_a_plan_is_found_whatever_the_dense_network_takes() -> None:
     """Stages that were timed in a slow spell may take longer together than the whole."""
     clock = clock_for()

@@ -122,6 +122,11 @@ tenfold compress net.py:build --params 2x --out o --data own.py:many --epochs 1
 tenfold compress net.py:build --params 2x --out o --data own.py:own --epochs 1.5
 tenfold compress net.py:build --params 2x --out o --data own.py:own --epochs 1 --lr -1
 tenfold compress net.py:build --params 2x --out o --data own.py:own --memory 4G0
+tenfold compress net.py:build --params 2x --out o --data own.py:own --mean 0.5 --std 0
+tenfold compress net.py:build --params 2x --out o --dtype int8
+tenfold compress net.py:build --out o --recipe recipe.yaml
+tenfold inspect timm:
+tenfold inspect torchvision:./resnet18
 tenfold train net.py:build --out o
 tenfold train net.py:build --data own.py:own --out o --init core
 tenfold recover net.py:build --data own.py:own
@@ -143,6 +148,7 @@ tenfold.plan(model, params="2x")
 tenfold.evaluate(model, x)
 tenfold.train(model, None)
 tenfold.recover(model, x, epochs=1)
+tenfold.recover(model, data, epochs=1, learning_rate=0.1)
 tenfold.calibrate(model, None)
 tenfold.lower(model.state_dict())
 tenfold.export(model, "model.onnx")
@@ -160,6 +166,7 @@ def prepared(place: Path) -> dict[str, Any]:
     (place / "mine").mkdir()
     (place / "mine/a.txt").write_text("mine")
     (place / "typo.yaml").write_text("schema: 1\nlayers: {'4': {format: svd, rank: [5]}}\n")
+    (place / "recipe.yaml").write_text("params: 2x\nepochs: many\n")
     save_file({"a": torch.ones(3)}, place / "other.safetensors")
     CliRunner().invoke(app, ["compress", "net.py:build", "--params", "1.5x", "--format", "svd", "--out", "small"])
     model, data = resolve("net.py:build").function(), load_data("own.py:own")

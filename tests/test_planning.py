@@ -249,6 +249,20 @@ def test_every_layer_that_is_planned_is_told(asked: dict[str, Any]) -> None:
     assert timed
 
 
+@given(st.sampled_from(["bf16", "fp16"]), st.floats(1.5, 4), st.sampled_from([(), ("3", "6")]))
+@settings(max_examples=10, deadline=None)
+def test_half_the_width_leaves_twice_the_numbers_to_a_budget_of_bytes(dtype: str, ratio: float, of: Any) -> None:
+    half = planned(bytes=2 * ratio, dtype=dtype, format="svd", of=of)
+    assert half.dtype == dtype
+    found = predicted(MODEL, half, PROFILE, of)
+    assert 1.2 * 2 * ratio >= (found.part or found.ratio).bytes >= 2 * ratio
+    assert found.ratio.bytes == pytest.approx(2 * found.ratio.params, rel=1e-12)
+
+
+def test_a_budget_of_bytes_that_two_bytes_a_number_meet_leaves_all_dense() -> None:
+    assert all(row.is_dense for row in planned(bytes=2, dtype="bf16", format="svd").rows.values())
+
+
 def test_budgets_out_of_reach_name_the_largest_ratio() -> None:
     with pytest.raises(TenfoldError, match=r"params 1000x cannot be met; the largest reachable ratio .* is [\d.]+x\."):
         planned(params="1000x", format="svd")

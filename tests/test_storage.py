@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from tenfold.formats import BUILT_IN, format_named
+from tenfold.measure import state_bytes
 from tenfold.protocols import TenfoldError
 from tenfold.storage import (
     Document,
@@ -34,6 +36,7 @@ from tenfold.storage import (
 from tenfold.storage.document import sealed
 from tenfold.storage.replace import replacing, settle
 from tenfold.surgery import Plan, Row, decompose, sites
+from tenfold.surgery.stored import DTYPES, Dtype
 
 INPUT = torch.randn(3, 4, 9, 9, generator=torch.Generator().manual_seed(5))
 
@@ -123,6 +126,44 @@ def test_every_format_comes_back_bit_for_bit(tmp_path: Path, name: str) -> None:
     assert list(loaded.state_dict()) == list(compressed.state_dict())
     assert all(p.data_ptr() % 64 == 0 for p in loaded.parameters())  # torch's own memory, not the mapped file
     assert read_plan(tmp_path / "out") == plan
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["bf16", "fp16"]),
+    st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+    st.sampled_from([None, "channels_last"]),
+    st.integers(0, 99),
+)
+def test_numbers_are_stored_in_two_bytes_and_are_those_that_were_measured(
+    tmp_path: Path, dtype: Dtype, own: torch.dtype, layout: str | None, seed: int
+) -> None:
+    model = trained(seed).to(own)
+    plan = replace(planned(model, "tucker2"), dtype=dtype, layout=layout)
+    compressed = decompose(model, plan)
+    save(tmp_path / "half", compressed, plan, ZOO, overwrite=True)
+    loaded = load(tmp_path / "half", build=build_net)
+    assert torch.equal(outputs(loaded, INPUT.to(own)), outputs(compressed, INPUT.to(own)))
+    assert [tensor.dtype for tensor in loaded.state_dict().values()] == [
+        tensor.dtype for tensor in compressed.state_dict().values()
+    ]
+    with safe_open(tmp_path / "half/model.safetensors", "pt") as file:
+        floating = [x for x in map(file.get_tensor, file.keys()) if x.is_floating_point()]
+    assert len(floating) >= 10
+    assert {x.dtype for x in floating} == {torch.bfloat16 if own == torch.bfloat16 else DTYPES[dtype]}
+    size = (tmp_path / "half/model.safetensors").stat().st_size
+    assert state_bytes(loaded) == state_bytes(compressed) <= size <= state_bytes(compressed) + 64  # its metadata
+
+
+def test_numbers_that_do_not_fit_into_two_bytes_are_refused() -> None:
+    model = trained()
+    plan = planned(model, "svd", "conv2")
+    with torch.no_grad():
+        model.norm.running_var.fill_(1e5)
+    with pytest.raises(TenfoldError) as caught:
+        decompose(model, replace(plan, dtype="fp16"))
+    assert str(caught.value) == "'norm.running_var' has numbers beyond 6.55e+04, where fp16 ends; store it in bf16."
+    assert decompose(model, replace(plan, dtype="bf16")).norm.running_var.max() < 1.01e5
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -546,6 +587,13 @@ def test_a_folder_is_replaced_only_when_told_and_never_if_it_is_not_ours(
     for name in ("file", "file/out"):
         text = said(lambda name=name: save(tmp_path / name, *small, ZOO, overwrite=True))
         assert text == f"'{tmp_path / 'file'}' is a file; name a folder."
+
+
+def test_a_plan_that_would_take_minutes_to_read_is_refused_at_once() -> None:
+    with pytest.raises(
+        TenfoldError, match=r"^it has 5,000,000 characters, and no YAML of ours has more than 4,194,304\.$"
+    ):
+        Plan.from_yaml(5_000_000 * "a")
 
 
 def test_no_permission_and_a_full_disk_are_said(

@@ -27,6 +27,7 @@ WORDS: dict[Any, str] = {
 
 
 MOST_BYTES = 64 * 2**20  # of a document; the plan of a hundred thousand layers has a third of that
+MOST_YAML = 4 * 2**20  # characters of YAML, which takes twenty seconds a million to read
 MOST_COPIES = 100  # how many times as many parts aliases may stand for
 
 
@@ -91,8 +92,10 @@ def from_yaml(text: str, kind: type[T], noun: str, schema: int) -> T:
 def yaml_values(text: str) -> Any:
     """What a YAML file holds, in plain values; no code is run, whatever its tags say.
 
-    Raises: TenfoldError, one sentence that names the line.
+    Raises: TenfoldError, one sentence that names the line; or for more than is read in a minute or two.
     """
+    if len(text) > MOST_YAML:
+        raise TenfoldError(f"it has {len(text):,} characters, and no YAML of ours has more than {MOST_YAML:,}.")
     try:
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError) as error:

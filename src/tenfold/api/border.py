@@ -19,6 +19,7 @@ from tenfold.planning.planner import check_asked as check_together
 from tenfold.protocols import TenfoldError
 from tenfold.storage import check_ours, check_replaceable, write_text
 from tenfold.surgery import Plan, matching, sites
+from tenfold.surgery.stored import check_dtype
 
 SIZE = re.compile(r"(?P<number>\d+(\.\d+)?) *((?P<prefix>[kmgt])(?P<binary>i?)b?|b)?", re.IGNORECASE)
 MEASURED = "macs", "time"  # budgets of what only inputs show
@@ -66,6 +67,8 @@ def check_asked(model: nn.Module, asked: Asked, *, known_macs: bool = True) -> N
     formats_asked(asked.get("format", AUTO))
     if (runtime := asked.get("runtime")) is not None:
         check_runtime(runtime)
+    if (dtype := asked.get("dtype")) is not None:
+        check_dtype(dtype)
     if (ranks := asked.get("ranks")) is not None:
         ranks_asked(ranks)
     for name, value in asked.items():

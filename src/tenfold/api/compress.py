@@ -1,5 +1,6 @@
 """All of it: measure, plan, decompose, reconstruct, recover and measure again."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +14,9 @@ from tenfold.api.calibrate import Calibration, calibrated
 from tenfold.api.compressed import Compressed, documented, plain, sampled
 from tenfold.api.drop import Found, smallest
 from tenfold.api.evaluate import judged, promised
+from tenfold.api.foretold import Foretold, foretold, gigabytes
 from tenfold.api.goal import Goal
-from tenfold.api.judge import labelled
+from tenfold.api.judge import labelled, may_have_classes
 from tenfold.api.opened import origin_of
 from tenfold.api.plan import clock_of, curves_of, plan_from, profiled
 from tenfold.api.predicted import predicted
@@ -31,6 +33,8 @@ from tenfold.recovery import Machine, check_state, rehearse
 from tenfold.report import Known, Report, compare, layer_rows, runnable, sentences
 from tenfold.storage import JSON, Document
 from tenfold.surgery import Plan, check_finite, copied, unwrapped
+
+log = logging.getLogger(__name__)
 
 
 @typed
@@ -119,7 +123,7 @@ def compress(
     how = {"calibrate": calibrating.calibrate, "reconstruct": calibrating.reconstruct, "distil": distil}
     used = {**wanted, **how, "epochs": epochs, "bn": training.bn, "distill": training.distill, "lr": lr, "seed": seed,
             "device": device, **(machine or {}), "threads": torch.get_num_threads(), **searched(goal, found),
-            **sampled(run.inputs), **(settings or {})}  # fmt: skip
+            **sampled(run.inputs), **remembered(run.memory), **(settings or {})}  # fmt: skip
     noted = {key: plain(value) for key, value in used.items()}
     report, words = reported(run, networks, chosen, noted, wanted.get("of", ()))
     return Compressed(
@@ -175,9 +179,14 @@ def begun(
     kept = None if state is None else Path(state)
     check_state(kept, "compress", trains=training.epochs > 0)
     check_finite(model)
+    given = given_inputs(model, data, inputs)
+    memory = foretold(model, given, asked, calibration, training, device)
+    if memory is not None:
+        memory.check()
+        log.info("memory: up to %s beside what there is", gigabytes(memory.bytes))
     dense = copied(model).eval()
-    dense = dense if device is None else dense.to(device)
-    given = given_inputs(dense, data, inputs)
+    if device is not None:
+        dense, given = dense.to(device), None if given is None else given.to(device)
     how = {"device": device, **machine}
     if data is not None:
         teacher = dense if training.distill else None
@@ -188,12 +197,19 @@ def begun(
     curves = curves_of(before, None if known is None else known.statistics, profile)
     clock = clock_of(dense, before, given, batch, asked, profile or kept)
     return Run(dense, before, data, given, called, known, curves, clock, calibration, training, how, seed, batch,
-               profile, kept, whose, watch)  # fmt: skip
+               profile, kept, whose, watch, memory)  # fmt: skip
 
 
 def budgeted(asked: Asked, goal: Goal | None) -> Asked:
     """What is asked for, with a budget that is walked."""
     return asked if goal is None else cast(Asked, {**asked, goal.gain.budget: 1.0})
+
+
+def remembered(memory: Foretold | None) -> dict[str, JSON]:
+    """Settings of a report: the memory that was foretold, by what it is for."""
+    if memory is None:
+        return {}
+    return {"memory_foretold": memory.bytes, "memory_for": {**memory.held, **memory.steps}}
 
 
 def searched(goal: Goal | None, found: Found | None) -> dict[str, Any]:
@@ -212,7 +228,9 @@ def reported(
     others: Inputs | None = None  # that nothing was calibrated on
     if run.known is not None and run.data is not None:
         others = unseen_inputs(run.dense, run.data)
-    measured = compare(networks, batch, scores=scores, reference="dense", others=others)
+    measured = compare(
+        networks, batch, scores=scores, reference="dense", others=others, classes=may_have_classes(run.data)
+    )
     final = list(networks.values())[-1]
     one = None if run.inputs is None else run.inputs.samples(1)
     after = inspect(final if one is None else runnable(final, one), one)

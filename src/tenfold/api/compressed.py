@@ -19,7 +19,7 @@ from tenfold.recovery.checkpoint import remove
 from tenfold.report import Report, sentences
 from tenfold.report.html import compressed_page
 from tenfold.storage import JSON, Document
-from tenfold.surgery import Plan
+from tenfold.surgery import Plan, stored
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,11 @@ class Compressed:
     state: Path | None = None
 
     def measured(self, data: Data | None = None, *, inputs: Any = None) -> "Compressed":
-        """The same with a report of the network as it is now, after a training of your own; arguments of `evaluate`."""
+        """The same with a report of the network as it is now, after a training of your own; arguments of `evaluate`.
+
+        Where the plan says in what type numbers are stored, they are rounded to it first, in the network itself.
+        """
+        stored(self.model, self.plan.dtype)
         report = replace(self.report, recovered=evaluate(self.model, data, inputs=inputs))
         return replace(self, report=report, words=tuple(sentences(report)))
 

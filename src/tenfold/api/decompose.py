@@ -6,7 +6,7 @@ from tenfold import surgery
 from tenfold.arguments import typed
 from tenfold.protocols import Watch
 from tenfold.statistics import Statistics, shift_means
-from tenfold.surgery import Plan, unwrapped
+from tenfold.surgery import Plan, stored, unwrapped
 
 
 @typed
@@ -35,4 +35,4 @@ def decompose(
         return surgery.decompose(model, plan, seed=seed, quiet=quiet, watch=watch)
     small = surgery.decompose(model, plan, statistics.metrics, seed=seed, quiet=quiet, watch=watch)
     shift_means(unwrapped(model), small, statistics)
-    return small
+    return stored(small, plan.dtype)

@@ -95,7 +95,7 @@ def exporting(
                 other = targets.captured(as_shipped(dense), given)
                 content = target.made(other.program, other.outputs)
             files["dense"] = Path(folder) / f"dense{out.suffix}"
-            files["dense"].write_bytes(content)
+            storage.write_bytes(files["dense"], content)
         yield done("dense network")
         each, speedup = costs(target, files, batch)
         yield done("timed")

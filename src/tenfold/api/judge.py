@@ -109,6 +109,11 @@ def lone_classes(found: Any) -> Tensor | None:
     return None if axis is None else tensors[0].movedim(axis, 1)
 
 
+def may_have_classes(data: Data | None) -> bool:
+    """Whether the largest entry of an output says something: unless the task of the data says that it does not."""
+    return data is None or Objective.of(data).distils
+
+
 def disagreement(
     dense: nn.Module, known: Calibrated, classes: Callable[[Any], Tensor | None], small: nn.Module
 ) -> float:

@@ -60,6 +60,7 @@ def planned(
     curves: ErrorCurves | None = None,
     clock: Clock | None = None,
     times: str | Path | None = None,
+    quiet: bool = False,
     watch: Watch = iter,
     **asked: Unpack[Asked],
 ) -> Plan:
@@ -71,7 +72,7 @@ def planned(
         curves: of the same weights and statistics, found before in this process.
         clock: likewise, of the same network and batch; by default one where it is wanted (`clock_of`).
         times: folder that keeps it; by default `profile`.
-        watch: as in `tenfold.plan`.
+        quiet, watch: as in `tenfold.plan`.
     Raises: TenfoldError as `plan` does, or for a batch without inputs.
     """
     if batch is not None and batch < 1:
@@ -85,7 +86,7 @@ def planned(
     curves = curves_of(measured, statistics, profile) if curves is None else curves
     with kept_curves(curves, profile), kept_clock(clock, times):
         return plan(model, measured, curves=curves, clock=clock, seed=seed, inputs=samples, metrics=metrics,
-                    watch=watch, **asked)  # fmt: skip
+                    quiet=quiet, watch=watch, **asked)  # fmt: skip
 
 
 def on(inputs: Inputs, batch: int | None, measured: Profile) -> Inputs:

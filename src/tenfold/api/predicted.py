@@ -21,6 +21,7 @@ from tenfold.report import Known, Part, PlannedRatios, Spectrum
 from tenfold.report.layer_row import numbers, weight_at
 from tenfold.surgery import Plan, sites, unwrapped
 from tenfold.surgery.carry_out import networks
+from tenfold.surgery.stored import stored_bytes
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def predicted(model: nn.Module, plan: Plan, profile: Profile, of: Sequence[str] 
     """
     nets = networks(model, plan)
     layers = {}
-    saved_bytes = saved_deployed = 0
+    saved_bytes = saved_deployed = few_params = few_bytes = 0
     for name, measured in profile.layers.items():
         params, macs = measured.params, measured.macs
         if name in nets:
@@ -70,15 +71,17 @@ def predicted(model: nn.Module, plan: Plan, profile: Profile, of: Sequence[str] 
                 math.prod(shape) * measured.itemsize if scheme is None else scheme.stored_bytes(shape)
                 for scheme, shape in zip(schemes, shapes, strict=True)
             )
+            few_params, few_bytes = few_params + params, few_bytes + stored
         saved_bytes += measured.params * measured.itemsize - stored
     layers |= {name: PlannedLayer(other.params, other.params, None, None) for name, other in profile.untaken.items()}
     saved = sum(layer.params_before - layer.params for layer in layers.values())
     whole = profile.macs
     if whole is not None:
         whole = whole - sum((layer.macs_before or 0) - (layer.macs or 0) for layer in layers.values())
+    others, bytes_of_others = profile.params - saved - few_params, profile.bytes - saved_bytes - few_bytes
     ratio = PlannedRatios(
         params=profile.params / max(profile.params - saved, 1),
-        bytes=profile.bytes / max(profile.bytes - saved_bytes, 1),
+        bytes=profile.bytes / max(few_bytes + stored_bytes(others, bytes_of_others, plan.dtype), 1),
         macs=None if profile.macs is None or not whole else profile.macs / whole,
         deployed_params=profile.params / max(profile.params - saved_deployed, 1),
     )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from tenfold import recovery, storage
 from tenfold.api.border import sha256
 from tenfold.api.compressed import Compressed, plain, save
 from tenfold.api.evaluate import judged
+from tenfold.api.judge import may_have_classes
 from tenfold.api.opened import Opened, build
 from tenfold.api.samples import first_inputs, timed
 from tenfold.arguments import typed
@@ -23,10 +24,10 @@ from tenfold.measure import OutputError, output_errors, outputs, weights_hash
 from tenfold.measure.score import device_of
 from tenfold.models import load_weights
 from tenfold.protocols import Data, TenfoldError, Watch
-from tenfold.recovery import Machine, rehearse
+from tenfold.recovery import Finetuning, Machine, rehearse
 from tenfold.report import CoursePoint, Report, noted, sentences
 from tenfold.storage import JSON, Document
-from tenfold.surgery import copied
+from tenfold.surgery import copied, stored
 from tenfold.tasks import Objective
 
 DISTILL = 0.9  # of the loss, where it is that of a task with classes
@@ -99,7 +100,7 @@ def recover(
     state: str | Path | None = None,
     run: Mapping[str, JSON] | None = None,
     watch: Watch = iter,
-    **options: Any,
+    **options: Unpack[Finetuning],
 ) -> nn.Module:
     """Estimate batch norms anew, then fine-tune, in place; the same network is handed back, in eval mode.
 
@@ -197,6 +198,7 @@ def recover_folder(
     course = [*before.course]
     recovered(model, data, teacher=teacher, epochs=epochs, bn=bn, lr=lr, distill=distill, seed=seed, state=state,
               run=run, watch=watch, course=course, **how)  # fmt: skip
+    stored(model, opened.plan.dtype)
     used = {
         "epochs": epochs,
         "bn": bn,
@@ -227,7 +229,7 @@ def recovers(model: nn.Module, bn: bool, epochs: int) -> bool:
 def differences(teacher: nn.Module, model: nn.Module, data: Data, macs: int | None) -> dict[str, OutputError]:
     """How far the outputs went from the dense network's on the first of the data's inputs."""
     batch = timed(inputs_for(teacher, first_inputs(data), data.batch), macs or 1).value
-    return output_errors(outputs(teacher, batch), outputs(model, batch))
+    return output_errors(outputs(teacher, batch), outputs(model, batch), classes=may_have_classes(data))
 
 
 def whose(settings: Mapping[str, JSON] | None) -> dict[str, JSON]:

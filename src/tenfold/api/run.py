@@ -11,6 +11,7 @@ from torch import nn
 from tenfold.api.border import bytes_asked, sha256
 from tenfold.api.calibrate import Calibrated, Calibration
 from tenfold.api.decompose import decompose
+from tenfold.api.foretold import Foretold
 from tenfold.api.reconstruct import reconstructed
 from tenfold.api.recover import Training, recovered, recovers
 from tenfold.api.samples import timed
@@ -22,7 +23,7 @@ from tenfold.planning import Asked, ErrorCurves
 from tenfold.protocols import Data, Watch
 from tenfold.report import CoursePoint, runnable
 from tenfold.storage import JSON
-from tenfold.surgery import Plan, copied, laid_out
+from tenfold.surgery import Plan, copied, laid_out, stored
 from tenfold.surgery.layout import CONTIGUOUS
 
 Networks = dict[str, nn.Module]  # by what was done: "dense", "compressed", "recovered", in this order
@@ -43,6 +44,7 @@ class Run:
         machine: on what device and how is trained, as arguments of `tenfold.recovery.finetune`.
         kept: folder of profiles and error curves.
         state: folder by which a stopped run goes on.
+        memory: that the run was foretold to take.
         whose: what tells this run from others that could use the folder.
         made: the network of the last plan, where it was carried out to choose it.
         courses: by recovered network, how its losses went.
@@ -65,6 +67,7 @@ class Run:
     state: Path | None
     whose: Mapping[str, JSON]
     watch: Watch
+    memory: Foretold | None
     made: Networks = field(default_factory=dict)
     courses: WeakKeyDictionary[nn.Module, list[CoursePoint]] = field(default_factory=WeakKeyDictionary)
 
@@ -115,9 +118,13 @@ class Run:
         return {**networks, "recovered": further}
 
     def finished(self, plan: Plan, state: Path | None) -> tuple[Plan, Networks]:
-        """A plan carried out, trained and laid out; and the plan with its layout."""
+        """A plan carried out, trained, laid out and rounded to what is stored; and the plan with its layout."""
         networks = self.trained(self.carried_out(plan, state), plan)
-        return self.laid_out(networks, plan), networks
+        laid = self.laid_out(networks, plan)
+        for name, network in networks.items():
+            if name != "dense":
+                stored(network, plan.dtype)
+        return laid, networks
 
     def laid_out(self, networks: Networks, plan: Plan) -> Plan:
         """The plan with its layout, in which the compressed networks now are.

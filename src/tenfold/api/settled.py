@@ -57,7 +57,8 @@ def settled(
     plans = [first]
     for allocation in OTHERS:
         with suppress(TenfoldError):  # within bounds the budgets are out of reach
-            plans.append(planned(model, measured, statistics=statistics, **how, **{**asked, "allocation": allocation}))  # type: ignore[arg-type]
+            other = {**how, **asked, "allocation": allocation, "quiet": True}
+            plans.append(planned(model, measured, statistics=statistics, **other))  # type: ignore[arg-type]
     plans = [plan for at, plan in enumerate(plans) if plan not in plans[:at]]
     if len(plans) == 1:
         return first, None

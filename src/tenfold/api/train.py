@@ -27,7 +27,7 @@ from tenfold.protocols import Data, TenfoldError, Watch
 from tenfold.recovery import Machine, check_state, rehearse
 from tenfold.report import CoursePoint, Report, compare, layer_rows, runnable, sentences
 from tenfold.storage import JSON, Document
-from tenfold.surgery import Init, Plan, Row, check_init, copied, fresh, sites, unwrapped
+from tenfold.surgery import Init, Plan, Row, check_init, copied, fresh, sites, stored, unwrapped
 from tenfold.tasks import Objective
 
 RECIPE: dict[str, Any] = {"optimizer": "adam", "warmup": 0.1, "weight_decay": 0.0}
@@ -96,6 +96,7 @@ def train(
     course: list[CoursePoint] = []
     recovered(small, data, epochs=epochs, bn=False, lr=lr, seed=seed, state=state, run=run, watch=watch, course=course,
               **RECIPE, **how)  # fmt: skip
+    stored(small, chosen.dtype)
     used = {**wanted, "init": init, "epochs": epochs, "lr": lr, "seed": seed, "device": device, **(machine or {}),
             "threads": torch.get_num_threads(), **sampled(given), **(settings or {})}  # fmt: skip
     noted = {key: plain(value) for key, value in used.items()}

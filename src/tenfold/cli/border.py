@@ -1,5 +1,6 @@
 """What was typed, checked and made into values before any work."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -126,6 +127,9 @@ def normalisation(
             found[key] = tuple(values)
     if len(found) == 1:
         raise TenfoldError(f"--{next(iter(found))} alone does not normalise inputs; give --mean and --std.")
+    for each in found.get("std", ()):
+        if not 0 < each < math.inf:
+            raise TenfoldError(f"--std {each:g}: inputs are divided by it; give numbers above 0.")
     if found and len(found["mean"]) != len(found["std"]):
         raise TenfoldError(
             f"--mean has {len(found['mean'])} channels and --std {len(found['std'])}; give a number a channel to both."

@@ -65,6 +65,9 @@ def evaluate(
     if ways is not None:
         screen.show(runtimes_table(ways))
         screen.say(*ways.sentences)
+    if data is not None:
+        none = all(each.score is None for each in found.values())
+        screen.say("The data has no test split, so nothing was judged." if none else "Judged on the test split.")
     if all(each.macs is None for each in found.values()):
         screen.say("Without inputs there are no multiply-adds, memory or time; give --input 3x224x224, or --data.")
     if html is not None:

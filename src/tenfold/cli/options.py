@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from tenfold.cli import completion
 from tenfold.cli.recipe import take_recipe
 
 NETWORK, BUDGET, LAYERS = "Network and data", "Budgets and rules", "Formats and layers"
@@ -15,11 +16,17 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
+        autocompletion=completion.networks,
         help="A zoo name, timm:NAME, torchvision:NAME, hf:FOLDER, net.py:function, package.mod:function, or a folder.",
     ),
 ]
 Models = Annotated[
-    list[str], typer.Argument(metavar="MODEL...", help="One network, or several to be put side by side.")
+    list[str],
+    typer.Argument(
+        metavar="MODEL...",
+        autocompletion=completion.networks,
+        help="One network, or several to be put side by side.",
+    ),
 ]
 Folder = Annotated[str, typer.Argument(metavar="FOLDER", help="A folder that tenfold wrote.")]
 Weights = Annotated[
@@ -38,6 +45,7 @@ DataSpec = Annotated[
     str | None,
     typer.Option(
         metavar="SPEC",
+        autocompletion=completion.data_sets,
         help="digits, mnist:DIR, fashion-mnist:DIR, cifar10:DIR, imagefolder:DIR, or data.py:function.",
         rich_help_panel=NETWORK,
     ),
@@ -46,6 +54,7 @@ Task = Annotated[
     str | None,
     typer.Option(
         metavar="TASK",
+        autocompletion=completion.tasks,
         help="What the data is for: classification (default), segmentation, tokens, language, multi-label, regression.",
         rich_help_panel=NETWORK,
     ),
@@ -174,6 +183,14 @@ Frontier = Annotated[
         rich_help_panel=BUDGET,
     ),
 ]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DTYPE",
+        help="In which numbers are stored, two bytes each: bf16 or fp16; by default their own.",
+        rich_help_panel=BUDGET,
+    ),
+]
 PlanFile = Annotated[
     Path | None, typer.Option("--plan", metavar="FILE", help="A plan file, instead of budgets.", rich_help_panel=BUDGET)
 ]
@@ -182,7 +199,10 @@ PlanFile = Annotated[
 Format = Annotated[
     str | None,
     typer.Option(
-        metavar="FORMATS", help="ht2; svd,tucker2,tt; conv=ht2,linear=svd; or auto (default).", rich_help_panel=LAYERS
+        metavar="FORMATS",
+        autocompletion=completion.formats,
+        help="ht2; svd,tucker2,tt; conv=ht2,linear=svd; or auto (default).",
+        rich_help_panel=LAYERS,
     ),
 ]
 Include = Annotated[
@@ -197,6 +217,7 @@ Exclude = Annotated[
 Layer = Annotated[
     list[str] | None,
     typer.Option(
+        autocompletion=completion.layers,
         help="One layer by pattern: 'fc=svd:16', 'layer1.*=dense'; repeatable.",
         rich_help_panel=LAYERS,
         metavar="PATTERN=FORMAT[:RANKS]",
@@ -216,7 +237,10 @@ Calibrate = Annotated[
 CalibrateData = Annotated[
     str | None,
     typer.Option(
-        metavar="SPEC", help="Data whose inputs to calibrate on; by default --data's.", rich_help_panel=CALIBRATION
+        metavar="SPEC",
+        autocompletion=completion.data_sets,
+        help="Data whose inputs to calibrate on; by default --data's.",
+        rich_help_panel=CALIBRATION,
     ),
 ]
 Reconstruct = Annotated[
@@ -309,7 +333,11 @@ CheckpointMinutes = Annotated[
 TrainFormat = Annotated[
     str | None,
     typer.Option(
-        "--format", metavar="FORMATS", help="As in compress; without one, the dense network.", rich_help_panel=LAYERS
+        "--format",
+        metavar="FORMATS",
+        autocompletion=completion.formats,
+        help="As in compress; without one, the dense network.",
+        rich_help_panel=LAYERS,
     ),
 ]
 TrainAllocation = Annotated[

@@ -23,7 +23,7 @@ def take_recipe(ctx: typer.Context, path: Path | None) -> Path | None:
         given = yaml_values(text)
         if not isinstance(given, dict):
             raise TenfoldError("it is no recipe, which has lines such as `params: 4x`.")
-        options = {str(option.name): option for option in ctx.command.params}
+        options: dict[str, Any] = {str(option.name): option for option in ctx.command.params}
         known = [name for name in options if name not in ELSEWHERE]
         for name, value in given.items():
             if name in ELSEWHERE and name in options:
@@ -35,6 +35,10 @@ def take_recipe(ctx: typer.Context, path: Path | None) -> Path | None:
                 raise TenfoldError(f"'{name}' is {value!r:.60}, where one value belongs.")
             if several and not isinstance(value, list):
                 given[name] = [value]
+            try:
+                options[name].process_value(ctx, given[name])
+            except typer.BadParameter as error:
+                raise TenfoldError(f"'{name}' is {value!r:.60}: {error.message.rstrip('.')}.") from error
     ctx.default_map = given
     return path
 

@@ -20,6 +20,7 @@ from tenfold.measure.forward import hooked
 from tenfold.measure.weights import Use, Weight, weights
 from tenfold.network import Positions
 from tenfold.protocols import TenfoldError
+from tenfold.surgery.stored import narrowed, stored_as
 
 SAMPLES = "n"  # the positions of a layer that sees several samples for one of the network (windows, patches, tokens)
 
@@ -58,11 +59,11 @@ def parameter_bytes(model: nn.Module) -> int:
 def state_bytes(model: nn.Module) -> int:
     """Bytes of the safetensors file of a network's state, each tensor once under its first name, without metadata.
 
-    Cores of few bits count as they are stored.
+    Cores of few bits count as they are stored, and other numbers of a network whose plan says in what type they are.
 
     Raises: TenfoldError for a tensor of a dtype that safetensors does not have.
     """
-    tensors = encoded(stored_tensors(model), codings(model))
+    tensors = as_stored(model)
     for name, tensor in tensors.items():
         if tensor.dtype not in DTYPES:
             raise TenfoldError(f"tensor '{name}' is {tensor.dtype}, which safetensors cannot hold.")
@@ -79,8 +80,13 @@ def state_bytes(model: nn.Module) -> int:
 
 def payload_bytes(model: nn.Module) -> int:
     """Bytes of all numbers in that file: codes and scales, and whatever is not in few bits, buffers included."""
-    tensors = encoded(stored_tensors(model), codings(model))
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    return sum(tensor.numel() * tensor.element_size() for tensor in as_stored(model).values())
+
+
+def as_stored(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of that file: codes and scales of cores in few bits, the others in the type that the plan says."""
+    tensors, dtype = encoded(stored_tensors(model), codings(model)), stored_as(model)
+    return {name: narrowed(name, tensor, dtype) for name, tensor in tensors.items()}
 
 
 def stored_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tenfold.inputs import device_of, evaluating, inputs_for, run, tensors_in
+from tenfold.inputs import Inputs, device_of, evaluating, inputs_for, run, tensors_in
 from tenfold.measure.counts import parameter_bytes
 from tenfold.measure.forward import hooked
 
@@ -55,6 +55,14 @@ def live_bytes(model: nn.Module, inputs: Any, within: Iterable[nn.Module] = ()) 
     return live.peak, live.peaks
 
 
+def activation_bytes(model: nn.Module, inputs: Inputs) -> tuple[int, int]:
+    """Bytes of all tensors that one forward brings to life, no fewer than a backward needs; and of the largest."""
+    live = Live([*model.parameters(), *model.buffers()], ())
+    with evaluating(model), live:
+        run(model, inputs.value)
+    return live.made, live.largest
+
+
 class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Bytes of the storages that operations bring to life, until the last tensor that looks into one is gone."""
 
@@ -63,7 +71,7 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.ignored = {id(storage): storage for storage in (tensor.untyped_storage() for tensor in ignored)}
         self.storages: dict[int, tuple[weakref.ref[Any], int]] = {}
-        self.now = self.peak = 0
+        self.now = self.peak = self.made = self.largest = 0
         self.running: list[nn.Module] = []
         self.peaks: dict[nn.Module, int] = {}
         for tensor in given:
@@ -88,7 +96,10 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if known is not None and known[1] == size:
             return
         self.storages[key] = (known[0] if known else weakref.ref(storage, partial(self.forget, key)), size)
-        self.now += size - (known[1] if known else 0)
+        new = size - (known[1] if known else 0)
+        self.now += new
+        self.made += max(new, 0)
+        self.largest = max(self.largest, size)
         self.peak = max(self.peak, self.now)
         for module in self.running:
             self.peaks[module] = max(self.peaks[module], self.now)

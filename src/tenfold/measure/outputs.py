@@ -39,20 +39,22 @@ def outputs(model: nn.Module, inputs: Any) -> Any:
         return run(model, inputs if device is None else to_device(inputs, device))
 
 
-def output_errors(before: Any, after: Any) -> dict[str, OutputError]:
+def output_errors(before: Any, after: Any, *, classes: bool = True) -> dict[str, OutputError]:
     """How far every floating tensor of a network's outputs went, by its name in them (`logits`, `1.0`; or `output`).
 
-    Args: before, after: a tensor, or tensors in tuples, lists, mappings and dataclasses, however nested.
+    Args:
+        before, after: a tensor, or tensors in tuples, lists, mappings and dataclasses, however nested.
+        classes: whether a largest entry may say something.
     """
     found = dict(named_tensors(after))
     return {
-        name: output_error(tensor, found.get(name))
+        name: output_error(tensor, found.get(name), classes=classes)
         for name, tensor in named_tensors(before)
         if tensor.is_floating_point() and tensor.numel()
     }
 
 
-def output_error(before: Tensor, after: Tensor | None) -> OutputError:
+def output_error(before: Tensor, after: Tensor | None, *, classes: bool = True) -> OutputError:
     """How far one tensor went; NaN and infinity are left out in `before` (masked logits), and are zeros in `after`."""
     if after is None or after.shape != before.shape:
         return OutputError(None, None, None, None)
@@ -61,7 +63,7 @@ def output_error(before: Tensor, after: Tensor | None) -> OutputError:
     if not kept.any():
         return OutputError(None, None, None, None)
     b = torch.where(kept, b.nan_to_num(0.0, 0.0, 0.0), a)  # where `a` is masked, so is `b`
-    axis = entries(a)
+    axis = entries(a) if classes else None
     same = None if axis is None else float((a.argmax(axis) == b.argmax(axis)).double().mean())
     return OutputError(relative_error(a[kept], b[kept]), cosine(a[kept], b[kept]), same, axis)
 

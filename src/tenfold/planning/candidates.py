@@ -22,6 +22,7 @@ from tenfold.planning.pace import Pace
 from tenfold.protocols import TenfoldError
 from tenfold.quantization import Scheme
 from tenfold.surgery import Site
+from tenfold.surgery.stored import stored_bytes
 
 # Times what rounding costs normal numbers it costs trained kernels, whole or in cores that make it good; the second
 # where bonds of more than two cores cannot be turned
@@ -44,6 +45,7 @@ class Subject:
         gain: what a squared error counts for, once for a weight whose error does not come back to it.
         metric: what an error costs, where that is known: errors and spectra are then those in it.
         pace: how long it takes, where a clock knows.
+        dtype: in which its numbers are stored; None: in their own.
         slow_price: what every second counts for that it takes longer than the dense weight.
     """
 
@@ -58,6 +60,7 @@ class Subject:
     metric: Metric | None = None
     pace: Pace | None = None
     slow_price: float = 0.0
+    dtype: str | None = None
 
     def seen(self, net: TensorNetwork, parts: Sequence[Collection[str]] | None = None) -> Tensor:
         """The weight in coordinates in which its error is a Frobenius norm, as far as one factor a part tells.
@@ -72,10 +75,15 @@ class Subject:
         return self.weight.numel()
 
     @property
+    def itemsize(self) -> int:
+        """Bytes of one number as it is stored."""
+        return stored_bytes(1, self.weight.element_size(), self.dtype)
+
+    @property
     def dense(self) -> Cost:
         """What the weight costs as it is."""
         seconds = None if self.pace is None else self.pace.dense
-        return Cost(self.params, self.params * self.weight.element_size(), self.params, self.macs, seconds)
+        return Cost(self.params, self.params * self.itemsize, self.params, self.macs, seconds)
 
     def answer(self, maker: Suits) -> Format | str:
         """A format as it suits the weight, or the reason why none does: its options may be one."""
@@ -173,7 +181,7 @@ class Family:
     def bytes(self, sizes: Mapping[str, Any]) -> Any:
         """What the folder stores of the cores, labels having these sizes."""
         if self.scheme is None:
-            return self.net.param_count(sizes) * self.subject.weight.element_size()
+            return self.net.param_count(sizes) * self.subject.itemsize
         return sum(self.scheme.stored_bytes([sizes[label] for label in core]) for core in self.net.cores)
 
     def costs(self, ranks: Ints, *, gaining: bool = False) -> tuple[Cost, Ints]:

@@ -18,6 +18,7 @@ from tenfold.planning.search import Allocation, Search
 from tenfold.planning.timed import with_fastest_stages
 from tenfold.protocols import TenfoldError, Watch
 from tenfold.surgery import Plan, check_finite, unwrapped
+from tenfold.surgery.stored import check_dtype
 
 Wanted = str | float | None
 MAX_ERROR = 0.9  # of one weight, unless another is asked for: summed squares cap at 1, so that one would be given up
@@ -44,6 +45,7 @@ class Asked(TypedDict, total=False):
     time: Wanted
     allow_slower: bool
     runtime: str | None
+    dtype: str | None
 
 
 @typed
@@ -69,11 +71,13 @@ def plan(
     bits: str | int | None = None,
     allow_slower: bool = False,
     runtime: str | None = None,
+    dtype: str | None = None,
     seed: int = 0,
     curves: ErrorCurves | None = None,
     clock: Clock | None = None,
     inputs: Any = None,
     metrics: Mapping[str, Metric] | None = None,
+    quiet: bool = False,
     watch: Watch = iter,
 ) -> Plan:
     """What becomes of every weight of a dense network.
@@ -103,12 +107,15 @@ def plan(
         allow_slower: whether `auto` may take what the clock finds slower than the dense weight. Else it does only where
             the budgets cannot be met otherwise.
         runtime: of the clock, for verbs that make it: `eager` (their default), `compile` or `onnxruntime`.
+        dtype: in which all floating numbers are stored, `bf16` or `fp16`, two bytes each, which `bytes` counts; by
+            default their own.
         curves: error curves found before; what is missing is added to them.
         clock: times of stages on this machine; what is missing is added to it. Stages are then chosen by it, too.
         inputs: a batch; every weight's stages are then the fastest for it on this machine (within the multiply-adds
             planned, where these are a budget). Without it they are those of the fewest multiply-adds.
         metrics: by weight, what an error of it costs (`tenfold.statistics`): errors are then those of the outputs, and
             those of different weights compare. A weight without one is taken to cost what the others do on average.
+        quiet: whether it is left unsaid that the whole network comes out slower than was asked for.
         watch: is handed iterators of layers that are done, one after the other, and hands them on, to draw a bar.
     Raises: TenfoldError, one sentence: budgets out of reach, names that match nothing, formats that suit no layer.
     Source of the allocation: Everett, Operations Research 11 (1963), 399-417 (one multiplier for each budget).
@@ -121,9 +128,11 @@ def plan(
     schemes = schemes_asked(bits)
     check_asked(list(asked), rules, energy, multiple, allocation, max_error, bits)
     check_clock(clock, runtime)
+    if dtype is not None:
+        check_dtype(dtype)
     search = Search(model, profile, of, include, exclude, layers or {}, formats_asked(format), curves, seed,
                     lean=deployed_params is not None, metrics=metrics or {}, schemes=schemes, clock=clock,
-                    allow_slower=allow_slower or format != AUTO, watch=watch)  # fmt: skip
+                    allow_slower=allow_slower or format != AUTO, dtype=dtype, watch=watch)  # fmt: skip
     if rules:
         found = search.plan(search.by_rule(energy, None if ranks is None else ranks_asked(ranks), multiple))
     elif not asked:
@@ -142,7 +151,7 @@ def plan(
 
         fast = time is not None or search.slow_price > 0
         if fast and clock is not None and inputs is not None:
-            found = promised(model, clock, inputs, 1.0 if time is None else time, at)
+            found = promised(model, clock, inputs, 1.0 if time is None else time, at, quiet=quiet)
         else:
             found = at(1.0) if search.slow_price and time is None else search.plan(under(asked))
     if clock is not None:

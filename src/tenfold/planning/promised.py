@@ -18,12 +18,22 @@ NEAR = 0.98  # of what was promised: the noise of the clock
 log = logging.getLogger(__name__)
 
 
-def promised(model: nn.Module, clock: Clock, inputs: Any, asked: str | float, planned: Callable[[float], Plan]) -> Plan:
+def promised(
+    model: nn.Module,
+    clock: Clock,
+    inputs: Any,
+    asked: str | float,
+    planned: Callable[[float], Plan],
+    *,
+    quiet: bool = False,
+) -> Plan:
     """The plan of a network that really is so much faster, without numbers for now.
 
     Where it is not, the summed times of stages were too hopeful by some factor, and the plan is made again for as much
     more, at most twice; if that is out of reach, the fastest so far stays, and the log says what it comes to.
-    Args: asked: a ratio of time; planned: the plan for a ratio by the times of stages.
+    Args:
+        asked: a ratio of time; planned: the plan for a ratio by the times of stages.
+        quiet: whether that is left unsaid.
     Raises: TenfoldError if the first is out of reach.
     """
     wanted = aim = ratio_asked("time", asked)
@@ -45,6 +55,8 @@ def promised(model: nn.Module, clock: Clock, inputs: Any, asked: str | float, pl
             return plan
         aim *= wanted / speed
     assert best is not None  # the first attempt made one
+    if quiet:
+        return best[1]
     if wanted > 1:
         log.warning("time %.3gx was asked for, and the whole network comes to %.3gx %s.", wanted, best[0], here)
     elif best[0] < NEAR:

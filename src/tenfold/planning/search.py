@@ -26,6 +26,7 @@ from tenfold.planning.rules import by_energy, by_ranks, named_layer, or_dense, u
 from tenfold.protocols import TenfoldError, Watch, within
 from tenfold.quantization import ROW, Scheme, levels_of
 from tenfold.surgery import Plan, Row, matching, sites, untaken
+from tenfold.surgery.stored import stored_bytes
 from tenfold.threads import by_layer
 
 Allocation = Literal["global", "clipped", "blended", "uniform"]
@@ -88,9 +89,11 @@ class Search:
         schemes: Sequence[Scheme | None] = (None,),
         clock: Clock | None = None,
         allow_slower: bool = True,
+        dtype: str | None = None,
         watch: Watch = iter,
     ) -> None:
         self.model, self.of, self.lean, self.seed, self.watch = model, of, lean, seed, watch
+        self.dtype = dtype
         self.clock, self.slow_price, self.schemes = clock, 0.0, tuple(schemes)
         self.profile = part(profile, model, of) if of else profile
         self.curves = curves if curves is not None else ErrorCurves(weights_hash(model))
@@ -124,7 +127,8 @@ class Search:
         times = site.times(row.positions, row.macs, row.calls)
         gain = site.error_gain(row.positions, row.calls)
         pace = None if self.clock is None else Pace.of(self.clock, model, site, positions, times)
-        return Subject(site, weight, positions, macs, times, row.first, self.lean, gain, pace=pace)
+        return Subject(site, weight, positions, macs, times, row.first, self.lean, gain, pace=pace,
+                       dtype=self.dtype)  # fmt: skip
 
     def suited(
         self, name: str, included: set[str], excluded: Mapping[str, str], formats: Mapping[str, Sequence[Suits]]
@@ -330,7 +334,8 @@ class Search:
         ceilings = np.array(list(given.values()))
         whole = np.array([float(budget.of(self.whole)) for budget in budgets.values()])
         bare = Limits(budgets, ceilings, np.zeros_like(whole), whole)
-        rest = whole - sum(costs_of(bare, Choice(0.0, self.subjects[name].dense)) for name in [*free, *fixed])
+        as_stored = np.array([float(budget.of(self.stored)) for budget in budgets.values()])
+        rest = as_stored - sum(costs_of(bare, Choice(0.0, self.subjects[name].dense)) for name in [*free, *fixed])
         rest = rest + sum(costs_of(bare, choice) for choice in fixed.values())
         return Limits(budgets, ceilings - rest, rest, whole, max_error)
 
@@ -350,6 +355,11 @@ class Search:
         seconds = None if self.clock is None or self.of else self.clock.whole
         return Cost(measured.params, measured.bytes, measured.params, measured.macs, seconds)
 
+    @property
+    def stored(self) -> Cost:
+        """The same with its numbers as they will be stored."""
+        return replace(self.whole, bytes=stored_bytes(self.profile.params, self.profile.bytes, self.dtype))
+
     def plan(self, choices: Mapping[str, Choice]) -> Plan:
         """A row for every weight of the network."""
         outside = f"not in {' or '.join(map(repr, self.of))}, which is what was planned"
@@ -357,7 +367,8 @@ class Search:
             name: self.row(name, choices.get(name)) if name in self.sites else Row(name, reason=outside)
             for name in sites(self.model)
         }
-        return Plan(rows | {name: Row(name, reason=other.reason) for name, other in untaken(self.model).items()})
+        rows |= {name: Row(name, reason=other.reason) for name, other in untaken(self.model).items()}
+        return Plan(rows, dtype=self.dtype)
 
     def row(self, name: str, choice: Choice | None) -> Row:
         """The plan's row for a weight."""

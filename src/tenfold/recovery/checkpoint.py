@@ -13,9 +13,11 @@ state/lock       held by the run that trains
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
 
 from tenfold import storage
 from tenfold.protocols import TenfoldError
@@ -87,20 +89,39 @@ def told(name: str, before: Any, now: Any) -> str:
 
 
 def save_step(accelerator: "Accelerator", state: Path, step: int, run: Mapping[str, Any]) -> None:
-    """Keep the state after a step in place of the earlier ones: whole, or not at all; all processes must call it."""
+    """Keep the state after a step in place of the earlier ones: whole, or not at all; all processes must call it.
+
+    Raises: TenfoldError where the file system refuses; what was kept before is still there then.
+    """
     saving = state / SAVING
-    if accelerator.is_main_process:
-        _discard(saving)
-        saving.mkdir(parents=True)
-        (saving / RUN).write_text(json.dumps(run, indent=1), encoding="utf-8")
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(saving))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        earlier = _steps(state)
-        saving.rename(state / f"{STEP}{step}")
-        for old in earlier:
-            _discard(state / f"{STEP}{old}")
+    with _written(saving):
+        if accelerator.is_main_process:
+            _discard(saving)
+            saving.mkdir(parents=True)
+            (saving / RUN).write_text(json.dumps(run, indent=1), encoding="utf-8")
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(saving))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            earlier = _steps(state)
+            saving.rename(state / f"{STEP}{step}")
+            for old in earlier:
+                _discard(state / f"{STEP}{old}")
+
+
+@contextmanager
+def _written(saving: Path) -> Iterator[None]:
+    """Say that a checkpoint could not be written, and make room for what else there is to write."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch's and safetensors' words for a full disk
+        with suppress(OSError):
+            _discard(saving)
+        said = " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".")
+        raise TenfoldError(
+            f"a checkpoint cannot be written in '{saving.parent}' ({said:.200}); make room and give the command again: "
+            "what was kept there before is whole."
+        ) from error
 
 
 def load_step(accelerator: "Accelerator", state: Path, step: int) -> None:

@@ -2,17 +2,31 @@
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from tenfold.measure.score import device_of
 from tenfold.protocols import Data, TenfoldError
 from tenfold.recovery.batchnorm import reestimate
-from tenfold.recovery.finetune import Step, finetune
+from tenfold.recovery.finetune import Machine, Step, finetune
 from tenfold.recovery.randomness import at_epoch, seeded
 
 log = logging.getLogger(__name__)
+
+
+class Finetuning(Machine, total=False):
+    """Arguments of `finetune` that recovery hands on."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    optimizer: Literal["sgd", "adam"]
+    warmup: float
+    temperature: float
+    distill: float
+    device: torch.device | str | None
 
 
 def recover(

@@ -93,6 +93,7 @@ def compare(
     scores: Mapping[str, ScoreValue | None] | None = None,
     reference: str | None = None,
     others: Inputs | None = None,
+    classes: bool = True,
     repeats: int = 20,
     warmup: int = 3,
 ) -> dict[str, Measurement]:
@@ -106,6 +107,7 @@ def compare(
         reference: the name of the network that the others are compared with, in outputs and time; it is timed in the
             layout in which it is fastest, the others in the one that they have.
         others: inputs on which outputs are compared once more.
+        classes: whether the largest entry of an output may be that of a class.
         repeats: timed rounds; warmup: rounds before them.
     Raises: TenfoldError, naming the network, if one cannot run on the inputs.
     """
@@ -116,8 +118,10 @@ def compare(
     if given is not None and reference is not None:
         lowered[reference], layouts[reference] = measure.in_fastest_layout(lowered[reference], given)
     times = {} if given is None else measure.forward_timings(lowered, given, repeats=repeats, warmup=warmup)
-    errors = {} if given is None or reference is None else output_errors(lowered, given, reference)
-    elsewhere = {} if others is None or reference is None else output_errors(lowered, others, reference)
+    errors = {} if given is None or reference is None else output_errors(lowered, given, reference, classes=classes)
+    elsewhere = (
+        {} if others is None or reference is None else output_errors(lowered, others, reference, classes=classes)
+    )
     return {
         name: Measurement(
             params=measure.params(network),
@@ -162,12 +166,12 @@ def cost(name: str, network: nn.Module, inputs: Inputs | None) -> Cost:
 
 
 def output_errors(
-    networks: Mapping[str, nn.Module], inputs: Inputs, reference: str
+    networks: Mapping[str, nn.Module], inputs: Inputs, reference: str, *, classes: bool
 ) -> dict[str, dict[str, OutputError]]:
     """How far the outputs of every other network went from those of the reference."""
     given = measure.outputs(networks[reference], inputs.value)
     return {
-        name: measure.output_errors(given, measure.outputs(network, inputs.value))
+        name: measure.output_errors(given, measure.outputs(network, inputs.value), classes=classes)
         for name, network in networks.items()
         if name != reference
     }

@@ -1,7 +1,6 @@
 """Sums as one safetensors file: statistics beside the profile that they go with, or a pass that has begun."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from tenfold.statistics.moment import Moment
 from tenfold.statistics.slope import Slope
 from tenfold.statistics.statistics import Halves, Seen, Statistics
 from tenfold.statistics.sums import Sums
+from tenfold.storage import writing
 
 KIND, BEGUN, SCHEMA = "tenfold statistics", "tenfold statistics, begun", "3"
 PARTS: dict[type[Sums], tuple[str, ...]] = {kind: tuple(part.name for part in fields(kind)) for kind in (Moment, Slope)}
@@ -30,13 +30,8 @@ def save(path: Path, kind: str, sums: Mapping[str, Sums], about: Mapping[str, st
     tensors = {
         f"{name}.{part}": getattr(each, part).contiguous() for name, each in sums.items() for part in PARTS[type(each)]
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path) as partial:
         save_file(tensors, partial, metadata={"kind": kind, "schema": SCHEMA, **about})
-        os.replace(partial, path)
-    except OSError as error:
-        raise TenfoldError(f"'{path}' cannot be written ({error.strerror}).") from error
 
 
 def known(path: Path, kind: str) -> Mapping[str, str] | None:

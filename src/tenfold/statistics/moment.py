@@ -16,6 +16,11 @@ def is_full(groups: int, features: int) -> bool:
     return groups * features**2 <= MOST**2
 
 
+def moment_bytes(groups: int, features: int) -> int:
+    """Bytes of a moment of so many features in each of so many groups."""
+    return 8 * groups * (features**2 if is_full(groups, features) else features)
+
+
 @dataclass(frozen=True)
 class Moment(Sums):
     """Sums over rows.

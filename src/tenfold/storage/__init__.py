@@ -11,11 +11,12 @@ from tenfold.storage.replace import (
     placing,
     write_bytes,
     write_text,
+    writing,
 )
 from tenfold.storage.tensors import check_storable
 
 __all__ = [
     "JSON", "Document", "Origin", "alone", "check_ours", "check_plan", "check_replaceable", "check_storable",
     "check_writable", "holding", "is_folder", "load", "placing", "read_document", "read_plan", "read_report",
-    "save", "versions", "with_sources", "write_bytes", "write_text",
+    "save", "versions", "with_sources", "write_bytes", "write_text", "writing",
 ]  # fmt: skip

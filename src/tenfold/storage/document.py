@@ -77,7 +77,7 @@ class Manifest:
         tied: other name -> the name under which the tensor is stored.
         strides: of tensors that were not laid out row by row; a layout decides the last bits of an output.
         remade: dtypes of the buffers that the architecture makes anew.
-        coded: dtypes of the cores that are stored in few bits, and of their scales; empty in older folders.
+        widened: dtypes that tensors of the network have, where the file has narrower ones.
         files: path in the folder -> SHA-256, of every file that loading reads, and of the report.
         sizes: likewise in bytes, so that a file of another size is refused unread; empty in the older schema.
         versions: of tenfold, torch and Python when it was written.
@@ -90,7 +90,7 @@ class Manifest:
     files: Mapping[str, str]
     versions: Mapping[str, str]
     sizes: Mapping[str, Natural] = field(default_factory=dict)
-    coded: Mapping[str, str] = field(default_factory=dict)
+    widened: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The text of model.json; the same for the same contents."""

@@ -74,7 +74,7 @@ def save(
     model = unwrapped(model)
     check_plan(model, plan)
     document = with_sources(document)
-    found = packed(model)
+    found = packed(model, plan.dtype)
     check_finite(model)
     texts = {
         PLAN: plan.to_yaml(),
@@ -112,7 +112,7 @@ def write(folder: Path, found: Packed, texts: Mapping[str, str | None], document
         tied=found.tied,
         strides=found.strides,
         remade=found.remade,
-        coded=found.coded,
+        widened=found.widened,
         files={name: sha256(folder / name) for name in listed},
         versions=versions(),
         sizes={name: (folder / name).stat().st_size for name in listed},
@@ -193,7 +193,7 @@ def load(folder: str | Path, *, build: Build, model: nn.Module | None = None, tr
         what = f"the model given ({type(model).__name__})"
     with within(f"{what} is not the one that '{folder}' was made from"):
         result = skeleton(getattr(model, "_orig_mod", model), stored_plan(place))
-        fill(result, place / WEIGHTS, manifest.tied, manifest.strides, manifest.remade, manifest.coded)
+        fill(result, place / WEIGHTS, manifest.tied, manifest.strides, manifest.remade, manifest.widened)
         check_finite(result)
     return result.eval()
 

@@ -60,9 +60,10 @@ def holding(file: Path, guarded: Path) -> Iterator[None]:
 
 def sign(file: Path) -> None:
     """Say in a held lock file who holds it; where the system has no locks, filelock has said it already."""
-    said = file.read_text(encoding="utf-8", errors="replace")
-    if not said or said.startswith(HOLDER):
-        file.write_text(f"{HOLDER}{os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+    with suppress(OSError):  # a full disk: the lock is held unsigned, too
+        said = file.read_text(encoding="utf-8", errors="replace")
+        if not said or said.startswith(HOLDER):
+            file.write_text(f"{HOLDER}{os.getpid()} on {socket.gethostname()}", encoding="utf-8")
 
 
 def holder(file: Path) -> str:

@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from tenfold.documents import yaml_values
 from tenfold.protocols import TenfoldError
 from tenfold.storage.document import OWN, STATE, marked, model_json
@@ -200,14 +202,24 @@ def placing(path: Path, content: bytes) -> Iterator[Path]:
 
     Raises: TenfoldError if it cannot be written.
     """
+    with writing(path) as partial:
+        partial.write_bytes(content)
+        yield partial
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """The name of a file beside `path`, to be written in the block, which takes its place at the end; likewise.
+
+    Raises: TenfoldError if it cannot be written.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
         yield partial
         os.replace(partial, path)
-    except OSError as error:
-        raise TenfoldError(f"'{path}' cannot be written ({error.strerror}).") from error
+    except (OSError, SafetensorError) as error:  # the latter is what a full disk comes to there
+        raise TenfoldError(f"'{path}' cannot be written ({getattr(error, 'strerror', None) or error}).") from error
     finally:
         with suppress(OSError):  # the first error is the one to be told
             partial.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from tenfold.layers.coded import Coding, codings, decoded, encoded
 from tenfold.protocols import TenfoldError, within
 from tenfold.surgery.memory import beside, views
 from tenfold.surgery.references import redirected
+from tenfold.surgery.stored import narrowed
 
 STORABLE = {
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,
@@ -44,7 +45,7 @@ class Packed:
     tied: dict[str, str]
     strides: dict[str, list[int]]
     remade: dict[str, str]
-    coded: dict[str, str]
+    widened: dict[str, str]
 
 
 def slots(model: nn.Module, *, persistent: bool = True) -> dict[str, Slot]:
@@ -64,10 +65,12 @@ def every_slot(model: nn.Module) -> Iterator[tuple[str, Slot, bool]]:
                 yield name, Slot(module, key, tensor), key not in module._non_persistent_buffers_set
 
 
-def packed(model: nn.Module) -> Packed:
+def packed(model: nn.Module, dtype: str | None = None) -> Packed:
     """What is stored of a network.
 
-    Raises: TenfoldError that names a state that is no tensor, or a tensor that safetensors does not take.
+    Args: dtype: in which floating numbers are stored, as in a plan; None: in their own.
+    Raises: TenfoldError that names a state that is no tensor, or a tensor that safetensors, or the dtype, does not
+        take.
     """
     own = slots(model)
     check_storable(model)
@@ -88,11 +91,10 @@ def packed(model: nn.Module) -> Packed:
         pointer = numbers.untyped_storage().data_ptr()
         found.tensors[name] = numbers.clone() if pointer in storages else numbers  # views of one storage come apart
         storages.add(pointer)
-    known = codings(model)
-    coded = {each: dtype_name(own[each].tensor) for name in known for each in (name, known[name].scales)}
-    return replace(
-        found, tensors=encoded(found.tensors, known), coded={k: v for k, v in coded.items() if k in found.tensors}
-    )
+    tensors = encoded(found.tensors, codings(model))
+    stored = {name: narrowed(name, tensor, dtype) for name, tensor in tensors.items()}
+    other = [name for name, tensor in stored.items() if tensor.dtype != found.tensors[name].dtype]
+    return replace(found, tensors=stored, widened={name: dtype_name(found.tensors[name]) for name in other})
 
 
 def check_storable(model: nn.Module) -> None:
@@ -164,11 +166,11 @@ def fill(
     tied: Mapping[str, str],
     strides: Mapping[str, Sequence[int]],
     remade: Mapping[str, str],
-    coded: Mapping[str, str],
+    widened: Mapping[str, str],
 ) -> None:
-    """Put the tensors of a file into their places, in the dtype of the file, and tie what was tied.
+    """Put the tensors of a file into their places, in the dtypes that they were saved from, and tie what was tied.
 
-    Args: coded: the dtypes of cores that lie in few bits there, and of their scales.
+    Args: widened: these dtypes, where the file has narrower ones, or codes.
 
     Raises: TenfoldError that names what is missing, left over or of another shape.
     """
@@ -176,14 +178,14 @@ def fill(
     try:
         with safe_open(path, framework="pt") as file:
             stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            check_fit(own, tied, stored | {name: known[name].shape for name in coded if name in known})
+            check_fit(own, tied, stored | {name: known[name].shape for name in widened if name in known})
             made: dict[tuple[str, bool], Tensor] = {}
             swaps: dict[Tensor, Tensor] = {}
             for name, slot in own.items():
                 source = tied.get(name, name), slot.is_parameter
                 if source not in made:
                     with within(f"'{source[0]}'"):
-                        numbers = aligned(numbers_in(file, source[0], known, coded), strides.get(source[0]))
+                        numbers = aligned(numbers_in(file, source[0], known, widened), strides.get(source[0]))
                         check_numbers(slot.tensor, numbers)
                     made[source] = in_place_of(slot, numbers.to(slot.tensor.device))
                 swaps |= views(slot.tensor, made[source], kept) | {slot.tensor: made[source]}
@@ -196,12 +198,10 @@ def fill(
             setattr(slot.module, slot.key, slot.tensor.to(dtype_named(remade[name])))
 
 
-def numbers_in(file: Any, name: str, known: Mapping[str, Coding], coded: Mapping[str, str]) -> Tensor:
-    """A tensor of an open file, decoded where it is in few bits there."""
+def numbers_in(file: Any, name: str, known: Mapping[str, Coding], widened: Mapping[str, str]) -> Tensor:
+    """A tensor of an open file in the dtype that it was saved from, decoded where it is in few bits there."""
     tensor: Tensor = file.get_tensor(name)
-    if name not in coded:
-        return tensor
-    dtype = dtype_named(coded[name])
+    dtype = dtype_named(widened.get(name, dtype_name(tensor)))
     return (
         decoded(tensor, file.get_tensor(known[name].scales).to(dtype), known[name])
         if name in known

@@ -9,9 +9,10 @@ from tenfold.surgery.lowering import lower
 from tenfold.surgery.patterns import matching
 from tenfold.surgery.plan import Plan, Row
 from tenfold.surgery.sites import Site, sites
+from tenfold.surgery.stored import stored
 from tenfold.surgery.untaken import Untaken, untaken
 
 __all__ = [
     "Init", "Plan", "Row", "Site", "Untaken", "check_finite", "check_init", "copied", "decompose", "fresh", "hollowed",
-    "laid_out", "lower", "matching", "sites", "untaken", "unwrapped",
+    "laid_out", "lower", "matching", "sites", "stored", "untaken", "unwrapped",
 ]  # fmt: skip

@@ -23,6 +23,7 @@ from tenfold.surgery.plan import Plan, Row
 from tenfold.surgery.references import redirected
 from tenfold.surgery.room import check_room
 from tenfold.surgery.sites import Site, sites
+from tenfold.surgery.stored import stored
 from tenfold.surgery.untaken import untaken
 from tenfold.threads import by_layer
 
@@ -74,14 +75,19 @@ def decompose(
                 concerns.setdefault(concern, []).append(name)
     for concern, names in () if quiet else concerns.items():
         log.warning("%s: %s", listed(names), concern)
-    return kept(laid_out(replaced(model, planned, weights), plan.layout), plan)
+    return as_planned(replaced(model, planned, weights), plan)
 
 
 def skeleton(model: nn.Module, plan: Plan) -> nn.Module:
     """A copy of the network with cores of the right shapes and no meaning, to be filled from a file."""
     model = unwrapped(model)
     planned = networks(model, plan)
-    return kept(laid_out(replaced(model, planned, meaningless(model, plan, planned)), plan.layout), plan)
+    return as_planned(replaced(model, planned, meaningless(model, plan, planned)), plan)
+
+
+def as_planned(small: nn.Module, plan: Plan) -> nn.Module:
+    """The network with all that a plan says of it as a whole: its layout, and how its numbers are stored."""
+    return kept(stored(laid_out(small, plan.layout), plan.dtype), plan)
 
 
 def hollowed(model: nn.Module, plan: Plan) -> None:

@@ -13,6 +13,7 @@ from tenfold.network import TensorNetwork
 from tenfold.protocols import TenfoldError, within
 from tenfold.quantization import CORE, Per, Scheme, scheme_named
 from tenfold.surgery.layout import Layout
+from tenfold.surgery.stored import Dtype
 
 Runtime = Literal["eager", "compile", "onnxruntime", "cuda-graph"]
 EAGER, COMPILE, ONNXRUNTIME, CUDA_GRAPH = get_args(Runtime)
@@ -100,17 +101,19 @@ class Plan:
         layout: how images lie in memory from the first layer to the last, `contiguous` or `channels_last`; None where
             nobody has timed it.
         runtime: in which it was timed; None likewise.
+        dtype: in which numbers are stored, `bf16` or `fp16`; None: in their own.
     """
 
     rows: Mapping[str, Row] = field(hash=False)
     batch: int | None = None
     layout: str | None = None
     runtime: str | None = None
+    dtype: str | None = None
 
     def to_values(self) -> dict[str, Any]:
         """What a file holds of the plan: mappings, lists, texts and numbers."""
         layers = {name: row_values(row) for name, row in self.rows.items()}
-        whole = {key: value for key in ("batch", "layout", "runtime") if (value := getattr(self, key)) is not None}
+        whole = {key: value for key, value in vars(self).items() if key != "rows" and value is not None}
         values: dict[str, Any] = to_builtins({"schema": SCHEMA, **whole, "layers": layers})
         return values
 
@@ -151,6 +154,7 @@ class PlanFile:
     batch: Annotated[int, Meta(ge=1, description="a whole number of samples from 1")] | None = None
     layout: Layout | None = None
     runtime: Runtime | None = None
+    dtype: Dtype | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,7 @@ def from_file(file: PlanFile) -> Plan:
     for name, given in file.layers.items():
         with within(f"layer '{name}'"):
             rows[name] = row_from_file(name, given)
-    return Plan(rows, file.batch, file.layout, file.runtime)
+    return Plan(rows, file.batch, file.layout, file.runtime, file.dtype)
 
 
 def row_values(row: Row) -> dict[str, Any]:

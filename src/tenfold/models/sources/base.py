@@ -1,6 +1,7 @@
 """`Source`: a network's architecture by name."""
 
 import importlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,12 @@ def imported(package: str, extra: str) -> Any:
             return importlib.import_module(package)
         except ImportError as error:
             raise TenfoldError(f"{package} cannot be imported ({error}); pip install 'tenfold[{extra}]'.") from error
+
+
+def check_name(package: str, name: str) -> None:
+    """Raise a TenfoldError for what can be no name of a package's, before the package is asked for."""
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise TenfoldError(f"'{package}:{name}' is no network of {package}; write {package}:resnet18.")
 
 
 def built(spec: str, build: Callable[[], nn.Module]) -> nn.Module:

@@ -2,13 +2,14 @@
 
 from functools import partial
 
-from tenfold.models.sources.base import Source, built, imported
+from tenfold.models.sources.base import Source, built, check_name, imported
 from tenfold.named import foreign
 from tenfold.protocols import TenfoldError, near_misses
 
 
 def timm(name: str) -> Source:
     """An architecture, with or without the tag of its weights, which are not fetched."""
+    check_name("timm", name)
     package = imported("timm", "models")
     plain = name.partition(".")[0]
     if not package.is_model(plain):

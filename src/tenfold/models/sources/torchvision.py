@@ -2,12 +2,13 @@
 
 from functools import partial
 
-from tenfold.models.sources.base import Source, built, imported
+from tenfold.models.sources.base import Source, built, check_name, imported
 from tenfold.protocols import TenfoldError, near_misses
 
 
 def torchvision(name: str) -> Source:
     """An architecture; its published weights are not fetched."""
+    check_name("torchvision", name)
     models = imported("torchvision.models", "models")
     if name not in models.list_models():
         raise TenfoldError(f"torchvision has no model '{name}'{near_misses(name, models.list_models())}")

@@ -1,7 +1,6 @@
 """What a reconstruction needs to go on after a stop: the network after the last block that was done."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tenfold.protocols import TenfoldError
+from tenfold.storage import writing
 
 FILE = "blocks.safetensors"
 
@@ -22,13 +21,8 @@ def keep(state: Path, model: nn.Module, done: int, run: Mapping[str, Any]) -> No
     Raises: TenfoldError if it cannot be written.
     """
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
-    partial = state / f".{FILE}.{os.getpid()}.partial"
-    try:
-        state.mkdir(parents=True, exist_ok=True)
+    with writing(state / FILE) as partial:
         save_file(tensors, partial, metadata={"done": str(done), "run": json.dumps(run, sort_keys=True)})
-        os.replace(partial, state / FILE)
-    except OSError as error:
-        raise TenfoldError(f"'{state}' cannot be written ({error.strerror}).") from error
 
 
 def resumed(state: Path, model: nn.Module, run: Mapping[str, Any]) -> int:
