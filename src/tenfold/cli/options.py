@@ -147,9 +147,7 @@ MaxError = Annotated[
 ]
 Allocation = Annotated[
     str | None,
-    typer.Option(
-        metavar="HOW", help="global, clipped, blended, or uniform: one share of the ranks.", rich_help_panel=BUDGET
-    ),
+    typer.Option(metavar="HOW", help="global, clipped, or uniform: one share of the ranks.", rich_help_panel=BUDGET),
 ]
 Multiple = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Every rank a multiple of this.", rich_help_panel=BUDGET)

@@ -97,8 +97,7 @@ def plan(
             may be given up; by default 0.9. Where no spectrum gives the error, its estimate counts.
         multiple: every rank is a multiple of this where its bound allows.
         allocation: `global`; `clipped`: the same, but no weight gets less than half or more than 1.6 times what it
-            would get if all got alike; `blended`: the same, but what errors of a weight count for goes halfway (in
-            logarithms) to what those of all do; or `uniform` (one share of the full ranks everywhere).
+            would get if all got alike; or `uniform` (one share of the full ranks everywhere).
         allow_slower: whether `auto` may take what the clock finds slower than the dense weight. Else it does only where
             the budgets cannot be met otherwise.
         runtime: of the clock, for verbs that make it: `eager` (their default), `compile` or `onnxruntime`.
