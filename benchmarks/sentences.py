@@ -7,8 +7,8 @@ all-MiniLM-L6-v2 as the package carries it; the 36 linear layers of its encoder 
 the ratio. Calibrated on sentences of wikitext-2's validation part (32 tokens at most), another thousand for each seed;
 judged on its test part and on tinyshakespeare, 1,000 sentences each: mean cosine to the dense embedding, and overlap of
 the ten nearest neighbours. `plain`: weight error, uniform ranks. `whitened`: input moments only, uniform ranks
-(SVD-LLM's). `two-sided`: both moments, planned ranks, the plan that errs least on 64 further sentences. `blocks`: then encoder layers refined, one by one and all
-together.
+(SVD-LLM's). `two-sided`: both moments, planned ranks, the plan that errs least on 64 further sentences. `blocks`: then
+encoder layers refined, one by one and all together.
 """
 
 import argparse
