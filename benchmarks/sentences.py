@@ -7,8 +7,8 @@ all-MiniLM-L6-v2 as the package carries it; the 36 linear layers of its encoder 
 the ratio. Calibrated on sentences of wikitext-2's validation part (32 tokens at most), another thousand for each seed;
 judged on its test part and on tinyshakespeare, 1,000 sentences each: mean cosine to the dense embedding, and overlap of
 the ten nearest neighbours. `plain`: weight error, uniform ranks. `whitened`: input moments only, uniform ranks
-(SVD-LLM's). `two-sided`: both moments, planned ranks. `blocks`: then encoder layers refined, one by one and all
-together.
+(SVD-LLM's). `two-sided`: both moments, planned ranks, the plan that errs least on 64 further sentences. `blocks`: then
+encoder layers refined, one by one and all together.
 """
 
 import argparse
@@ -28,12 +28,16 @@ import tenfold
 from calibration import kept, spread
 from table import page, table, written
 from tenfold import surgery
+from tenfold.api.calibrate import Calibrated
+from tenfold.api.settled import settled
 from tenfold.fitting import Metric
 from tenfold.inputs import Inputs, first_samples
 from tenfold.recovery import reconstruct
 from tenfold.statistics import gather
+from tenfold.statistics.gradients import ALL, floating
 
 COUNT, TOKENS, NEAREST = 1000, 32, 10
+JUDGES = 64  # further sentences, by which one of the plans is taken
 HEAD = ("ratio", "seeds", "step", "cosine", "overlap", "cosine, other text", "overlap, other text")
 
 
@@ -61,12 +65,15 @@ def main() -> None:
         left = [ratio for ratio in given.ratios if not is_done(given.results, ratio, seed)]
         if not left:
             continue
-        chunks = first_samples(model, batches(tokenizer, sentences(folder / "wikitext2_valid.txt", seed)), COUNT)
-        statistics = gather(model, chunks, seed=seed)
+        texts = sentences(folder / "wikitext2_valid.txt", seed, COUNT + JUDGES)
+        chunks, further = (
+            first_samples(model, batches(tokenizer, part), COUNT) for part in (texts[:COUNT], texts[COUNT:])
+        )
+        known = Calibrated(chunks, floating, ALL, further, gather(model, chunks, seed=seed))
         profile = tenfold.inspect(model, chunks[0].samples(1))
         for ratio in left:
             scores: dict[str, list[float]] = {}
-            for step, small in steps(model, profile, statistics, ratio):
+            for step, small in steps(model, profile, known, ratio):
                 if step == "blocks":
                     small = refined(model, small, chunks, seed, given.device)
                 pairs = zip(judged, wanted, strict=True)
@@ -105,16 +112,15 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
             yield ratio, str(len(each)), step, *(spread([found[step][k] for found in each], digits=3) for k in range(4))
 
 
-def steps(model: nn.Module, profile: Any, statistics: Any, ratio: str) -> Any:
+def steps(model: nn.Module, profile: Any, known: Calibrated, ratio: str) -> Any:
     """The networks that are judged, by step; the last to be refined."""
     asked: dict[str, Any] = {"params": ratio, "of": ["bert.encoder"], "format": "svd"}
-    two_sided = statistics.metrics
-    inputs = {name: inputs_only(seen[0]) for name, seen in statistics.seen.items()}
+    inputs = {name: inputs_only(seen[0]) for name, seen in known.statistics.seen.items()}
     uniform = tenfold.plan(model, profile, **asked, allocation="uniform")
     yield "plain", surgery.decompose(model, uniform)
     yield "whitened", surgery.decompose(model, uniform, inputs)
-    plan = tenfold.plan(model, profile, **asked, metrics=two_sided)
-    small = tenfold.decompose(model, plan, statistics=statistics)
+    plan, small = settled(model, profile, known, **asked)
+    small = small or tenfold.decompose(model, plan, statistics=known.statistics)
     yield "two-sided", small
     yield "blocks", small
 
@@ -147,11 +153,11 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def sentences(path: Path, seed: int) -> list[str]:
-    """1,000 sentences of a text, of 6 words or more."""
+def sentences(path: Path, seed: int, count: int = COUNT) -> list[str]:
+    """So many sentences of a text, of 6 words or more."""
     parts = [part.strip() for part in re.split(r"(?<=[.!?])\s+|\n", path.read_text(encoding="utf-8"))]
     found = [part for part in parts if len(part.split()) >= 6 and not part.startswith("=")]
-    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))[:COUNT]
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))[:count]
     return [found[k] for k in order.tolist()]
 
 

@@ -601,7 +601,7 @@ def test_a_frontier_is_printed_and_drawn_and_is_made_of_plans(place: Path) -> No
         ("plan net.py:build --params 4x --format con=svd", "no kind of layer is called 'con'"),
         ("plan net.py:build --params 4x --exclude 33", "no layer matches '33'"),
         ("plan net.py:build --params 4x --layer 3=svdd:4", "did you mean 'svd'"),
-        ("plan net.py:build --params 4x --allocation even", "is none of 'global', 'clipped', 'blended', 'uniform'"),
+        ("plan net.py:build --params 4x --allocation even", "is none of 'global', 'clipped', 'uniform'"),
         ("plan net.py:build --params 400x", "the largest reachable ratio"),
         ("plan net.py:build --params 2x --out .", "'.' is a folder; name a file"),
         ("plan net.py:build --frontier --macs 2x", "a budget on macs needs inputs"),

@@ -18,7 +18,7 @@ from tenfold.layers import available as kinds
 from tenfold.measure import Profile, inspect, weights_hash
 from tenfold.network import full_rank, local_bound, partitions_of, unfolding_of
 from tenfold.planning import BUDGETS, ErrorCurves, plan
-from tenfold.planning.allocation import SHARES, SMALL, Limits, blended, clipped
+from tenfold.planning.allocation import SHARES, SMALL, Limits, clipped
 from tenfold.planning.asked import formats_asked, override_from, overrides_asked, ranks_asked
 from tenfold.planning.budgets import Cost, limit
 from tenfold.planning.candidates import levels, round_up
@@ -125,19 +125,6 @@ def test_clipped_curves_keep_to_their_share_where_they_can(each: list[tuple[int,
         assert set(within.costs[:, 0]) <= set(curve.costs[:, 0])
 
 
-@given(st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=6))
-def test_blended_gains_lie_halfway_to_their_mean(gains: list[float]) -> None:
-    subject = Search(MODEL, PROFILE, (), (), (), {}, formats_asked("svd"), CURVES, 0, lean=False, metrics={}).subjects[
-        "0"
-    ]
-    limits = Limits({"params": BUDGETS["params"]}, np.ones(1), np.zeros(1), np.ones(1))
-    error, costs, origin = np.linspace(0, 1, 5), np.linspace(1, 0.1, 5)[:, None], np.zeros((5, 3), np.int64)
-    curves = [Curve(replace(subject, gain=gain), (), (), gain * error, costs, origin) for gain in gains]
-    usual = np.exp(np.mean(np.log(gains)))
-    for gain, curve in zip(gains, blended(curves, limits), strict=True):
-        assert np.allclose(curve.losses, np.sqrt(gain * usual) * error)
-
-
 @settings(max_examples=25, deadline=None)
 @given(ASKED, LIGHT, st.sampled_from([1, 2, 4]), st.sampled_from(get_args(Allocation)))
 def test_the_budget_rule(asked: Mapping[str, object], format: str, multiple: int, allocation: str) -> None:
@@ -175,7 +162,6 @@ def can_grow(made: Plan, asked: Mapping[str, object], multiple: int) -> bool:
             if rank is None:
                 continue
             ranks = tuple(r if k != at or r is None else r + multiple for k, r in enumerate(row.ranks))
-            from dataclasses import replace
 
             net = row.network(sites(MODEL)[name].axes)
             larger = replace(row, ranks=ranks)
@@ -305,7 +291,7 @@ def test_ranks_for_all() -> None:
         ({"energy": 0.5, "ranks": 4}, "exclude each other"),
         ({"energy": 1.0}, "energy 1.0 is no share"),
         ({"params": "2x", "multiple": 0}, "multiple 0 is below 1"),
-        ({"params": "2x", "allocation": "fair"}, "is none of 'global', 'clipped', 'blended', 'uniform'"),
+        ({"params": "2x", "allocation": "fair"}, "is none of 'global', 'clipped', 'uniform'"),
         ({"params": "0.5x"}, "would not shrink the network"),
         ({"params": "0%"}, "is no budget"),
         ({"params": "nanx"}, "would not shrink"),

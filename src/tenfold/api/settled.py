@@ -18,7 +18,6 @@ from tenfold.recovery import error
 from tenfold.surgery import Plan
 
 JUDGES = 2  # batches
-OTHERS = "clipped", "blended"  # allocations that are tried beside the one that loses least by first order
 
 
 def settled(
@@ -38,9 +37,9 @@ def settled(
 ) -> tuple[Plan, nn.Module | None]:
     """A plan (`tenfold.api.planned`); where budgets are spent in the metric of samples, the best of a few.
 
-    A loss of first order asks for extremes where much is lost: with budgets and no allocation asked for, ranks are also
-    found within bounds and with errors that count more alike (`OTHERS`), all plans are carried out, and the outputs on
-    samples that follow decide.
+    A loss of first order asks for extremes where much is lost, and whether errors at several positions add up depends
+    on the network: with budgets and no allocation asked for, ranks are also found within bounds (`clipped`), and with
+    errors that count position by position; all plans are carried out, and the outputs on samples that follow decide.
     Args: times: folder that keeps the clock; by default `profile`; watch: as in `tenfold.plan`.
     Returns: the plan, and the network that it makes where it was carried out.
     Raises: TenfoldError as `tenfold.plan` does.
@@ -54,11 +53,9 @@ def settled(
     first = planned(model, measured, statistics=statistics, **how, **asked)  # type: ignore[arg-type]
     if known is None or "allocation" in asked or not any(name in asked for name in BUDGETS):
         return first, None
-    plans = [first]
-    for allocation in OTHERS:
-        with suppress(TenfoldError):  # within bounds the budgets are out of reach
-            other = {**how, **asked, "allocation": allocation, "quiet": True}
-            plans.append(planned(model, measured, statistics=statistics, **other))  # type: ignore[arg-type]
+    plans = [first, planned(model, measured, statistics=known.statistics.position_by_position, **how, **asked)]  # type: ignore[arg-type]
+    with suppress(TenfoldError):  # within bounds the budgets are out of reach
+        plans.append(planned(model, measured, statistics=statistics, **how, **{**asked, "allocation": "clipped"}))  # type: ignore[arg-type]
     plans = [plan for at, plan in enumerate(plans) if plan not in plans[:at]]
     if len(plans) == 1:
         return first, None

@@ -147,9 +147,7 @@ MaxError = Annotated[
 ]
 Allocation = Annotated[
     str | None,
-    typer.Option(
-        metavar="HOW", help="global, clipped, blended, or uniform: one share of the ranks.", rich_help_panel=BUDGET
-    ),
+    typer.Option(metavar="HOW", help="global, clipped, or uniform: one share of the ranks.", rich_help_panel=BUDGET),
 ]
 Bits = Annotated[
     str | None,

@@ -17,7 +17,6 @@ SWEEPS = 20  # over all budgets
 MOST = 1e9  # of a multiplier: losses over shares of the dense network's cost
 SHARES = 0.5, 1.6  # of what a weight would get if all got alike
 SMALL = 0.02  # of the dense network's cost: a weight that need not keep to its share
-BLEND = 0.5  # how far, in logarithms, what errors of a weight count for goes to what they do on average
 
 
 @dataclass(frozen=True)
@@ -99,28 +98,6 @@ def clipped(curves: Sequence[Curve], limits: Limits) -> list[Curve]:
         keep = away == away.min()
         found.append(replace(curve, losses=curve.losses[keep], costs=curve.costs[keep], origin=curve.origin[keep]))
     return found
-
-
-def blended(curves: Sequence[Curve], limits: Limits) -> list[Curve]:
-    """The curves with what a weight's errors count for halfway, in logarithms, to what those of all do.
-
-    Between ranks by loss, which trust a first order, and ranks by relative errors, which know nothing of the network.
-    """
-    del limits
-    gains = np.log([max(curve.subject.gain, 1e-300) for curve in curves])
-    factors = np.exp(BLEND * (gains.mean() - gains))
-    return [replace(curve, losses=factor * curve.losses) for curve, factor in zip(curves, factors, strict=True)]
-
-
-def unchanged(curves: Sequence[Curve], limits: Limits) -> list[Curve]:
-    """The curves as they are."""
-    del limits
-    return list(curves)
-
-
-ALLOCATIONS: dict[str, Callable[[Sequence[Curve], Limits], list[Curve]]] = {
-    "global": unchanged, "clipped": clipped, "blended": blended,
-}  # fmt: skip
 
 
 def check(candidates: Candidates, limits: Limits) -> None:

@@ -99,8 +99,7 @@ def plan(
             may be given up; by default 0.9. Where no spectrum gives the error, its estimate counts.
         multiple: every rank is a multiple of this where its bound allows.
         allocation: `global`; `clipped`: the same, but no weight gets less than half or more than 1.6 times what it
-            would get if all got alike; `blended`: the same, but what errors of a weight count for goes halfway (in
-            logarithms) to what those of all do; or `uniform` (one share of the full ranks everywhere).
+            would get if all got alike; or `uniform` (one share of the full ranks everywhere).
         bits: of every number in the weights that are planned, 16, 8, 6, 4, 3 or 2: in cores, and where a weight stays
             whole, too; `auto`: under budgets, whatever serves each weight best. Without budgets and rules every weight
             stays whole, in these bits. Biases and norms keep their numbers.

@@ -15,7 +15,7 @@ from tenfold.formats.base import Suits
 from tenfold.layers import name_of as kind_name
 from tenfold.measure import Clock, Profile, part, weights_hash
 from tenfold.measure.profile import UNREACHED
-from tenfold.planning.allocation import ALLOCATIONS, Limits, allocate, costs_of
+from tenfold.planning.allocation import Limits, allocate, clipped, costs_of
 from tenfold.planning.asked import Override, overrides_asked
 from tenfold.planning.budgets import BUDGETS, Cost, limit
 from tenfold.planning.candidates import Family, Subject, families
@@ -29,7 +29,7 @@ from tenfold.surgery import Plan, Row, matching, sites, untaken
 from tenfold.surgery.stored import stored_bytes
 from tenfold.threads import by_layer
 
-Allocation = Literal["global", "clipped", "blended", "uniform"]
+Allocation = Literal["global", "clipped", "uniform"]
 Result = TypeVar("Result")
 NO_GAIN = "left dense: nothing smaller within the errors allowed saves any of the budgets"
 STEEP = 1e3  # all errors together, for as long as the whole network takes: the price of being slower than dense
@@ -242,7 +242,7 @@ class Search:
             each = self.candidates(free, limits, multiple)
             self.reasons |= {name: NO_GAIN for name, one in zip(free, each, strict=True) if len(one.losses) == 1}
             self.reasons |= {name: words for name, one in zip(free, each, strict=True) if (words := too_slow(one))}
-            found = allocate(ALLOCATIONS[allocation](each, limits), limits, multiple)
+            found = allocate(clipped(each, limits) if allocation == "clipped" else each, limits, multiple)
         for name, choice in zip(free, found, strict=True):
             if choice.family is None:
                 self.reasons.setdefault(name, "left dense: what it would save costs less accuracy in other layers")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -139,6 +139,12 @@ class Statistics:
             if all(float(trace(moment)) > 0 for place in places for moment in place.values()):
                 found[name] = Metric(places[0] if len(places) == 1 else summed(places))
         return found
+
+    @property
+    def position_by_position(self) -> "Statistics":
+        """The same, but errors at different positions, or steps, are taken to be unrelated: without the slopes."""
+        apart = {name: tuple(replace(each, slope=None) for each in seen) for name, seen in self.seen.items()}
+        return replace(self, seen=apart)
 
     def mean(self, name: str) -> Tensor:
         """The mean of what a weight meets in its first place, (groups, k)."""
