@@ -157,7 +157,7 @@ def test_python_and_the_command_line_have_the_same_names() -> None:
     extra |= {"overwrite", "dry_run", "threads", "as_json", "recipe"}
     assert options("compress") == wanted | extra
     planning = {singular.get(name, name) for name in inspect.signature(tenfold.plan).parameters}
-    assert planning - {"curves", "clock", "metrics", "watch"} <= options("plan")
+    assert planning - {"curves", "clock", "metrics", "watch", "quiet"} <= options("plan")
     training = set(inspect.signature(tenfold.recover).parameters) - {
         "small",
         "teacher",

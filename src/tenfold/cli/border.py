@@ -182,7 +182,9 @@ def machine(device: str | None, threads: int | None) -> torch.device | None:
     return found
 
 
-def trained_by(mixed_precision: str, accumulate: int, shard: bool, checkpoint_minutes: float) -> Machine:
+def trained_by(
+    mixed_precision: str, accumulate: int, average: float, shard: bool, checkpoint_minutes: float
+) -> Machine:
     """How a training runs, as it was typed.
 
     Raises: TenfoldError for a precision that there is not.
@@ -191,7 +193,10 @@ def trained_by(mixed_precision: str, accumulate: int, shard: bool, checkpoint_mi
     if mixed_precision not in known:
         raise TenfoldError(f"there is no precision '{mixed_precision}'{near_misses(mixed_precision, known)}")
     precision = cast(Precision, mixed_precision)
-    return Machine(mixed_precision=precision, accumulate=accumulate, shard=shard, checkpoint_minutes=checkpoint_minutes)
+    return Machine(
+        mixed_precision=precision, accumulate=accumulate, average=average, shard=shard,
+        checkpoint_minutes=checkpoint_minutes,
+    )  # fmt: skip
 
 
 def check_out(out: Path, overwrite: bool) -> None:

@@ -52,6 +52,7 @@ def compress(
     bn: o.Bn = True,
     mixed_precision: o.MixedPrecision = "no",
     accumulate: o.Accumulate = 1,
+    average: o.Average = 0.0,
     shard: o.Shard = False,
     checkpoint_minutes: o.CheckpointMinutes = 10.0,
     out: o.Out = None,
@@ -77,7 +78,7 @@ def compress(
     if out is None and not dry_run:
         raise TenfoldError("nowhere to write; give --out FOLDER, or --dry-run to see the plan only.")
     where = machine(device, threads)
-    how = trained_by(mixed_precision, accumulate, shard, checkpoint_minutes)
+    how = trained_by(mixed_precision, accumulate, average, shard, checkpoint_minutes)
     if out is not None and not dry_run:
         check_out(out, overwrite)
     asked = asked_for(

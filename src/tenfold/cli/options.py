@@ -309,6 +309,14 @@ Accumulate = Annotated[
         rich_help_panel=RECOVERY,
     ),
 ]
+Average = Annotated[
+    float,
+    typer.Option(
+        metavar="DECAY",
+        help="End with a running average of the weights, by this decay (0.999); 0: none.",
+        rich_help_panel=RECOVERY,
+    ),
+]
 Shard = Annotated[
     bool,
     typer.Option(

@@ -18,6 +18,7 @@ def recover(
     bn: o.Bn = True,
     mixed_precision: o.MixedPrecision = "no",
     accumulate: o.Accumulate = 1,
+    average: o.Average = 0.0,
     shard: o.Shard = False,
     checkpoint_minutes: o.CheckpointMinutes = 10.0,
     seed: o.Seed = 0,
@@ -35,7 +36,7 @@ def recover(
     from tenfold.protocols import TenfoldError
 
     where = machine(device, threads)
-    how = trained_by(mixed_precision, accumulate, shard, checkpoint_minutes)
+    how = trained_by(mixed_precision, accumulate, average, shard, checkpoint_minutes)
     if not storage.is_folder(folder):
         raise TenfoldError(f"'{folder}' is not a folder that tenfold wrote; tenfold compress makes one.")
     if data is None:

@@ -41,6 +41,7 @@ def train(
     lr: o.TrainLr = 0.01,
     mixed_precision: o.MixedPrecision = "no",
     accumulate: o.Accumulate = 1,
+    average: o.Average = 0.0,
     shard: o.Shard = False,
     checkpoint_minutes: o.CheckpointMinutes = 10.0,
     out: o.Out = None,
@@ -67,7 +68,7 @@ def train(
     if data is None:
         raise TenfoldError("there is nothing to train on; give --data.")
     where = machine(device, threads)
-    how = trained_by(mixed_precision, accumulate, shard, checkpoint_minutes)
+    how = trained_by(mixed_precision, accumulate, average, shard, checkpoint_minutes)
     if storage.is_folder(model):
         raise TenfoldError(
             f"'{model}' is trained already; name its architecture, or train it on with tenfold recover {model}."
