@@ -25,6 +25,7 @@ def train(
     time: o.Time = None,
     allow_slower: o.AllowSlower = False,
     runtime: o.Runtime = None,
+    dtype: o.Dtype = None,
     of: o.Of = None,
     energy: o.Energy = None,
     ranks: o.Ranks = None,
@@ -76,8 +77,9 @@ def train(
     check_out(out, overwrite)
     asked = asked_for(
         layer, params=params, macs=macs, bytes=bytes, deployed_params=deployed_params, time=time,
-        allow_slower=allow_slower or None, runtime=runtime, of=of, energy=energy, ranks=ranks, max_error=max_error,
-        allocation=allocation, multiple=multiple, bits=bits, format=format, include=include, exclude=exclude,
+        allow_slower=allow_slower or None, runtime=runtime, dtype=dtype, of=of, energy=energy, ranks=ranks,
+        max_error=max_error, allocation=allocation, multiple=multiple, bits=bits, format=format, include=include,
+        exclude=exclude,
     )  # fmt: skip
     api.check_train(plan, asked, init, epochs, lr)
     read = None if plan is None else api.plan_from(plan)
