@@ -307,6 +307,19 @@ def test_the_network_has_the_average_of_its_weights(data: Data) -> None:
             assert other.score == score(model, data.validation, data)
 
 
+@pytest.mark.parametrize("decay", [0.9, 0.9999])
+def test_indices_and_masks_are_not_averaged(data: Data, decay: float) -> None:
+    """Rounded, indices would be one less after a step; infinities less themselves are NaN."""
+    model, plain = small(), small()
+    for network in (model, plain):
+        network.register_buffer("index", torch.arange(1000))
+        network.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+    list(finetune(model, data, epochs=1, average=decay))
+    list(finetune(plain, data, epochs=1))
+    kept, trained = dict(model.named_buffers()), dict(plain.named_buffers())
+    assert all(torch.equal(kept[name], trained[name]) for name in ("index", "mask", "1.num_batches_tracked"))
+
+
 def test_a_resumed_run_goes_on_averaging(data: Data, tmp_path: Path) -> None:
     whole, again = small(), small()
     list(finetune(whole, data, epochs=3, average=0.75))

@@ -200,6 +200,7 @@ class Trainer:
             gather_into(self.model, self.trained)
         if self.average is not None:
             gather_into(self.model, self.average.module)
+            keep_unaveraged(self.model, self.trained)
         if self.settings.processes > 1:  # each has statistics of its own parts
             same_everywhere(self.model.buffers(), self.device)
 
@@ -249,6 +250,14 @@ def _lend(after: ExitStack, model: nn.Module, device: torch.device) -> None:
     """Move a network, and back when `after` is left."""
     after.callback(model.to, device_of(model))
     model.to(device)
+
+
+def keep_unaveraged(model: nn.Module, trained: nn.Module) -> None:
+    """Give a network's buffers what has no average as it was trained: indices, counts, masks of infinities."""
+    with torch.no_grad():
+        for own, latest in zip(model.buffers(), trained.buffers(), strict=True):
+            averaged = own.isfinite() & own.is_floating_point()
+            own.copy_(torch.where(averaged, own, latest.to(own.device)))
 
 
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
