@@ -54,10 +54,12 @@ def main() -> None:
     pace = Pace.measured(how)
     foretell(jobs, how, pace)
     if not given.list:
+        given.state.mkdir(parents=True, exist_ok=True)
         board = Board([job for job in jobs if not job.done(rows, how)], rows, how, pace, given.results[0])
         board.run(given.jobs)
         print(table(HEAD, map(line, board.rows)))
-        print(f"left for another call: {', '.join(job.name for job in board.pending) or 'nothing'}")
+        left = [job.name for job in jobs if not job.done(board.rows, how)]
+        print(f"left for another call: {', '.join(left) or 'nothing'}")
 
 
 def arguments() -> argparse.Namespace:
@@ -85,7 +87,6 @@ def arguments() -> argparse.Namespace:
 def how_of(given: argparse.Namespace) -> How:
     """What all cells have in common."""
     precision = given.precision or ("bf16" if given.device.startswith("cuda") else "no")
-    given.state.mkdir(parents=True, exist_ok=True)
     threads = max(1, (len(os.sched_getaffinity(0)) if given.device.startswith("cuda") else torch.get_num_threads())
                   // given.jobs)  # fmt: skip
     return How(
@@ -289,9 +290,9 @@ def kept(path: Path) -> list[Row]:
 
 
 def appended(path: Path, row: Row) -> None:
-    """Add a row to a file: written in one piece, and to the disk."""
+    """Add a row to a file, on a line of its own, whatever a kill has left there: in one piece, and to the disk."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write(f"\n{json.dumps(row)}\n")
         file.flush()
         os.fsync(file.fileno())
 
