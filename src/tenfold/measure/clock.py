@@ -62,7 +62,7 @@ class Clock:
     def of(model: nn.Module, inputs: Any, runtime: str = EAGER) -> "Clock":
         """For a dense network on a batch, in the layout in which it is fastest.
 
-        Args: runtime: `eager`, `compile` or `onnxruntime`.
+        Args: runtime: `eager`, `compile`, `onnxruntime` or `cuda-graph`.
         Raises: TenfoldError if it cannot run on the inputs, or in the runtime.
         """
         check_runtime(runtime)

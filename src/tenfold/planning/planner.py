@@ -105,7 +105,8 @@ def plan(
             stays whole, in these bits. Biases and norms keep their numbers.
         allow_slower: whether `auto` may take what the clock finds slower than the dense weight. Else it does only where
             the budgets cannot be met otherwise.
-        runtime: of the clock, for verbs that make it: `eager` (their default), `compile` or `onnxruntime`.
+        runtime: of the clock, for verbs that make it: `eager` (their default), `compile`, `onnxruntime` or
+            `cuda-graph`.
         dtype: in which all floating numbers are stored, `bf16` or `fp16`, two bytes each, which `bytes` counts; by
             default their own.
         curves: error curves found before; what is missing is added to them.

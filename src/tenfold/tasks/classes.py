@@ -18,8 +18,8 @@ class Classes(Task):
 
     Attributes:
         ignore: the target of places that do not count.
-        smoothing: share of the loss, 0 to 1, that is towards all classes alike (Szegedy et al., CVPR 2016); scores have
-            none of it.
+        smoothing: share of the loss, 0 to below 1, that is towards all classes alike (Szegedy et al., CVPR 2016);
+            scores have none of it.
         axis: of the classes in the outputs.
         dims: how many axes outputs may have.
     """
