@@ -35,6 +35,11 @@ class Claim:
     least: float
     beatable: bool = True
 
+    @property
+    def compares(self) -> bool:
+        """Whether it only says which of two is better."""
+        return not self.beatable and self.least == 0.0
+
     def line(self, runs: Sequence[Mapping[str, Row]]) -> tuple[str, ...]:
         """Of the page; `runs`: all cells, once for each seed that has them all."""
         if not runs:
@@ -44,6 +49,7 @@ class Claim:
         one = runs[0][self.cells[-1]]
         verdict = "not reached" if mean < self.least - NEAR * self.beatable else "reproduced"
         verdict = "beaten" if self.beatable and mean > self.least + NEAR else verdict
+        verdict = "within noise" if self.compares and abs(mean) < NEAR else verdict
         scores = ", ".join(
             f"{name.rsplit('/', 1)[1]} {spread([each[name]['top1'] for each in runs])} at "
             f"{one_of(runs, name)['ratio']:.2f}x"

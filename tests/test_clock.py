@@ -311,6 +311,13 @@ def test_a_recurrent_matrix_is_rebuilt_where_that_is_clearly_faster(share: float
     assert (len(plan.rows["model.weight_hh_l0"].stages) == 1) == rebuilt
 
 
+def test_a_clock_of_another_network_is_refused() -> None:
+    other = clock_for()
+    other.weights_hash = "another"
+    with pytest.raises(TenfoldError, match=r"^the clock is of other weights than the profile"):
+        planning.plan(MODEL, PROFILE, params="2x", clock=other)
+
+
 def test_without_a_clock_a_budget_of_time_is_refused() -> None:
     with pytest.raises(TenfoldError, match="a budget on time needs inputs"):
         planning.plan(MODEL, PROFILE, time="1.5x")

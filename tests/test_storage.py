@@ -36,7 +36,7 @@ from tenfold.storage import (
 from tenfold.storage.document import sealed
 from tenfold.storage.replace import replacing, settle
 from tenfold.surgery import Plan, Row, decompose, sites
-from tenfold.surgery.stored import DTYPES, Dtype
+from tenfold.surgery.stored import DTYPES, Dtype, stored
 
 INPUT = torch.randn(3, 4, 9, 9, generator=torch.Generator().manual_seed(5))
 
@@ -164,6 +164,15 @@ def test_numbers_that_do_not_fit_into_two_bytes_are_refused() -> None:
         decompose(model, replace(plan, dtype="fp16"))
     assert str(caught.value) == "'norm.running_var' has numbers beyond 6.55e+04, where fp16 ends; store it in bf16."
     assert decompose(model, replace(plan, dtype="bf16")).norm.running_var.max() < 1.01e5
+
+
+def test_masks_and_buffers_that_repeat_themselves_are_halved() -> None:
+    model = nn.Linear(3, 3)
+    model.register_buffer("mask", torch.full((2, 2), torch.finfo(torch.float32).min))
+    model.register_buffer("same", torch.tensor([1 / 3]).expand(4))
+    stored(model, "bf16")
+    assert (model.mask == torch.finfo(torch.bfloat16).min).all()
+    assert torch.equal(model.same, torch.full((4,), 1 / 3).bfloat16().float())
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -35,7 +35,7 @@ def near_misses(given: str, known: Iterable[str]) -> str:
     near = [lowered[hit] for hit in difflib.get_close_matches(given.lower(), list(lowered), n=3, cutoff=0.5)]
     if near:
         return f"; did you mean {' or '.join(repr(name) for name in near)}?"
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    shown = ", ".join(names[:12]) + (", .." if len(names) > 12 else "")
     return f"; there are {shown}." if names else "; there are none."
 
 

@@ -1,6 +1,6 @@
 """The verbs, and what they open and hand on."""
 
-from tenfold.api.border import check_asked, check_file, check_one, device_named, given_only, write_plan
+from tenfold.api.border import check_asked, check_file, check_one, given_only, write_plan
 from tenfold.api.calibrate import calibrate
 from tenfold.api.compress import compress
 from tenfold.api.compressed import Compressed, save
@@ -21,7 +21,7 @@ from tenfold.api.train import is_dense, train
 
 __all__ = [
     "Compressed", "Goal", "Opened", "PlannedLayer", "Predicted", "Training", "calibrate", "check_asked", "check_export",
-    "check_file", "check_one", "check_train", "compress", "decompose", "dense_of", "device_named", "evaluate", "export",
+    "check_file", "check_one", "check_train", "compress", "decompose", "dense_of", "evaluate", "export",
     "foreseen", "frontier", "given_inputs", "given_only", "in_runtimes", "is_dense", "load", "lower", "open_network",
     "origin_of", "parse_inputs", "plan_from", "planned", "predicted", "profiled", "reconstruct", "recover",
     "recover_folder", "save", "side_by_side", "train", "write_plan",

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from tenfold.measure import is_inside, modules_of
@@ -30,25 +29,6 @@ def given_only(asked: Mapping[str, Any]) -> Asked:
     """The options that say something: None and empty ones are as if they were not there."""
     said = {key: value for key, value in asked.items() if value is not None and value not in ((), [], {})}
     return cast(Asked, said)
-
-
-def device_named(device: str | torch.device | None) -> torch.device | None:
-    """A device by its name; one that is none, or None, stays as it is.
-
-    Raises: TenfoldError for one that is not there.
-    """
-    if not isinstance(device, str):
-        return device
-    try:
-        found = torch.device(device.lower())
-    except RuntimeError:
-        found = None
-    if found is None or found.type not in ("cpu", "cuda"):
-        raise TenfoldError(f"there is no device '{device}'; use cpu, cuda or cuda:1.")
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise TenfoldError(f"device '{device}' is not there: torch finds {count} CUDA devices; use cpu.")
-    return found
 
 
 def check_one(plan: Plan | str | Path | None, asked: Asked, batch: int | None = None, *others: str) -> None:

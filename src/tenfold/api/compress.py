@@ -9,7 +9,7 @@ from typing import Any, Unpack, cast
 import torch
 from torch import nn
 
-from tenfold.api.border import check_asked, check_one, device_named, given_only
+from tenfold.api.border import check_asked, check_one, given_only
 from tenfold.api.calibrate import Calibration, calibrated
 from tenfold.api.compressed import Compressed, documented, plain, sampled
 from tenfold.api.drop import Found, smallest
@@ -24,6 +24,7 @@ from tenfold.api.recover import Training, tried, whose
 from tenfold.api.run import Networks, Run
 from tenfold.api.samples import given_inputs, timed, unseen_inputs
 from tenfold.arguments import typed
+from tenfold.devices import device_named
 from tenfold.inputs import Inputs
 from tenfold.measure import calls, inspect
 from tenfold.planning import Asked

@@ -53,10 +53,10 @@ def settled(
     first = planned(model, measured, statistics=statistics, **how, **asked)  # type: ignore[arg-type]
     if known is None or "allocation" in asked or not any(name in asked for name in BUDGETS):
         return first, None
-    others = {**how, **asked, "quiet": True}
-    plans = [first, planned(model, measured, statistics=known.statistics.position_by_position, **others)]  # type: ignore[arg-type]
-    with suppress(TenfoldError):  # within bounds the budgets are out of reach
-        plans.append(planned(model, measured, statistics=statistics, **{**others, "allocation": "clipped"}))  # type: ignore[arg-type]
+    plans = [first]
+    for metrics, more in ((known.statistics.position_by_position, {}), (known.statistics, {"allocation": "clipped"})):
+        with suppress(TenfoldError):  # within bounds the budgets may be out of reach
+            plans.append(planned(model, measured, statistics=metrics, quiet=True, **how, **{**asked, **more}))  # type: ignore[arg-type]
     plans = [plan for at, plan in enumerate(plans) if plan not in plans[:at]]
     if len(plans) == 1:
         return first, None

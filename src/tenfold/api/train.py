@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
-from tenfold.api.border import check_asked, check_one, device_named, given_only, sha256
+from tenfold.api.border import check_asked, check_one, given_only, sha256
 from tenfold.api.compressed import Compressed, documented, plain, sampled
 from tenfold.api.evaluate import judged, promised
 from tenfold.api.opened import origin_of
@@ -18,6 +18,7 @@ from tenfold.api.predicted import predicted
 from tenfold.api.recover import Training, recovered, tried, whose
 from tenfold.api.samples import given_inputs, timed
 from tenfold.arguments import typed
+from tenfold.devices import device_named
 from tenfold.inputs import Inputs
 from tenfold.measure import Clock, Profile, calls, check_calls, inspect
 from tenfold.planning import BUDGETS, Asked

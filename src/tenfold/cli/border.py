@@ -8,9 +8,10 @@ from typing import Any, cast, get_args
 
 import torch
 
-from tenfold.api import Opened, device_named, given_only, is_dense, open_network, parse_inputs
+from tenfold.api import Opened, given_only, is_dense, open_network, parse_inputs
 from tenfold.cli.screen import be_silent, note
 from tenfold.data import DATA_SETS, load_data
+from tenfold.devices import device_named
 from tenfold.inputs import Inputs
 from tenfold.planning import Asked
 from tenfold.processes import rank

@@ -12,6 +12,7 @@ from tenfold.data.digits import digits
 from tenfold.data.idx import IdxFolder
 from tenfold.data.imagefolder import imagefolder
 from tenfold.data.labelled import Wanted
+from tenfold.devices import device_named
 from tenfold.named import named_function
 from tenfold.protocols import Data, TenfoldError, within
 
@@ -79,7 +80,7 @@ def load_data(
         batch_size=batch_size,
         seed=seed,
         input_shape=None if input_shape is None else tuple(input_shape),
-        device=torch.device(device),
+        device=device_named(device) or torch.device("cpu"),
     )
     with within(f"data {name.lower()!r}"):
         return entry.load(folder, wanted)

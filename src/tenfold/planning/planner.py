@@ -127,7 +127,7 @@ def plan(
     rules = [name for name, value in (("energy", energy), ("ranks", ranks)) if value is not None]
     schemes = schemes_asked(bits)
     check_asked(list(asked), rules, energy, multiple, allocation, max_error, bits)
-    check_clock(clock, runtime)
+    check_clock(clock, runtime, profile)
     if dtype is not None:
         check_dtype(dtype)
     search = Search(model, profile, of, include, exclude, layers or {}, formats_asked(format), curves, seed,
@@ -195,8 +195,10 @@ def check_asked(
         raise TenfoldError(f"--max-error limits what budgets choose, and {other} chooses by ranks alone; give one.")
 
 
-def check_clock(clock: Clock | None, runtime: str | None) -> None:
-    """Refuse a runtime in which nothing is timed."""
+def check_clock(clock: Clock | None, runtime: str | None, profile: Profile) -> None:
+    """Refuse a clock of another network, and a runtime in which nothing is timed."""
+    if clock is not None and clock.weights_hash != profile.weights_hash:
+        raise TenfoldError("the clock is of other weights than the profile; make it with Clock.of(model, inputs).")
     if runtime is None:
         return
     check_runtime(runtime)

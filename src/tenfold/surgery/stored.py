@@ -28,8 +28,8 @@ def stored(model: nn.Module, dtype: str | None) -> nn.Module:
         return model
     with torch.no_grad():
         for name, tensor in model.state_dict(keep_vars=True).items():
-            if isinstance(tensor, Tensor) and (half := narrowed(name, tensor, dtype)) is not tensor:
-                tensor.copy_(half)
+            if isinstance(tensor, Tensor) and (half := narrowed(name, once(tensor), dtype)) is not tensor:
+                once(tensor).copy_(half)
     setattr(model, MARK, dtype)
     return model
 
@@ -43,16 +43,24 @@ def stored_as(model: nn.Module) -> str | None:
 def narrowed(name: str, tensor: Tensor, dtype: str | None) -> Tensor:
     """A tensor as it is stored: itself, if it is no wider, or holds no floating numbers.
 
-    Raises: TenfoldError where numbers of it become infinite.
+    What lies beyond the last number of the type by less than a step (the least of float32, in masks) becomes that.
+    Raises: TenfoldError where other numbers of it become infinite.
     """
     kind = None if dtype is None else DTYPES[dtype]
     if kind is None or not tensor.is_floating_point() or tensor.itemsize <= kind.itemsize:
         return tensor
-    half = tensor.detach().to(kind)
-    if (half.isinf() & tensor.isfinite()).any():
+    known, numbers = torch.finfo(kind), tensor.detach()
+    just_beyond = (numbers.abs() > known.max) & (numbers.abs() <= known.max * (1 + known.eps))
+    half = numbers.where(~just_beyond, numbers.sign() * known.max).to(kind)
+    if (half.isinf() & numbers.isfinite()).any():
         way = "store it in bf16" if kind == torch.float16 else "leave the dtype out"
-        raise TenfoldError(f"'{name}' has numbers beyond {torch.finfo(kind).max:.3g}, where {dtype} ends; {way}.")
+        raise TenfoldError(f"'{name}' has numbers beyond {known.max:.3g}, where {dtype} ends; {way}.")
     return half
+
+
+def once(tensor: Tensor) -> Tensor:
+    """A tensor without the dimensions along which it only repeats itself: what can be written to in place."""
+    return tensor[tuple(slice(1) if step == 0 else slice(None) for step in tensor.stride())]
 
 
 def stored_bytes(params: int, bytes: int, dtype: str | None) -> int:
