@@ -252,7 +252,7 @@ def test_as_few_as_possible_are_slower() -> None:
     assert spent[0] < spent[1]
 
 
-@pytest.mark.parametrize("more", [{"format": "svd"}, {"allow_slower": True}])
+@pytest.mark.parametrize("more", [{"format": "svd"}, {"allow_slower": True}, {"format": "svd", "of": ["2", "4"]}])
 def test_of_stages_the_fastest_are_taken_whatever_is_asked_of_the_clock(more: dict[str, Any]) -> None:
     plan = planning.plan(MODEL, PROFILE, params="4x", clock=clock_for(), **more)
     for name, pace in paces(clock_for()).items():

@@ -328,13 +328,15 @@ class Search:
         """The budgets, less what is not planned."""
         given = {name: limit(name, value, BUDGETS[name].of(self.whole), BUDGETS[name].needs)
                  for name, value in asked.items()}  # fmt: skip
-        if self.whole.seconds is not None:  # of candidates alike otherwise, the faster
+        dense, kept = self.whole, self.stored
+        if self.clock is not None:  # of candidates alike otherwise the faster, in a part of the network, too
             given = {"time": np.inf, **given}
+            dense, kept = (replace(each, seconds=self.clock.whole) for each in (dense, kept))
         budgets = {name: BUDGETS[name] for name in given}
         ceilings = np.array(list(given.values()))
-        whole = np.array([float(budget.of(self.whole)) for budget in budgets.values()])
+        whole = np.array([float(budget.of(dense)) for budget in budgets.values()])
         bare = Limits(budgets, ceilings, np.zeros_like(whole), whole)
-        as_stored = np.array([float(budget.of(self.stored)) for budget in budgets.values()])
+        as_stored = np.array([float(budget.of(kept)) for budget in budgets.values()])
         rest = as_stored - sum(costs_of(bare, Choice(0.0, self.subjects[name].dense)) for name in [*free, *fixed])
         rest = rest + sum(costs_of(bare, choice) for choice in fixed.values())
         return Limits(budgets, ceilings - rest, rest, whole, max_error)
