@@ -1,7 +1,6 @@
-"""The plan of a calibrated run: of a few ways to spend the budgets, the one that errs least on samples held out."""
+"""The plan of a calibrated run: of two ways to spend the budgets, the one that errs less on samples held out."""
 
 import itertools
-from contextlib import suppress
 from pathlib import Path
 from typing import Unpack
 
@@ -35,11 +34,12 @@ def settled(
     watch: Watch = iter,
     **asked: Unpack[Asked],
 ) -> tuple[Plan, nn.Module | None]:
-    """A plan (`tenfold.api.planned`); where budgets are spent in the metric of samples, the best of a few.
+    """A plan (`tenfold.api.planned`); where budgets are spent in the metric of samples, the better of two.
 
     A loss of first order asks for extremes where much is lost, and whether errors at several positions add up depends
-    on the network: with budgets and no allocation asked for, ranks are also found within bounds (`clipped`), and with
-    errors that count position by position; all plans are carried out, and the outputs on samples that follow decide.
+    on the network: with budgets and no allocation asked for, ranks are also found with more care, within bounds
+    (`clipped`) and with errors that count position by position; both plans are carried out, and the outputs on samples
+    that follow decide.
     Args: times: folder that keeps the clock; by default `profile`; watch: as in `tenfold.plan`.
     Returns: the plan, and the network that it makes where it was carried out.
     Raises: TenfoldError as `tenfold.plan` does.
@@ -53,13 +53,14 @@ def settled(
     first = planned(model, measured, statistics=statistics, **how, **asked)  # type: ignore[arg-type]
     if known is None or "allocation" in asked or not any(name in asked for name in BUDGETS):
         return first, None
-    plans = [first]
-    for metrics, more in ((known.statistics.position_by_position, {}), (known.statistics, {"allocation": "clipped"})):
-        with suppress(TenfoldError):  # within bounds the budgets may be out of reach
-            plans.append(planned(model, measured, statistics=metrics, quiet=True, **how, **{**asked, **more}))  # type: ignore[arg-type]
-    plans = [plan for at, plan in enumerate(plans) if plan not in plans[:at]]
-    if len(plans) == 1:
+    careful = {**how, **asked, "statistics": known.statistics.position_by_position, "allocation": "clipped"}
+    try:
+        other = planned(model, measured, quiet=True, **careful)  # type: ignore[arg-type]
+    except TenfoldError:  # within bounds the budgets are out of reach
         return first, None
+    if other == first:
+        return first, None
+    plans = first, other
     held = list(itertools.islice(known.further, JUDGES))
     made = [decompose(model, plan, statistics=statistics, seed=seed, quiet=True, watch=watch) for plan in plans]
     lost = [error(model, small, held, known.outputs) for small in made]
