@@ -129,12 +129,18 @@ def test_batches_come_out_where_the_images_are(tmp_path: Path, spec: str) -> Non
     name = spec if make is None else f"{spec}:{make(tmp_path)}"
     here = load_data(name, batch_size=16)
     for device in ("meta", *(["cuda"] if torch.cuda.is_available() else [])):
-        there = load_data(name, batch_size=16, device=device)
+        there = load_data(name, batch_size=16, device=torch.device(device))
         for part in ("train", "inputs", "validation", "test"):
             for ours, theirs in zip(getattr(here, part), getattr(there, part), strict=True):
                 for one, other in zip(tensors_in(ours), tensors_in(theirs), strict=True):
                     assert (other.device.type, other.shape, other.dtype) == (device, one.shape, one.dtype)
                     assert device == "meta" or torch.allclose(one, other.cpu(), atol=1e-6)
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:99", "xyz"])
+def test_a_device_that_is_not_there_is_refused(device: str) -> None:
+    with pytest.raises(TenfoldError, match=rf"device '{device}'.*use cpu"):
+        load_data("digits", device=device)
 
 
 def test_two_passes_at_once_do_not_disturb_each_other() -> None:
