@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -19,6 +19,7 @@ from ada_scada import size
 from fits import evened, without_idle
 from scratch import row_of
 from tenfold.data import load_data
+from tenfold.data.batches import Batches
 from tenfold.formats import HT, STR, STT, SVD, TR, TT, ADATucker, Format, SCADATucker, Tucker2
 from tenfold.measure import inspect, macs, params
 from tenfold.measure.score import score
@@ -297,7 +298,8 @@ def data_for(cell: Cell, seed: int, how: How) -> Data:
     )
     if how.images:
         for part in (data.train, data.validation):  # the test images are all judged
-            part.order = part.order[: how.images]  # type: ignore[attr-defined]
+            few = of_images(part)
+            few.order = few.order[: how.images]
     return data
 
 
@@ -319,7 +321,7 @@ def started(cell: Cell, dense: nn.Module, data: Data, seed: int) -> nn.Module:
         small = tenfold.fresh(dense, cell.plan(dense), init="cores", seed=seed)
     elif cell.start == "calibrated":
         plan = cell.plan(dense.cpu())
-        few = min(SAMPLES, len(data.train.order))  # type: ignore[attr-defined]
+        few = min(SAMPLES, len(of_images(data.train).order))
         small = tenfold.compress(dense.to(device_of(data)), data, plan=plan, calibrate=few, seed=seed).model
     else:
         small = tenfold.decompose(dense.cpu(), cell.plan(dense.cpu()), seed=seed)
@@ -333,8 +335,13 @@ def layout(data: Data) -> str | None:
 
 def device_of(data: Data) -> torch.device:
     """Where its batches are."""
-    found: torch.device = data.train.device  # type: ignore[attr-defined]
-    return found
+    return of_images(data.train).device
+
+
+def of_images(batches: Iterable[Any]) -> Batches:
+    """Batches of CIFAR-10, as `data_for` makes them."""
+    assert isinstance(batches, Batches)
+    return batches
 
 
 def best_rate(cell: Cell, dense: nn.Module, how: How, place: Path) -> tuple[str, float]:
@@ -372,7 +379,7 @@ def train(
 ) -> float:  # fmt: skip
     """Train in place, going on where a run stopped; seconds an epoch. Raises: OutOfTimeError at the end of an epoch."""
     began, done = time.time(), 0
-    steps = len(data.train)  # type: ignore[arg-type]
+    steps = len(of_images(data.train))
 
     def timed(steps_done: Iterator[Any]) -> Iterator[Any]:
         nonlocal done

@@ -2,7 +2,7 @@
 
 import itertools
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from torch import nn
 
@@ -48,14 +48,16 @@ def settled(
     curves = curves_of(measured, statistics, profile) if curves is None else curves
     times = profile if times is None else times
     clock = clock_of(model, measured, inputs, batch, asked, times) if clock is None else clock
-    how = {"profile": profile, "inputs": inputs, "batch": batch, "seed": seed, "curves": curves, "clock": clock,
-           "times": times, "watch": watch}  # fmt: skip
-    first = planned(model, measured, statistics=statistics, **how, **asked)  # type: ignore[arg-type]
+    how: dict[str, Any] = {
+        "profile": profile, "inputs": inputs, "batch": batch, "seed": seed, "curves": curves, "clock": clock,
+        "times": times, "watch": watch,
+    }  # fmt: skip
+    first = planned(model, measured, statistics=statistics, **how, **asked)
     if known is None or "allocation" in asked or not any(name in asked for name in BUDGETS):
         return first, None
     careful = {**how, **asked, "statistics": known.statistics.position_by_position, "allocation": "clipped"}
     try:
-        other = planned(model, measured, quiet=True, **careful)  # type: ignore[arg-type]
+        other = planned(model, measured, quiet=True, **careful)
     except TenfoldError:  # within bounds the budgets are out of reach
         return first, None
     if other == first:

@@ -168,7 +168,7 @@ def rounding(output: Tensor) -> float:
         return SAME
     coarse = output.device.type == "cuda" and torch.backends.cudnn.allow_tf32
     step = max(torch.finfo(output.dtype).eps, TF32 if coarse else 0.0)
-    return max(SAME, ROUNDED * step) if step >= TF32 else SAME
+    return ROUNDED * step if step >= TF32 else SAME
 
 
 def first_line(error: Exception) -> str:

@@ -20,13 +20,14 @@ from tenfold.planning.budgets import Cost
 from tenfold.planning.curves import Array, ErrorCurves, rank_of_params
 from tenfold.planning.pace import Pace
 from tenfold.protocols import TenfoldError
-from tenfold.quantization import Scheme
+from tenfold.quantization import ROW, Scheme
 from tenfold.surgery import Site
 from tenfold.surgery.stored import stored_bytes
 
 # Times what rounding costs normal numbers it costs trained kernels, whole or in cores that make it good; the second
 # where bonds of more than two cores cannot be turned
 ROUNDED, UNTURNED = 1.5, 6.0
+LONG = 64  # numbers, for which a scale costs little
 LEVELS = 12  # ranks tried on each of up to three bonds
 THRESHOLDS = 40  # error levels tried where there are more bonds
 Ints = NDArray[np.int64]
@@ -172,6 +173,15 @@ class Family:
             return lost
         noise: Array = np.maximum(1 - lost, 0) * self.scheme.noise * self.rounded
         return lost + noise
+
+    def in_bits(self, scheme: Scheme | None) -> "Family":
+        """The same in few bits. The rows of a whole weight have scales of their own where they are long: no bond evens
+        them.
+        """
+        shape = self.net.shapes[0]
+        if scheme is not None and not self.net.bonds and scheme.sharing(shape) >= LONG * shape[0]:
+            scheme = replace(scheme, per=ROW)
+        return replace(self, scheme=scheme)
 
     @property
     def rounded(self) -> float:

@@ -24,7 +24,7 @@ from tenfold.planning.curves import ErrorCurves
 from tenfold.planning.pace import Pace
 from tenfold.planning.rules import by_energy, by_ranks, named_layer, or_dense, uniform
 from tenfold.protocols import TenfoldError, Watch, within
-from tenfold.quantization import ROW, Scheme, levels_of
+from tenfold.quantization import Scheme, levels_of
 from tenfold.surgery import Plan, Row, matching, sites, untaken
 from tenfold.surgery.stored import stored_bytes
 from tenfold.threads import by_layer
@@ -33,7 +33,6 @@ Allocation = Literal["global", "clipped", "uniform"]
 Result = TypeVar("Result")
 NO_GAIN = "left dense: nothing smaller within the errors allowed saves any of the budgets"
 STEEP = 1e3  # all errors together, for as long as the whole network takes: the price of being slower than dense
-LONG = 64  # numbers, for which a scale costs little
 SLACK = 0.1  # of the least loss: how much more a faster plan may lose where no time was asked for
 
 
@@ -60,13 +59,6 @@ def too_slow(curve: Curve) -> str:
     if pace is None or curve.fastest is None or curve.fastest < pace.dense or np.isinf(curve.fastest):
         return ""
     return f"left dense: nothing smaller is faster ({1e3 * curve.fastest:.3g} ms, dense {1e3 * pace.dense:.3g})"
-
-
-def whole(family: Family, scheme: Scheme | None) -> Family:
-    """A whole weight in few bits; its rows have scales of their own where they are long, since no bond evens them."""
-    if scheme is not None and scheme.sharing(family.net.shapes[0]) >= LONG * family.net.shapes[0][0]:
-        scheme = replace(scheme, per=ROW)
-    return replace(family, scheme=scheme)
 
 
 class Search:
@@ -184,8 +176,7 @@ class Search:
         with within(f"layer '{name}'"):
             for maker in makers:
                 for family in families(self.subjects[name], maker, self.curves, draw, merges=merges):
-                    yield from (whole(family, s) if isinstance(maker, Whole) else replace(family, scheme=s)
-                                for s in self.schemes if s or not isinstance(maker, Whole))  # fmt: skip
+                    yield from (family.in_bits(scheme) for scheme in self.schemes if scheme or family.net.bonds)
 
     def alone(self, name: str) -> Choice:
         """A whole weight in the first of the bits that may be chosen; as it is where none may."""
@@ -311,16 +302,8 @@ class Search:
         subject = self.subjects[name]
         costs = subject.lean, subject.gain, subject.macs, subject.times, *subject.positions.items()
         fast = id(self.clock), subject.slow_price
-        return (
-            name,
-            tuple(self.makers[name]),
-            self.schemes,
-            costs,
-            fast,
-            tuple(limits.budgets),
-            multiple,
-            limits.max_error,
-        )
+        limited = tuple(limits.budgets), multiple, limits.max_error
+        return name, tuple(self.makers[name]), self.schemes, costs, fast, *limited
 
     def limits(
         self, asked: Mapping[str, str | float], free: Sequence[str], fixed: Mapping[str, Choice], max_error: float
@@ -383,7 +366,7 @@ class Search:
             format=name_of(family.maker),
             modes={axis: tuple(sizes) for axis, sizes in modes.items()},
             ranks=family.planned_ranks(choice.ranks),
-            stages=() if isinstance(family.maker, Whole) else family.evaluations[choice.evaluation].partition,
+            stages=family.evaluations[choice.evaluation].partition if family.net.bonds else (),
             options=options_of(family.maker),
             reason=self.words(name, choice),
         )
