@@ -27,8 +27,9 @@ class Told:
 
     @property
     def became(self) -> str:
-        """`tucker2 12 24`."""
-        return f"{self.format} {shown_ranks(self.ranks)}".strip()
+        """`tucker2 12 24`, and `tucker2 12 24, 8 bits`."""
+        name, *bits = self.format.split(", ")
+        return ", ".join([f"{name} {shown_ranks(self.ranks)}".strip(), *bits])
 
 
 def cards(layers: Sequence[Told]) -> Element | None:
